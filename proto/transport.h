@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROTO_TRANSPORT_H
+#define REPLIKV_PROTO_TRANSPORT_H
+
+#include "proto/bytes.h"
+#include "proto/status.h"
+
+/* The Scalability Protocols' req/rep mapping, spoken over nng's byte streams
+ * (tcp:// and ipc:// addresses), so that any nng REQ socket is a client. Why
+ * not nng's SP sockets: they deadlock when a peer dies with requests in flight
+ * and cost an order of magnitude more CPU a request (see WIRE.md).
+ *
+ * One connection carries any number of requests in flight, matched by their
+ * 32-bit id. Reads take up to 256 KiB at once and hand every complete frame in
+ * it to one callback. Writes are appended to a buffer and leave together when
+ * flushed, or, if a write is under way, when it ends: many frames, one system
+ * call.
+ *
+ *   connect ----> HANDSHAKE ----> OPEN ----> CLOSED      (handlers.closed is
+ *   or accept         |                        ^          called exactly once,
+ *                     +------------------------+          also from HANDSHAKE)
+ *
+ * Threads: callbacks run on nng's threads, one at a time for a connection, in
+ * parallel for different ones. connection_send, _flush and _close may be
+ * called from any thread, in callbacks too. Connections are counted
+ * references; what must not happen on an nng callback thread (stopping and
+ * freeing aios) happens on the transport's own reaper thread. */
+
+struct transport;
+struct listener;
+struct connection;
+
+/* One frame: its request id (top bit set, as SP has it) and its payload,
+ * borrowed from the read buffer until the callback returns. A request that
+ * came through an nng device carries further hops; they are kept and given
+ * back by connection_send with the same `hops`. */
+struct frame {
+    uint32_t id;
+    struct bytes hops; /* whole 32-bit words before the id, usually none */
+    struct bytes payload;
+};
+
+struct transport_handlers {
+    /* The SP handshake is done; frames may flow. user is the connection's. */
+    void (*opened)(struct connection *connection, void *user);
+    /* All frames of one read, at least one. */
+    void (*frames)(struct connection *connection, void *user,
+                   const struct frame *frames, size_t count);
+    /* No further callback for this connection follows. why is a sentence with
+     * the address in it. */
+    void (*closed)(struct connection *connection, void *user,
+                   const struct error *why);
+};
+
+struct transport_limits {
+    size_t
+        frame_bytes_max; /* longer: counted, closed, before memory is taken */
+    size_t queue_bytes_max; /* unsent bytes a connection may hold */
+    size_t connections_max; /* accepted ones, per listener */
+    uint32_t handshake_ms;  /* dial and handshake together */
+};
+
+/* Ever-growing, readable at any time. */
+struct transport_counters {
+    uint64_t accepted, dialed, dial_failed, closed;
+    uint64_t frames_in, frames_out, bytes_in, bytes_out;
+    uint64_t oversized, malformed, queue_full, refused_connections;
+};
+
+/* limits are copied. */
+enum status transport_open(const struct transport_limits *limits,
+                           struct transport **transport,
+                           struct error *error) MUST_CHECK;
+/* Close every listener and connection, wait until their callbacks are over. */
+void transport_close(struct transport *transport);
+void transport_counters_read(struct transport *transport,
+                             struct transport_counters *counters);
+
+/* Accept on address ("tcp://127.0.0.1:3001", "ipc:///path"). handlers is
+ * borrowed until transport_close; user is what callbacks get until
+ * connection_set_user changes it. IO with a message that names the address
+ * when it is in use or malformed. */
+enum status transport_listen(struct transport *transport, const char *address,
+                             const struct transport_handlers *handlers,
+                             void *user, struct listener **listener,
+                             struct error *error) MUST_CHECK;
+
+/* Start to dial. The result comes as opened or closed. On OK *connection is a
+ * reference the caller releases. */
+enum status transport_dial(struct transport *transport, const char *address,
+                           const struct transport_handlers *handlers,
+                           void *user, struct connection **connection,
+                           struct error *error) MUST_CHECK;
+
+/* Append one frame. Copies. Frames sent before `opened` wait for it.
+ * OVERLOADED: queue_bytes_max reached, nothing appended. CLOSED. TOO_LARGE. */
+enum status connection_send(struct connection *connection, uint32_t id,
+                            struct bytes hops, struct bytes payload) MUST_CHECK;
+/* Let what was appended leave. */
+void connection_flush(struct connection *connection);
+/* Begin to close; closed follows unless it already did. Idempotent. */
+void connection_close(struct connection *connection);
+
+void connection_set_user(struct connection *connection, void *user);
+struct connection *connection_retain(struct connection *connection);
+void connection_release(struct connection *connection);
+/* "tcp://127.0.0.1:40312": of the other side, for logs. */
+const char *connection_peer(const struct connection *connection);
+size_t connection_queued_bytes(const struct connection *connection);
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CORE_EVENT_H
+#define REPLIKV_PROXY_CORE_EVENT_H
+
+#include "proto/outbox.h"
+#include "proxy/core/storage_op.h"
+
+/* What happens to a node, and what it does about it.
+ *
+ * Events are borrowed for the length of the step. Effects may point into the
+ * event and into the effects' arena: the edge applies them, or copies, before
+ * it lets go of either. */
+
+enum event_kind {
+    EVENT_TICK,           /* time passed */
+    EVENT_CLIENT_REQUEST, /* on listen.client */
+    EVENT_PEER_REQUEST,   /* from a node whose Hello was accepted */
+    EVENT_HELLO,          /* first on an accepted peer connection */
+    EVENT_HELLO_REPLY,    /* to our Hello; the edge asks, the core judges */
+    EVENT_REPLY,          /* to a request of ours */
+    EVENT_NO_REPLY,       /* none will come: the session ended or never began */
+    EVENT_PREPARED,       /* storage: a coordinated write has its record */
+    EVENT_STORED,         /* storage: an operation ended */
+    EVENT_REOPENED,       /* the engine failed and is open again */
+};
+
+struct event {
+    enum event_kind kind;
+    int64_t now_ms;                       /* monotonic */
+    int64_t wall_ms;                      /* Unix time */
+    struct node_id from;                  /* PEER_REQUEST, REPLY */
+    struct reply_token token;             /* requests, HELLO */
+    const Rkv__Envelope *message;         /* requests, replies */
+    uint64_t request;                     /* REPLY, NO_REPLY */
+    const struct storage_result *storage; /* PREPARED, STORED */
+};
+
+struct effects {
+    struct arena arena;
+    struct outbox out;
+    struct storage_op *storage; /* in the arena */
+    size_t storage_count, storage_capacity;
+    /* Draw a new incarnation: our copies may lag behind what we told others. */
+    bool renew_incarnation;
+    /* The node cannot go on (its disk is refused, its name is taken): stop
+     * with this sentence. In the arena; NULL otherwise. */
+    const char *halt;
+    /* One line for the log, key=value, or NULL. */
+    const char *log;
+};
+
+void effects_init(struct effects *effects, size_t budget_bytes);
+void effects_fini(struct effects *effects);
+/* Empty, ready for the next step. */
+void effects_reset(struct effects *effects);
+/* Append; op is copied, what it points to is not. */
+void effects_storage(struct effects *effects, const struct storage_op *op);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CORE_NODE_H
+#define REPLIKV_PROXY_CORE_NODE_H
+
+#include "gossip/membership.h"
+#include "gossip/placement.h"
+#include "proxy/core/event.h"
+
+/* A whole node as one state machine: membership, placement, writes, reads,
+ * hand-off and filling, without I/O, clock or threads. replikvd drives it with
+ * real sockets and an engine, tests/sim with simulated ones, from one seed.
+ *
+ *   STARTING ----> JOINING ----> READY
+ *    hints and      met a         answers clients; partitions that are still
+ *    meta scanned   founder, or   filling do not vote
+ *                   is alone
+ */
+
+/* Levels on the wire: positive is a number of replicas. */
+enum { LEVEL_DEFAULT = 0, LEVEL_QUORUM = -1, LEVEL_ALL = -2 };
+
+struct bucket_config {
+    char name[BUCKET_NAME_MAX + 1];
+    struct bucket_id id;
+    enum record_kind kind;
+    int r, w;    /* default levels */
+    bool sloppy; /* fallbacks may vote for writes */
+};
+
+struct node_limits {
+    uint32_t value_bytes_max;    /* 1 MiB */
+    uint32_t inflight_max;       /* client requests, 4096 */
+    uint64_t inflight_bytes_max; /* their keys and values, 64 MiB */
+    uint64_t hint_bytes_max;     /* courtesy hints for one target, 1 GiB */
+    uint64_t fallback_bytes_max; /* records kept as a fallback, 4 GiB */
+    uint32_t list_bytes_max;     /* one chunk of a list or scan, 256 KiB */
+};
+
+struct node_timeouts {
+    uint32_t request_ms; /* 2000: the default deadline of a client's request */
+    uint32_t forward_ms; /* 500: then the next replica is asked to coordinate */
+    uint32_t hedge_ms;   /* 50: then the next replica is asked to answer */
+    uint32_t handoff_interval_ms; /* 200 */
+    uint32_t dedup_window_ms;     /* 60000 */
+};
+
+struct node_config {
+    struct member self;
+    struct founding founding;
+    const char *const *seeds; /* peer addresses */
+    size_t seed_count;
+    const struct bucket_config *buckets;
+    size_t bucket_count;
+    struct node_limits limits;
+    struct node_timeouts timeouts;
+    struct membership_config membership;
+    bool replace;       /* the operator's word that an older disk was lost */
+    bool amnesiac;      /* the store was made anew under replace: fill first */
+    const char *engine; /* its name, for status */
+    uint64_t seed;
+};
+
+struct node_limits node_limits_default(void);
+struct node_timeouts node_timeouts_default(void);
+
+struct node;
+
+/* config is copied. INVALID with a sentence for a config that cannot be. */
+enum status node_new(const struct node_config *config, struct node **node,
+                     struct error *error) MUST_CHECK;
+void node_free(struct node *node);
+
+/* The one entrance. effects was reset by the caller and may be appended to by
+ * several steps in a row. */
+void node_step(struct node *node, const struct event *event,
+               struct effects *effects);
+
+/* Our Hello for a connection of this lane, in the arena. */
+Rkv__Envelope *node_hello(const struct node *node, enum lane lane,
+                          struct arena *arena);
+/* For the edge, to dial and to log. Valid until the next step. */
+const struct membership *node_membership(const struct node *node);
+const struct topology *node_topology(const struct node *node);
+bool node_is_ready(const struct node *node);
+
+/* Counters for status, in a fixed order; name is a static string. Returns how
+ * many; index beyond gives NULL. */
+size_t node_counter_count(void);
+const char *node_counter_name(size_t index);
+uint64_t node_counter(const struct node *node, size_t index);
+
+#endif

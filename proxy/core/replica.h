@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CORE_REPLICA_H
+#define REPLIKV_PROXY_CORE_REPLICA_H
+
+#include "proxy/core/storage_op.h"
+
+/* What a stored key becomes: the pure read-merge-write that the writer thread
+ * and the simulated disk both run, one operation at a time, with the batch's
+ * overlay as `current`. Owns this node's source of dots. */
+
+struct replica {
+    struct actor_source actors;
+    uint64_t random; /* state of the generator that draws incarnations */
+    int64_t dedup_window_ms;
+    size_t value_bytes_max;
+};
+
+/* seed: from the system's randomness at start; from the seed in tests/sim. */
+void replica_init(struct replica *replica, uint64_t seed,
+                  int64_t dedup_window_ms);
+/* Draw a new incarnation: after a failed write, a checksum failure. */
+void replica_renew(struct replica *replica);
+
+struct replica_change {
+    enum status status;
+    const char *message; /* static, or NULL */
+    /* What to write: `next` holds the new value, unless unchanged or removed. */
+    bool changed, removed;
+    bool duplicate;
+    int64_t records_delta, bytes_delta;
+};
+
+/* Run op (COORDINATE, MERGE, DROP or SET) on current, which is empty when the
+ * key is not stored. next is cleared and filled with the value to store; with
+ * COORDINATE, also when nothing changed, with the record to send on. The arena
+ * is scratch: the caller resets it. A current that fails its checksum counts
+ * as missing and renews the incarnation. */
+void replica_apply(struct replica *replica, const struct storage_op *op,
+                   struct bytes current, struct arena *scratch,
+                   struct buffer *next, struct replica_change *change);
+
+/* Engine keys: table, target (hints), partition, bucket, key; big-endian, so
+ * that a partition and a target's hints are ranges. */
+enum status storage_key_encode(const struct storage_key *key,
+                               struct buffer *out) MUST_CHECK;
+/* key borrows from encoded. CORRUPT for what was never written by us. */
+enum status storage_key_decode(struct bytes encoded,
+                               struct storage_key *key) MUST_CHECK;
+/* The range [from, to) that a SCAN covers. */
+enum status storage_scan_range(const struct storage_op *scan,
+                               struct buffer *from,
+                               struct buffer *to) MUST_CHECK;
+
+#endif

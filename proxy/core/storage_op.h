@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CORE_STORAGE_OP_H
+#define REPLIKV_PROXY_CORE_STORAGE_OP_H
+
+#include "proto/ids.h"
+#include "proto/record.h"
+
+/* What the core asks of the storage, and what it hears back.
+ *
+ * The storage edge runs these: reads beside each other, everything that writes
+ * through one writer that makes batches (proxy/storage.h); tests/sim runs them
+ * over its simulated disk. Both use the same pure code (replica.h) to decide
+ * what a key becomes. */
+
+enum table {
+    TABLE_DATA = 'd',  /* a primary's records */
+    TABLE_HINTS = 'h', /* records kept for another node, target first */
+    TABLE_META = 'm',  /* what the node itself must remember */
+};
+
+struct storage_key {
+    enum table table;
+    struct node_id target; /* TABLE_HINTS only */
+    struct partition partition;
+    struct bucket_id bucket;
+    struct bytes key; /* TABLE_META: the name */
+};
+
+enum storage_kind {
+    /* A client's write: read our own copy, give the write the next dot, merge,
+     * store. Heard back twice: PREPARED with the record, before it is on disk,
+     * so that the other replicas' syncs overlap with ours; then DONE. A write
+     * that is refused or was found to be a retry says so in PREPARED. */
+    STORAGE_COORDINATE,
+    /* Another coordinator's record: merge it into our copy, store. */
+    STORAGE_MERGE,
+    /* Our copy. */
+    STORAGE_READ,
+    /* A chunk of records in key order: of a partition (TABLE_DATA), of a
+     * target's hints, or of all hints (zero target). */
+    STORAGE_SCAN,
+    /* Delete a hint, if its version is still the one that was delivered. */
+    STORAGE_DROP,
+    /* Store a TABLE_META entry, synced. */
+    STORAGE_SET,
+};
+
+struct storage_op {
+    enum storage_kind kind;
+    /* The core's number, which comes back in the event. */
+    uint64_t token;
+    struct storage_key key;
+    enum record_kind record_kind;
+    /* Past this (monotonic ms) an operation that still waits is answered
+     * TIMEOUT and not run; 0 never. */
+    int64_t deadline_ms;
+    int64_t wall_ms; /* now, for stamps and the dedup window */
+    /* MERGE: the encoded record. SET: the value. COORDINATE: the value. */
+    struct bytes data;
+    /* COORDINATE */
+    bool tombstone;
+    struct bytes context; /* encoded, as the client gave it */
+    struct request_id request;
+    uint64_t stamp;
+    /* SCAN: resume behind this engine key (empty: from the start). */
+    struct bytes after;
+    uint32_t bytes_max;
+    /* DROP */
+    uint64_t version;
+};
+
+struct storage_row {
+    struct storage_key key;
+    struct bytes record; /* encoded */
+};
+
+/* Pointers are valid during the step that hears of it. */
+struct storage_result {
+    enum storage_kind kind;
+    uint64_t token;
+    enum status status;
+    const char *message; /* for people; may be NULL */
+    /* PREPARED: the record to send to the others. READ: our copy; empty with
+     * NOT_FOUND. */
+    struct bytes record;
+    bool duplicate; /* COORDINATE: the request was already here */
+    /* MERGE, COORDINATE, DROP on hints: how the store grew or shrank. */
+    int64_t records_delta, bytes_delta;
+    /* SCAN */
+    const struct storage_row *rows;
+    size_t row_count;
+    struct bytes next; /* give it as after */
+    bool done;
+};
+
+#endif
