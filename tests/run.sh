@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Install what is missing, build, run every test. The one command of README
+# and CI. Ends with ctest's summary.
+set -eu
+cd "$(dirname "$0")/.."
+./cmake/install.sh
+
+cmake --preset tsan >/dev/null
+cmake --build --preset tsan
+ctest --preset tsan -L tsan --no-tests=ignore
+
+cmake --preset dev >/dev/null
+cmake --build --preset dev
+ctest --preset dev --no-tests=error
