@@ -53,7 +53,8 @@ void effects_init(struct effects *effects, size_t budget_bytes);
 void effects_fini(struct effects *effects);
 /* Empty, ready for the next step. */
 void effects_reset(struct effects *effects);
-/* Append; op is copied, what it points to is not. */
-void effects_storage(struct effects *effects, const struct storage_op *op);
+/* Append; op is copied, what it points to is not. False once the budget is
+ * spent: the operation will not run, and the machine must answer for it. */
+bool effects_storage(struct effects *effects, const struct storage_op *op);
 
 #endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/replica.h"
+
+#include "proto/assert.h"
+
+/* SplitMix64 (Steele, Lea, Flood 2014): every seed gives a full period, which
+ * is all that drawing distinct incarnations needs. */
+static uint64_t draw(uint64_t *state)
+{
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+void replica_init(struct replica *replica, uint64_t seed,
+                  int64_t dedup_window_ms)
+{
+    *replica = (struct replica){
+        .random = seed,
+        .dedup_window_ms = dedup_window_ms,
+    };
+    replica_renew(replica);
+}
+
+void replica_renew(struct replica *replica)
+{
+    actor_source_init(&replica->actors, draw(&replica->random));
+}
+
+static void fail(struct replica_change *change, enum status status,
+                 const char *message)
+{
+    change->status = status;
+    change->message = message;
+}
+
+/* Our own copy. One that cannot be read counts as missing: what it said of our
+ * dots is lost, so a new incarnation begins. */
+static enum status own_copy(struct replica *replica,
+                            const struct storage_op *op, struct bytes current,
+                            struct arena *scratch, struct record *own)
+{
+    *own = record_empty(op->record_kind);
+    if (current.size == 0)
+        return STATUS_OK;
+    enum status status = record_decode(current, scratch, own);
+    if (status != STATUS_CORRUPT)
+        return status;
+    replica_renew(replica);
+    *own = record_empty(op->record_kind);
+    return STATUS_OK;
+}
+
+static void store(const struct storage_op *op, struct bytes current,
+                  const struct record *record, struct buffer *next,
+                  struct replica_change *change)
+{
+    enum status status = record_encode(record, next);
+    if (status != STATUS_OK) {
+        fail(change, status, "no memory for the record");
+        return;
+    }
+    change->changed = !bytes_equal(current, buffer_bytes(next));
+    if (op->key.table != TABLE_HINTS || !change->changed)
+        return;
+    change->records_delta = current.size == 0;
+    change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
+}
+
+static void coordinate(struct replica *replica, const struct storage_op *op,
+                       struct bytes current, struct arena *scratch,
+                       struct buffer *next, struct replica_change *change)
+{
+    struct record own, written;
+    struct context seen;
+    enum status status = own_copy(replica, op, current, scratch, &own);
+    if (status != STATUS_OK) {
+        fail(change, status, "our own copy cannot be decoded");
+        return;
+    }
+    status = context_decode(op->context, key_hash(op->key.bucket, op->key.key),
+                            scratch, &seen);
+    if (status != STATUS_OK) {
+        fail(change, status,
+             status == STATUS_REFUSED ? "context: it belongs to another key"
+                                      : "context: malformed");
+        return;
+    }
+    if (actor_source_is_behind(&replica->actors, &own.context, &seen))
+        replica_renew(replica);
+    struct record_write write = {
+        .seen = seen,
+        .request = op->request,
+        .dot = actor_source_next(&replica->actors, &own.context),
+        .now_ms = op->wall_ms,
+        .stamp = op->stamp,
+        .tombstone = op->tombstone,
+        .data = op->tombstone ? (struct bytes){0} : op->data,
+    };
+    status = record_apply(&own, &write, replica->dedup_window_ms, scratch,
+                          &written, &change->duplicate);
+    if (status != STATUS_OK) {
+        fail(change, status,
+             status == STATUS_TOO_LARGE
+                 ? "siblings: the key has 100, the limit; read it and write "
+                   "with its context"
+                 : "no memory for the record");
+        return;
+    }
+    store(op, current, &written, next, change);
+}
+
+static void merge(struct replica *replica, const struct storage_op *op,
+                  struct bytes current, struct arena *scratch,
+                  struct buffer *next, struct replica_change *change)
+{
+    struct record own, other, merged;
+    enum status status = record_decode(op->data, scratch, &other);
+    if (status != STATUS_OK) {
+        fail(change, status, "record: malformed or damaged on its way");
+        return;
+    }
+    status = own_copy(replica, op, current, scratch, &own);
+    if (status == STATUS_OK && op->key.table == TABLE_DATA &&
+        actor_source_is_behind(&replica->actors, &own.context, &other.context))
+        replica_renew(replica);
+    if (status == STATUS_OK)
+        status = record_merge(&own, &other, op->wall_ms,
+                              replica->dedup_window_ms, scratch, &merged);
+    if (status != STATUS_OK) {
+        fail(change, status, "our own copy cannot be merged with");
+        return;
+    }
+    store(op, current, &merged, next, change);
+}
+
+static void drop(const struct storage_op *op, struct bytes current,
+                 struct arena *scratch, struct replica_change *change)
+{
+    struct record own;
+    if (current.size == 0)
+        return;
+    enum status status = record_decode(current, scratch, &own);
+    if (status != STATUS_OK) {
+        fail(change, status, "the hint cannot be decoded");
+        return;
+    }
+    if (record_version(&own) != op->version)
+        return;
+    change->changed = change->removed = true;
+    change->records_delta = -1;
+    change->bytes_delta = -(int64_t)current.size;
+}
+
+void replica_apply(struct replica *replica, const struct storage_op *op,
+                   struct bytes current, struct arena *scratch,
+                   struct buffer *next, struct replica_change *change)
+{
+    *change = (struct replica_change){.status = STATUS_OK};
+    buffer_clear(next);
+    switch (op->kind) {
+    case STORAGE_COORDINATE:
+        coordinate(replica, op, current, scratch, next, change);
+        return;
+    case STORAGE_MERGE:
+        merge(replica, op, current, scratch, next, change);
+        return;
+    case STORAGE_DROP:
+        drop(op, current, scratch, change);
+        return;
+    case STORAGE_SET:
+        change->status = buffer_append(next, op->data);
+        change->changed = change->status == STATUS_OK;
+        return;
+    case STORAGE_READ:
+    case STORAGE_SCAN:
+        ASSERT(!"reads change nothing");
+    }
+}
