@@ -24,7 +24,7 @@ void replica_renew(struct replica *replica);
 struct replica_change {
     enum status status;
     const char *message; /* static, or NULL */
-    /* What to write: `next` holds the new value, unless unchanged or removed. */
+    /* What to write: `next` has the new value, unless unchanged or removed. */
     bool changed, removed;
     bool duplicate;
     int64_t records_delta, bytes_delta;
