@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <yaml.h>
@@ -33,6 +34,7 @@ mistake(struct walk *walk, unsigned line, const char *format, ...)
     if (used < 0 || (size_t)used >= sizeof(one->text))
         return;
     if (all->count == CONFIG_MISTAKES_MAX) {
+        one->line = UINT_MAX; /* sorted behind the others */
         snprintf(one->text + used, sizeof(one->text) - (size_t)used,
                  "too many mistakes, the rest is not shown");
         return;

@@ -417,11 +417,16 @@ static void endless_mistakes_are_bounded(void **state)
     (void)state;
     static char text[65536];
     size_t used = 0;
+    /* node is walked first, so the hundredth mistake is found above it. */
     for (int i = 0; i < 500; i++)
-        used +=
-            (size_t)snprintf(text + used, sizeof(text) - used, "k%d: 1\n", i);
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s  k: 1\n",
+                                 i == 0     ? "limits:\n"
+                                 : i == 450 ? "node:\n"
+                                            : "");
     assert_int_equal(parse(text), STATUS_INVALID);
     assert_int_equal(mistakes.count, CONFIG_MISTAKES_MAX);
+    const char *last = mistakes.list[CONFIG_MISTAKES_MAX - 1].text;
+    assert_non_null(strstr(last, "too many mistakes"));
 }
 
 static void refused(struct bytes text, const char *says)
