@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+#include "proto/arena.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/assert.h"
+
+enum {
+    /* malloc's promise: aligned for any type. */
+    ALIGNMENT = _Alignof(max_align_t),
+    /* One page holds the usual message; doubling up to 64 KiB keeps the number
+     * of chunks of a large one small and what a chunk's end wastes bounded. */
+    CHUNK_BYTES_MIN = 4096,
+    CHUNK_BYTES_MAX = 64 * 1024,
+};
+
+struct arena_chunk {
+    struct arena_chunk *next;
+    size_t size;
+    size_t used;
+    _Alignas(max_align_t) uint8_t data[];
+};
+
+void arena_init(struct arena *arena, size_t budget_bytes)
+{
+    *arena = (struct arena){.budget = budget_bytes};
+}
+
+static void free_chunks(struct arena_chunk *chunk)
+{
+    while (chunk != NULL) {
+        struct arena_chunk *next = chunk->next;
+        free(chunk);
+        chunk = next;
+    }
+}
+
+void arena_fini(struct arena *arena)
+{
+    free_chunks(arena->chunks);
+    *arena = (struct arena){0};
+}
+
+void arena_reset(struct arena *arena)
+{
+    arena->used = 0;
+    if (arena->chunks == NULL)
+        return;
+    free_chunks(arena->chunks->next);
+    arena->chunks->next = NULL;
+    arena->chunks->used = 0;
+    /* One huge message must not hold its memory for ever. */
+    if (arena->chunks->size > CHUNK_BYTES_MAX) {
+        free(arena->chunks);
+        arena->chunks = NULL;
+    }
+}
+
+static struct arena_chunk *add_chunk(struct arena *arena, size_t size)
+{
+    size_t chunk_size = CHUNK_BYTES_MIN;
+    if (arena->chunks != NULL && arena->chunks->size < CHUNK_BYTES_MAX)
+        chunk_size = arena->chunks->size * 2;
+    else if (arena->chunks != NULL)
+        chunk_size = CHUNK_BYTES_MAX;
+    if (chunk_size > CHUNK_BYTES_MAX)
+        chunk_size = CHUNK_BYTES_MAX;
+    if (chunk_size < size)
+        chunk_size = size;
+    struct arena_chunk *chunk = malloc(sizeof *chunk + chunk_size);
+    if (chunk == NULL)
+        return NULL;
+    chunk->size = chunk_size;
+    chunk->used = 0;
+    chunk->next = arena->chunks;
+    arena->chunks = chunk;
+    return chunk;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    ASSERT(arena->used <= arena->budget);
+    if (size > arena->budget - arena->used)
+        return NULL;
+    size_t rounded = size == 0 ? 1 : size;
+    if (rounded > SIZE_MAX / 2)
+        return NULL;
+    rounded = (rounded + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (rounded > arena->budget - arena->used)
+        return NULL;
+    struct arena_chunk *chunk = arena->chunks;
+    if (chunk == NULL || chunk->size - chunk->used < rounded)
+        chunk = add_chunk(arena, rounded);
+    if (chunk == NULL)
+        return NULL;
+    void *memory = chunk->data + chunk->used;
+    chunk->used += rounded;
+    arena->used += rounded;
+    return memory;
+}
+
+void *arena_zalloc(struct arena *arena, size_t size)
+{
+    void *memory = arena_alloc(arena, size);
+    if (memory != NULL)
+        memset(memory, 0, size);
+    return memory;
+}
+
+void *arena_copy(struct arena *arena, const void *data, size_t size)
+{
+    void *memory = arena_alloc(arena, size);
+    if (memory != NULL && size > 0)
+        memcpy(memory, data, size);
+    return memory;
+}
+
+char *arena_string(struct arena *arena, const char *string)
+{
+    return arena_copy(arena, string, strlen(string) + 1);
+}
+
+static void *allocator_alloc(void *data, size_t size)
+{
+    return arena_alloc(data, size);
+}
+
+static void allocator_free(void *data, void *pointer)
+{
+    (void)data;
+    (void)pointer;
+}
+
+ProtobufCAllocator arena_allocator(struct arena *arena)
+{
+    return (ProtobufCAllocator){.alloc = allocator_alloc,
+                                .free = allocator_free,
+                                .allocator_data = arena};
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "proto/arena.h"
+#include "proto/outbox.h"
+
+static void arena_refuses_what_is_over_its_budget(void **state)
+{
+    (void)state;
+    struct arena arena;
+    arena_init(&arena, 1024);
+    assert_null(arena_alloc(&arena, 1025));
+    assert_null(arena_alloc(&arena, SIZE_MAX));
+    assert_non_null(arena_alloc(&arena, 1000));
+    assert_null(arena_alloc(&arena, 100));
+    arena_reset(&arena);
+    assert_non_null(arena_alloc(&arena, 1024));
+    assert_null(arena_alloc(&arena, 0));
+    arena_fini(&arena);
+    assert_null(arena_alloc(&arena, 1));
+}
+
+static void arena_memory_is_aligned_apart_and_stays(void **state)
+{
+    (void)state;
+    enum { COUNT = 300 };
+    struct arena arena;
+    arena_init(&arena, 1 << 20);
+    for (int round = 0; round < 2; round++) {
+        uint8_t *parts[COUNT];
+        for (int i = 0; i < COUNT; i++) {
+            parts[i] = arena_zalloc(&arena, (size_t)i);
+            assert_non_null(parts[i]);
+            assert_int_equal((uintptr_t)parts[i] % _Alignof(max_align_t), 0);
+            for (int k = 0; k < i; k++) {
+                assert_int_equal(parts[i][k], 0);
+                parts[i][k] = (uint8_t)i;
+            }
+        }
+        for (int i = 1; i < COUNT; i++) {
+            assert_ptr_not_equal(parts[i], parts[i - 1]);
+            assert_int_equal(parts[i][0], (uint8_t)i);
+            assert_int_equal(parts[i][i - 1], (uint8_t)i);
+        }
+        arena_reset(&arena);
+    }
+    arena_fini(&arena);
+}
+
+static void outbox_keeps_order_and_counts_what_does_not_fit(void **state)
+{
+    (void)state;
+    struct arena arena;
+    arena_init(&arena, 8192);
+    struct outbox outbox;
+    outbox_init(&outbox, &arena);
+    Rkv__Envelope *said = envelope_result(&arena, STATUS_OK, NULL);
+    outbox_reply(&outbox, (struct reply_token){0}, said);
+    assert_int_equal(outbox.count, 0);
+    for (uint64_t i = 1; i <= 1000; i++)
+        outbox_request(&outbox, node_id_of("c", "n"), LANE_BULK,
+                       request_number(OWNER_WRITE, i), said);
+    outbox_reply(&outbox, (struct reply_token){7}, NULL);
+    assert_in_range(outbox.count, 8, 999);
+    assert_int_equal(outbox.dropped, 1001 - outbox.count);
+    for (size_t i = 0; i < outbox.count; i++) {
+        uint64_t request = outbox.messages[i].request;
+        assert_int_equal(request, request_number(OWNER_WRITE, i + 1));
+        assert_int_equal(request_owner_of(request), OWNER_WRITE);
+    }
+    arena_fini(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arena_refuses_what_is_over_its_budget),
+        cmocka_unit_test(arena_memory_is_aligned_apart_and_stays),
+        cmocka_unit_test(outbox_keeps_order_and_counts_what_does_not_fit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
