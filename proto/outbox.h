@@ -74,6 +74,7 @@ struct outbox {
 };
 
 void outbox_init(struct outbox *outbox, struct arena *arena);
+/* A NULL envelope is one that the arena had no room for: it is counted. */
 void outbox_request(struct outbox *outbox, struct node_id to, enum lane lane,
                     uint64_t request, const Rkv__Envelope *envelope);
 void outbox_request_address(struct outbox *outbox, const char *address,

@@ -93,8 +93,11 @@ enum status record_encode(const struct record *record,
 /* The least upper bound of both: associative, commutative and idempotent in
  * context and values. A value is kept if it is in both, or in one and not
  * covered by the other's context. Two dots of one request are one value; one
- * of them superseded is both superseded. In lww the highest (stamp, dot)
- * remains. Superseded entries older than now_ms - dedup_window_ms go. */
+ * of them superseded is both superseded, also when the other side holds the
+ * request under another dot only. In lww the highest (stamp, dot) remains,
+ * whatever the contexts say. Superseded entries older than now_ms -
+ * dedup_window_ms go, and the oldest beyond DEDUP_ENTRIES_MAX; the laws about
+ * retries reach as far back as these do. INVALID when the kinds differ. */
 enum status record_merge(const struct record *a, const struct record *b,
                          int64_t now_ms, int64_t dedup_window_ms,
                          struct arena *arena, struct record *merged) MUST_CHECK;
@@ -113,7 +116,9 @@ struct record_write {
 /* own plus the write: what write->seen covers is superseded. When own already
  * holds the request, live or superseded, *duplicate is true and *written is
  * own: a retried write is one write. TOO_LARGE when SIBLINGS_MAX would be
- * exceeded. written borrows from own and write. */
+ * exceeded by a write that adds to the values. INVALID without a request id,
+ * or when write->seen covers the dot (see actor_source_is_behind). The dot
+ * must be new to own. written borrows from own and write. */
 enum status record_apply(const struct record *own,
                          const struct record_write *write,
                          int64_t dedup_window_ms, struct arena *arena,

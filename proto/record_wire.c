@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#include "proto/record_wire.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "proto/assert.h"
+#include "proto/record_order.h"
+
+void put_bytes(struct writer *writer, struct bytes bytes)
+{
+    if (writer->status == STATUS_OK)
+        writer->status = buffer_append(writer->out, bytes);
+}
+
+void put_number(struct writer *writer, uint64_t number, size_t size)
+{
+    uint8_t bytes[8];
+    ASSERT(size <= sizeof bytes);
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)(number >> (8 * i));
+    put_bytes(writer, bytes_of(bytes, size));
+}
+
+void put_dot(struct writer *writer, struct dot dot)
+{
+    put_number(writer, dot.actor.incarnation, 8);
+    put_number(writer, dot.actor.epoch, 4);
+    put_number(writer, dot.counter, 8);
+}
+
+void put_context(struct writer *writer, const struct context *context)
+{
+    ASSERT(context->count <= UINT32_MAX);
+    put_number(writer, context->count, 4);
+    for (size_t i = 0; i < context->count; i++)
+        put_dot(writer, context->entries[i]);
+}
+
+void put_checksum(struct writer *writer, size_t start)
+{
+    if (writer->status != STATUS_OK)
+        return;
+    const struct buffer *out = writer->out;
+    put_number(writer, XXH3_64bits(out->data + start, out->size - start), 8);
+}
+
+void reader_fail(struct reader *reader, enum status status)
+{
+    if (reader->status == STATUS_OK)
+        reader->status = status;
+}
+
+struct bytes take_bytes(struct reader *reader, size_t size)
+{
+    if (size > reader->rest.size)
+        reader_fail(reader, STATUS_CORRUPT);
+    if (reader->status != STATUS_OK)
+        return (struct bytes){0};
+    struct bytes taken = bytes_of(reader->rest.data, size);
+    reader->rest.data += size;
+    reader->rest.size -= size;
+    return taken;
+}
+
+uint64_t take_number(struct reader *reader, size_t size)
+{
+    struct bytes bytes = take_bytes(reader, size);
+    uint64_t number = 0;
+    for (size_t i = 0; i < bytes.size; i++)
+        number |= (uint64_t)bytes.data[i] << (8 * i);
+    return number;
+}
+
+size_t take_count(struct reader *reader, size_t size_min)
+{
+    uint64_t count = take_number(reader, 4);
+    if (count > reader->rest.size / size_min)
+        reader_fail(reader, STATUS_CORRUPT);
+    return reader->status == STATUS_OK ? (size_t)count : 0;
+}
+
+struct dot take_dot(struct reader *reader)
+{
+    struct dot dot;
+    dot.actor.incarnation = take_number(reader, 8);
+    dot.actor.epoch = (uint32_t)take_number(reader, 4);
+    dot.counter = take_number(reader, 8);
+    if (dot.counter == 0)
+        reader_fail(reader, STATUS_CORRUPT);
+    return dot;
+}
+
+void take_context(struct reader *reader, struct context *context)
+{
+    *context = (struct context){0};
+    size_t count = take_count(reader, DOT_SIZE);
+    if (count == 0)
+        return;
+    struct dot *entries = arena_alloc(reader->arena, count * sizeof *entries);
+    if (entries == NULL) {
+        reader_fail(reader, STATUS_NO_MEMORY);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        entries[i] = take_dot(reader);
+        if (i > 0 && actor_compare(entries[i - 1].actor, entries[i].actor) >= 0)
+            reader_fail(reader, STATUS_CORRUPT);
+    }
+    *context = (struct context){.entries = entries, .count = count};
+}
+
+enum status check_checksum(struct bytes encoded, struct bytes *content)
+{
+    if (encoded.size < CHECKSUM_SIZE)
+        return STATUS_CORRUPT;
+    size_t size = encoded.size - CHECKSUM_SIZE;
+    struct reader reader = {.rest =
+                                bytes_of(encoded.data + size, CHECKSUM_SIZE)};
+    if (take_number(&reader, 8) != XXH3_64bits(encoded.data, size))
+        return STATUS_CORRUPT;
+    *content = bytes_of(encoded.data, size);
+    return STATUS_OK;
+}

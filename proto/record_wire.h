@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROTO_RECORD_WIRE_H
+#define REPLIKV_PROTO_RECORD_WIRE_H
+
+#include "proto/record.h"
+
+/* How records and contexts are laid out: little-endian, fixed width, and an
+ * XXH3 64 of all before it at the end. Private to proto/.
+ *
+ *     dot      incarnation u64, epoch u32, counter u64
+ *     context  count u32, dots by actor
+ *     record   format u8, kind u8, context,
+ *              values u32, each: dots u32 (dots ascending), request 16 bytes,
+ *                  written_ms i64, stamp u64, tombstone u8, size u32, data
+ *              superseded u32, each: request, dot, written_ms
+ *              checksum u64
+ *
+ * Fixed width costs some bytes and leaves a number only one spelling, so that
+ * equal records have equal bytes without a rule about shortest forms. */
+
+enum {
+    RECORD_FORMAT = 1,
+    CONTEXT_FORMAT = 1,
+    CHECKSUM_SIZE = 8,
+    DOT_SIZE = 8 + 4 + 8,
+    /* A value has a dot and may have no data. */
+    VALUE_SIZE_MIN = 4 + DOT_SIZE + REQUEST_ID_SIZE + 8 + 8 + 1 + 4,
+    SUPERSEDED_SIZE = REQUEST_ID_SIZE + DOT_SIZE + 8,
+};
+
+/* Appends; after the first failure it keeps that status and does nothing. */
+struct writer {
+    struct buffer *out;
+    enum status status;
+};
+
+void put_bytes(struct writer *writer, struct bytes bytes);
+void put_number(struct writer *writer, uint64_t number, size_t size);
+void put_dot(struct writer *writer, struct dot dot);
+void put_context(struct writer *writer, const struct context *context);
+/* The checksum of out's bytes from start on. */
+void put_checksum(struct writer *writer, size_t start);
+
+/* Takes from the front of rest; after the first failure it keeps that status
+ * and gives zeros. */
+struct reader {
+    struct bytes rest;
+    struct arena *arena;
+    enum status status;
+};
+
+void reader_fail(struct reader *reader, enum status status);
+struct bytes take_bytes(struct reader *reader, size_t size);
+uint64_t take_number(struct reader *reader, size_t size);
+/* A count of things that take at least size_min bytes each: one that the rest
+ * cannot hold is CORRUPT before any memory is taken. */
+size_t take_count(struct reader *reader, size_t size_min);
+struct dot take_dot(struct reader *reader);
+void take_context(struct reader *reader, struct context *context);
+
+/* Cut a right checksum off the end, or answer CORRUPT. */
+enum status check_checksum(struct bytes encoded,
+                           struct bytes *content) MUST_CHECK;
+
+#endif
