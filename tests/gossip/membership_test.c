@@ -137,6 +137,35 @@ static void silent_node_becomes_suspect_then_dead(void **state)
     assert_int_equal(network_view(n, 0, 4), MEMBER_ALIVE);
 }
 
+/* From the first doubt of one about the other to its certainty. */
+static int64_t suspicion_ms(struct network *n, size_t of, size_t about)
+{
+    while (network_view(n, of, about) == MEMBER_ALIVE)
+        network_run(n, 10);
+    int64_t start_ms = n->now_ms;
+    while (network_view(n, of, about) == MEMBER_SUSPECT)
+        network_run(n, 10);
+    assert_int_equal(network_view(n, of, about), MEMBER_DEAD);
+    return n->now_ms - start_ms;
+}
+
+/* Four probe intervals where another confirms, six times that where nobody
+ * does: a node that is cut off itself is slow to bury the rest. */
+static void confirmations_shorten_suspicion(void **state)
+{
+    struct network *n = *state;
+    form(n, 3);
+    network_kill(n, 2);
+    int64_t confirmed_ms = suspicion_ms(n, 0, 2);
+    assert_true(confirmed_ms >= 4 * SECOND && confirmed_ms < 12 * SECOND);
+    struct member again = network_member(2);
+    again.boot = 2;
+    network_start(n, 2, &again);
+    assert_true(all_alive(n, 3, 10 * SECOND));
+    network_isolate(n, 1, true);
+    assert_true(suspicion_ms(n, 1, 0) > 20 * SECOND);
+}
+
 static void a_cluster_of_two_notices_too(void **state)
 {
     struct network *n = *state;
@@ -156,8 +185,7 @@ static void indirect_probe_saves_a_node_with_a_cut_link(void **state)
     assert_string_equal(n->trace, "");
 }
 
-/* Only the asker's own way to everybody is cut for a while: it accuses, they
- * live. */
+/* Cut off long enough to be doubted, not long enough to be buried. */
 static void suspect_refutes_with_higher_incarnation(void **state)
 {
     struct network *n = *state;
@@ -369,7 +397,7 @@ static void equal_seeds_give_equal_traces(void **state)
     }
 }
 
-/* The refused: what a broken or hostile peer may send. */
+/* What a broken or hostile peer may send. */
 static void malformed_members_are_refused_with_the_field(void **state)
 {
     struct network *n = *state;
@@ -420,6 +448,7 @@ int main(void)
         TEST(nobody_is_suspected_while_all_answer),
         TEST(a_seed_may_come_last),
         TEST(silent_node_becomes_suspect_then_dead),
+        TEST(confirmations_shorten_suspicion),
         TEST(a_cluster_of_two_notices_too),
         TEST(indirect_probe_saves_a_node_with_a_cut_link),
         TEST(suspect_refutes_with_higher_incarnation),
