@@ -186,6 +186,27 @@ static void compaction_of_the_oldest_drops_removals(void **state)
     close_engine(engine);
 }
 
+/* Four opens with a write each make a table of tier 1 at the fifth. */
+static void removal_hides_an_older_tier_after_compaction(void **state)
+{
+    for (int round = 0; round < 2 * COMPACTION_TABLES; round++) {
+        struct engine *engine = open_small(*state);
+        settle(engine);
+        assert_int_equal(put(engine, "other", "value", true), STATUS_OK);
+        if (round == 0)
+            assert_int_equal(put(engine, "key", "old", true), STATUS_OK);
+        if (round == COMPACTION_TABLES)
+            assert_int_equal(drop(engine, "key"), STATUS_OK);
+        close_engine(engine);
+    }
+    struct engine *engine = open_small(*state);
+    settle(engine);
+    assert_int_equal(table_count(engine), 2);
+    expect(engine, "key", NULL);
+    expect(engine, "other", "value");
+    close_engine(engine);
+}
+
 static void snapshot_stands_still_while_all_changes(void **state)
 {
     enum { KEYS = 100 };
@@ -464,6 +485,7 @@ int main(void)
         CASE(keys_survive_ten_restarts_with_compactions),
         CASE(compaction_drops_overwritten_versions),
         CASE(compaction_of_the_oldest_drops_removals),
+        CASE(removal_hides_an_older_tier_after_compaction),
         CASE(snapshot_stands_still_while_all_changes),
         CASE(second_opener_is_refused),
         CASE(damaged_value_is_corrupt_and_others_are_read),
