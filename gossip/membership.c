@@ -315,6 +315,15 @@ static bool store_is_zero(const struct store_id *store)
     return memcmp(store, &zero, sizeof zero) == 0;
 }
 
+void membership_raise_boot(struct membership *membership, uint64_t boot)
+{
+    struct member *self = self_of(membership);
+    ASSERT(boot > self->boot);
+    self->boot = boot;
+    self->incarnation++;
+    table_offer(membership, &membership->entries[0], (struct node_id){{0}});
+}
+
 enum status membership_check(const struct membership *m,
                              const struct member *newcomer, bool replace,
                              struct error *error)

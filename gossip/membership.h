@@ -86,6 +86,10 @@ void membership_met(struct membership *membership, int64_t now_ms,
 void membership_leave(struct membership *membership, int64_t now_ms,
                       struct outbox *out);
 
+/* Our disk was replaced and the others remember more starts of the old one: we
+ * count on from there. Told to the rest with a higher incarnation. */
+void membership_raise_boot(struct membership *membership, uint64_t boot);
+
 /* Whether a Hello shows a disk that we know to be older or emptied, or a name
  * that another living node holds: REFUSED with a sentence that says what to
  * do. replace: the operator's word that the old disk is gone, which is

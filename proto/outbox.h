@@ -48,7 +48,18 @@ enum request_owner {
     OWNER_READ,
     OWNER_HANDOFF,
     OWNER_FILL,
-    OWNER_ADMIN,
+    OWNER_RELAY,
+    OWNER_EXPLAIN,
+    OWNER_START,
+    OWNER_META,
+    /* Storage operations whose result is the reply to a peer or a client. */
+    OWNER_SERVE_STORE,
+    OWNER_SERVE_FETCH,
+    OWNER_SERVE_SCAN,
+    OWNER_SERVE_LIST,
+    OWNER_SERVE_DIGEST,
+    OWNER_SERVE_HANDOFF,
+    OWNER_HINT,
 };
 
 static inline uint64_t request_number(enum request_owner owner, uint64_t serial)

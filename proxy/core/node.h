@@ -60,12 +60,18 @@ struct node_config {
     uint64_t seed;
 };
 
+/* TABLE_META entries that the edge reads before there is a node: how often the
+ * disk was started (uint64_t) and its random id (16 bytes). */
+#define META_BOOT "boot"
+#define META_STORE "store"
+
 struct node_limits node_limits_default(void);
 struct node_timeouts node_timeouts_default(void);
 
 struct node;
 
-/* config is copied. INVALID with a sentence for a config that cannot be. */
+/* config is copied, what it points to is borrowed until node_free. INVALID
+ * with a sentence for a config that cannot be. */
 enum status node_new(const struct node_config *config, struct node **node,
                      struct error *error) MUST_CHECK;
 void node_free(struct node *node);

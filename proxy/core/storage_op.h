@@ -47,8 +47,10 @@ enum storage_kind {
 
 struct storage_op {
     enum storage_kind kind;
-    /* The core's number, which comes back in the event. */
+    /* The core's number, which comes back in the event, and whom the result
+     * answers when that is all there is to do with it (0: nobody). */
     uint64_t token;
+    uint64_t reply_token;
     struct storage_key key;
     enum record_kind record_kind;
     /* Past this (monotonic ms) an operation that still waits is answered
@@ -76,8 +78,8 @@ struct storage_row {
 
 /* Pointers are valid during the step that hears of it. */
 struct storage_result {
-    enum storage_kind kind;
-    uint64_t token;
+    /* As it was asked, with its key and token. */
+    const struct storage_op *op;
     enum status status;
     const char *message; /* for people; may be NULL */
     /* PREPARED: the record to send to the others. READ: our copy; empty with

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/node_internal.h"
+
+/* What a node knows of itself and the others, for people and scripts. */
+
+static void add_counters(const struct node *node, Rkv__AdminReply *reply,
+                         struct arena *arena)
+{
+    Rkv__Counter **list = arena_alloc(arena, COUNTER_COUNT * sizeof *list);
+    if (list == NULL)
+        return;
+    reply->counters = list;
+    for (size_t i = 0; i < COUNTER_COUNT; i++) {
+        Rkv__Counter *counter = message_new(arena, &rkv__counter__descriptor);
+        if (counter == NULL)
+            return;
+        counter->name = arena_string(arena, node_counter_name(i));
+        counter->value = node_counter(node, i);
+        list[reply->n_counters++] = counter;
+    }
+}
+
+static void add_members(const struct node *node, Rkv__AdminReply *reply,
+                        struct arena *arena)
+{
+    size_t count = membership_count(node->membership);
+    Rkv__Member **list = arena_alloc(arena, count * sizeof *list);
+    if (list == NULL)
+        return;
+    reply->members = list;
+    for (size_t i = 0; i < count; i++) {
+        Rkv__Member *member =
+            member_to_wire(membership_at(node->membership, i), arena);
+        if (member != NULL)
+            list[reply->n_members++] = member;
+    }
+}
+
+static void add_owners(const struct node *node, Rkv__AdminReply *reply,
+                       struct arena *arena)
+{
+    const struct topology *topology = &node->topology;
+    size_t replicas = topology_owner_count(topology);
+    Rkv__Owners **list =
+        arena_alloc(arena, topology->partitions * sizeof *list);
+    if (list == NULL)
+        return;
+    reply->owners = list;
+    for (uint32_t p = 0; p < topology->partitions; p++) {
+        Rkv__Owners *owners = message_new(arena, &rkv__owners__descriptor);
+        char **names = arena_alloc(arena, replicas * sizeof *names);
+        if (owners == NULL || names == NULL)
+            return;
+        owners->partition = p;
+        owners->nodes = names;
+        for (size_t i = 0; i < replicas; i++)
+            names[owners->n_nodes++] = arena_string(
+                arena,
+                node_name_of(
+                    node, topology_owner(topology,
+                                         (struct partition){(uint16_t)p}, i)));
+        list[reply->n_owners++] = owners;
+    }
+}
+
+static void add_hints(const struct node *node, Rkv__AdminReply *reply,
+                      struct arena *arena)
+{
+    Rkv__HintCount **list =
+        arena_alloc(arena, (node->hint_count + 1) * sizeof *list);
+    if (list == NULL)
+        return;
+    reply->hints = list;
+    for (size_t i = 0; i < node->hint_count; i++) {
+        Rkv__HintCount *count =
+            message_new(arena, &rkv__hint_count__descriptor);
+        if (count == NULL)
+            return;
+        count->target =
+            arena_string(arena, node_name_of(node, node->hints[i].node));
+        count->records = node->hints[i].records;
+        count->bytes = node->hints[i].bytes;
+        list[reply->n_hints++] = count;
+    }
+}
+
+static void fill_in_status(const struct node *node, Rkv__AdminReply *reply,
+                           struct arena *arena)
+{
+    reply->node = arena_string(arena, node->config.self.name);
+    reply->cluster = arena_string(arena, node->config.founding.cluster);
+    reply->engine = arena_string(arena, node->config.engine);
+    reply->ready = node->stage == NODE_READY;
+    reply->epoch = node->topology.epoch;
+    reply->partitions = node->topology.partitions;
+    reply->replicas = node->topology.replicas;
+    reply->filling = (uint32_t)node->fill.missing_count;
+}
+
+void admin_request(struct node *node, struct reply_token token,
+                   const Rkv__Admin *admin, struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->result =
+        result_new(node, arena, STATUS_OK, RKV__OUTCOME__NONE, NULL);
+    fill_in_status(node, reply, arena);
+    switch ((int)admin->what) {
+    case RKV__ADMIN__WHAT__STATUS:
+        add_counters(node, reply, arena);
+        add_hints(node, reply, arena);
+        break;
+    case RKV__ADMIN__WHAT__MEMBERS:
+        add_members(node, reply, arena);
+        break;
+    case RKV__ADMIN__WHAT__RING:
+        add_owners(node, reply, arena);
+        break;
+    case RKV__ADMIN__WHAT__HINTS:
+        add_hints(node, reply, arena);
+        break;
+    case RKV__ADMIN__WHAT__EXPLAIN:
+        explain_request(node, token, admin, effects);
+        return;
+    case RKV__ADMIN__WHAT__DIGEST:
+        digest_request(node, token, admin, effects);
+        return;
+    default: /* an int: a later version may ask for more */
+        reply_result(node, effects, token, STATUS_UNSUPPORTED,
+                     RKV__OUTCOME__NONE,
+                     "what: not known to this version of replikvd");
+        return;
+    }
+    outbox_reply(&effects->out, token,
+                 envelope_new(arena, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply));
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+
+#include "proxy/core/node_internal.h"
+
+/* What is answered besides `overloaded`: long enough for a queue to drain. */
+enum { RETRY_AFTER_MS = 100 };
+
+static enum status level_of(const struct node *node, int level, int normal,
+                            const char *field, uint32_t *count,
+                            struct error *error)
+{
+    int owners = (int)topology_owner_count(&node->topology);
+    if (level == LEVEL_DEFAULT)
+        level = normal;
+    if (level == LEVEL_QUORUM)
+        level = owners / 2 + 1;
+    if (level == LEVEL_ALL)
+        level = owners;
+    if (level < 1 || level > owners)
+        return error_set(error, STATUS_INVALID,
+                         "%s: level %d; the bucket has %d replicas, allowed "
+                         "are 1 to %d, quorum and all",
+                         field, level, owners, owners);
+    *count = (uint32_t)level;
+    return STATUS_OK;
+}
+
+enum status admit(const struct node *node, const char *bucket, struct bytes key,
+                  int level, bool is_write, uint32_t timeout_ms,
+                  struct admitted *admitted, struct error *error)
+{
+    if (node->stage != NODE_READY)
+        return error_set(error, STATUS_UNAVAILABLE,
+                         "the node is not ready: it has not met its cluster");
+    if (bucket == NULL || *bucket == '\0')
+        bucket = "default";
+    admitted->bucket = node_bucket(node, bucket_id_of(bucket));
+    if (admitted->bucket == NULL)
+        return error_set(error, STATUS_INVALID,
+                         "bucket: \"%.64s\" is not declared in the "
+                         "configuration of %s",
+                         bucket, node->config.self.name);
+    if (key.size == 0 || key.size > KEY_BYTES_MAX)
+        return error_set(
+            error, key.size == 0 ? STATUS_INVALID : STATUS_TOO_LARGE,
+            "key: %zu bytes, allowed are 1 to %d", key.size, KEY_BYTES_MAX);
+    admitted->key = key;
+    admitted->partition =
+        partition_of(admitted->bucket->id, key, node->topology.partitions);
+    if (timeout_ms == 0)
+        timeout_ms = node->config.timeouts.request_ms;
+    admitted->deadline_ms = node->now_ms + timeout_ms;
+    return level_of(node, level,
+                    is_write ? admitted->bucket->w : admitted->bucket->r,
+                    is_write ? "w" : "r", &admitted->level, error);
+}
+
+Rkv__Result *result_new(struct node *node, struct arena *arena,
+                        enum status status, Rkv__Outcome outcome,
+                        const char *message)
+{
+    Rkv__Result *result = message_new(arena, &rkv__result__descriptor);
+    if (result == NULL)
+        return NULL;
+    result->status = (Rkv__Status)status;
+    result->outcome = outcome;
+    result->epoch = node->topology.epoch;
+    if (status == STATUS_OVERLOADED)
+        result->retry_after_ms = RETRY_AFTER_MS;
+    if (message != NULL) {
+        char *copy = arena_string(arena, message);
+        if (copy != NULL)
+            result->message = copy;
+    }
+    return result;
+}
+
+void reply_result(struct node *node, struct effects *effects,
+                  struct reply_token token, enum status status,
+                  Rkv__Outcome outcome, const char *message)
+{
+    if (status == STATUS_OVERLOADED)
+        node_count(node, COUNTER_REFUSED_OVERLOADED);
+    if (status == STATUS_INVALID || status == STATUS_TOO_LARGE)
+        node_count(node, COUNTER_REFUSED_INVALID);
+    const Rkv__Result *result =
+        result_new(node, &effects->arena, status, outcome, message);
+    outbox_reply(
+        &effects->out, token,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_RESULT, result));
+}
+
+size_t preference_list(const struct node *node, struct partition partition,
+                       struct node_id *list)
+{
+    size_t owners = topology_owner_count(&node->topology);
+    size_t count = 0;
+    if (topology_owns(&node->topology, partition, node->self))
+        list[count++] = node->self;
+    for (int there = 1; there >= 0; there--)
+        for (size_t i = 0; i < owners; i++) {
+            struct node_id id = topology_owner(&node->topology, partition, i);
+            if (!node_id_equal(id, node->self) &&
+                membership_is_reachable(node->membership, id) == there)
+                list[count++] = id;
+        }
+    return count;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/counters.h"
+
+#include "proxy/core/node_internal.h"
+
+static const char *const names[COUNTER_COUNT] = {
+    [COUNTER_WRITES] = "writes",
+    [COUNTER_WRITES_APPLIED] = "writes_applied",
+    [COUNTER_WRITES_NOT_APPLIED] = "writes_not_applied",
+    [COUNTER_WRITES_UNKNOWN] = "writes_unknown",
+    [COUNTER_WRITES_FORWARDED] = "writes_forwarded",
+    [COUNTER_WRITES_RETRIED] = "writes_retried",
+    [COUNTER_READS] = "reads",
+    [COUNTER_READS_FAILED] = "reads_failed",
+    [COUNTER_READS_HEDGED] = "reads_hedged",
+    [COUNTER_READ_REPAIRS] = "read_repairs",
+    [COUNTER_SIBLINGS] = "reads_with_siblings",
+    [COUNTER_REFUSED_INVALID] = "refused_invalid",
+    [COUNTER_REFUSED_OVERLOADED] = "refused_overloaded",
+    [COUNTER_STORES] = "stores",
+    [COUNTER_FETCHES] = "fetches",
+    [COUNTER_HINTS_STORED] = "hints_stored",
+    [COUNTER_HINTS_DELIVERED] = "hints_delivered",
+    [COUNTER_HINTS_SHED] = "hints_shed",
+    [COUNTER_FALLBACKS_REFUSED] = "fallbacks_refused",
+    [COUNTER_PARTITIONS_FILLED] = "partitions_filled",
+    [COUNTER_HELLOS_REFUSED] = "hellos_refused",
+    [COUNTER_REQUESTS_UNKNOWN] = "requests_unknown",
+    [COUNTER_STORAGE_FAILURES] = "storage_failures",
+    [COUNTER_REOPENS] = "engine_reopens",
+};
+
+size_t node_counter_count(void)
+{
+    return COUNTER_COUNT;
+}
+
+const char *node_counter_name(size_t index)
+{
+    return index < COUNTER_COUNT ? names[index] : NULL;
+}
+
+uint64_t node_counter(const struct node *node, size_t index)
+{
+    return index < COUNTER_COUNT ? node->counters[index] : 0;
+}

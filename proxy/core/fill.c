@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "proxy/core/node_internal.h"
+
+/* A replica whose disk was emptied or is older than it was says neither yes
+ * nor no about a partition until it has read all of it from every other owner:
+ * an acknowledged write is on at least one of them.
+ *
+ *   IDLE --> ASKED --> STORING --+--> next chunk, owner, partition
+ *     ^        |          |      |
+ *     +--------+----------+------+   a failure begins the owner again
+ *
+ * Which partitions are missing is stored, so that a restart does not vote. */
+
+enum { RETRY_MS = 500, CHUNK_BYTES = 256 * 1024 };
+
+static const char META_MISSING[] = "missing";
+
+static size_t bitmap_size(const struct node *node)
+{
+    return (node->topology.partitions + 7) / 8;
+}
+
+enum status fill_init(struct node *node)
+{
+    node->fill = (struct fill){.stage = FILL_IDLE};
+    node->fill.missing = calloc(1, bitmap_size(node));
+    return node->fill.missing == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+}
+
+void fill_fini(struct node *node)
+{
+    free(node->fill.missing);
+    buffer_fini(&node->fill.after);
+    node->fill = (struct fill){.stage = FILL_IDLE};
+}
+
+static bool is_missing(const struct fill *fill, size_t partition)
+{
+    return fill->missing[partition / 8] >> (partition % 8) & 1;
+}
+
+bool fill_is_missing(const struct node *node, struct partition partition)
+{
+    return node->fill.missing_count > 0 &&
+           is_missing(&node->fill, partition.value);
+}
+
+/* Store what is missing, synced. */
+static void save(struct node *node, struct effects *effects)
+{
+    void *copy =
+        arena_copy(&effects->arena, node->fill.missing, bitmap_size(node));
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = request_number(OWNER_META, 0),
+        .key = {.table = TABLE_META, .key = bytes_of_string(META_MISSING)},
+        .data = bytes_of(copy, bitmap_size(node)),
+    };
+    if (copy != NULL)
+        (void)effects_storage(effects, &op);
+}
+
+void fill_all(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < node->topology.partitions; i++) {
+        struct partition partition = {(uint16_t)i};
+        if (!topology_owns(&node->topology, partition, node->self) ||
+            topology_owner_count(&node->topology) == 1 ||
+            is_missing(&node->fill, i))
+            continue;
+        node->fill.missing[i / 8] |= (uint8_t)(1 << i % 8);
+        node->fill.missing_count++;
+    }
+    save(node, effects);
+}
+
+void fill_restore(struct node *node, struct bytes missing)
+{
+    if (missing.size != bitmap_size(node))
+        return;
+    memcpy(node->fill.missing, missing.data, missing.size);
+    node->fill.missing_count = 0;
+    for (size_t i = 0; i < node->topology.partitions; i++)
+        node->fill.missing_count += is_missing(&node->fill, i);
+}
+
+static void rest(struct node *node)
+{
+    node->fill.stage = FILL_IDLE;
+    node->fill.next_ms = node->now_ms + RETRY_MS;
+    buffer_clear(&node->fill.after);
+}
+
+static void ask(struct node *node, struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    struct node_id owner =
+        topology_owner(&node->topology, fill->partition, fill->owner);
+    Rkv__Scan *scan = message_new(&effects->arena, &rkv__scan__descriptor);
+    void *after =
+        arena_copy(&effects->arena, fill->after.data, fill->after.size);
+    if (scan == NULL || after == NULL) {
+        rest(node);
+        return;
+    }
+    scan->partition = fill->partition.value;
+    scan->after = binary_of_bytes(bytes_of(after, fill->after.size));
+    scan->max_bytes = CHUNK_BYTES;
+    scan->epoch = node->topology.epoch;
+    fill->stage = FILL_ASKED;
+    outbox_request(
+        &effects->out, owner, LANE_BULK,
+        request_number(OWNER_FILL, ++fill->serial),
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_SCAN, scan));
+}
+
+/* Go to the next partition that is missing. */
+static void seek(struct node *node)
+{
+    struct fill *fill = &node->fill;
+    for (size_t i = 0; i < node->topology.partitions; i++) {
+        size_t at = (fill->partition.value + i) % node->topology.partitions;
+        if (!is_missing(fill, at))
+            continue;
+        if (at != fill->partition.value)
+            fill->owner = 0;
+        fill->partition.value = (uint16_t)at;
+        return;
+    }
+}
+
+/* What is left of the partition's owners, from the current one on, or the
+ * partition is complete. */
+static void go_on(struct node *node, struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    size_t owners = topology_owner_count(&node->topology);
+    while (fill->owner < owners &&
+           node_id_equal(
+               topology_owner(&node->topology, fill->partition, fill->owner),
+               node->self))
+        fill->owner++;
+    if (fill->owner < owners) {
+        ask(node, effects);
+        return;
+    }
+    size_t at = fill->partition.value;
+    fill->missing[at / 8] &= (uint8_t) ~(1 << at % 8);
+    fill->missing_count--;
+    fill->owner = 0;
+    node_count(node, COUNTER_PARTITIONS_FILLED);
+    save(node, effects);
+    fill->stage = FILL_IDLE;
+    fill->next_ms = node->now_ms;
+    if (fill->missing_count == 0)
+        effects->log = "event=filled partitions=all";
+}
+
+void fill_tick(struct node *node, struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    if (fill->missing_count == 0 || fill->stage != FILL_IDLE ||
+        node->now_ms < fill->next_ms)
+        return;
+    seek(node);
+    go_on(node, effects);
+}
+
+static void chunk_stored(struct node *node, struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    if (fill->failed) {
+        rest(node);
+        return;
+    }
+    if (fill->last_chunk) {
+        fill->owner++;
+        buffer_clear(&fill->after);
+    }
+    go_on(node, effects);
+}
+
+static void store_rows(struct node *node, const Rkv__ScanReply *reply,
+                       struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    for (size_t i = 0; i < reply->n_rows; i++) {
+        const Rkv__Row *row = reply->rows[i];
+        const struct bucket_config *bucket =
+            node_bucket(node, (struct bucket_id){row->bucket});
+        struct storage_op op = {
+            .kind = STORAGE_MERGE,
+            .token = request_number(OWNER_FILL, fill->serial),
+            .key = {.table = TABLE_DATA,
+                    .partition = fill->partition,
+                    .bucket = {row->bucket},
+                    .key = bytes_of_binary(row->key)},
+            .wall_ms = node->wall_ms,
+            .data = bytes_of_binary(row->record),
+        };
+        if (bucket == NULL || row->key.len == 0 ||
+            row->key.len > KEY_BYTES_MAX) {
+            fill->failed = true;
+            continue;
+        }
+        op.record_kind = bucket->kind;
+        if (effects_storage(effects, &op))
+            fill->storing++;
+        else
+            fill->failed = true;
+    }
+}
+
+void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
+                struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    if (fill->stage != FILL_ASKED ||
+        request != request_number(OWNER_FILL, fill->serial))
+        return;
+    if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_SCAN_REPLY ||
+        reply->scan_reply->status != RKV__STATUS__OK) {
+        rest(node);
+        return;
+    }
+    const Rkv__ScanReply *chunk = reply->scan_reply;
+    fill->stage = FILL_STORING;
+    fill->storing = 0;
+    fill->failed = false;
+    fill->last_chunk = chunk->done;
+    buffer_clear(&fill->after);
+    if (buffer_append(&fill->after, bytes_of_binary(chunk->next)) != STATUS_OK)
+        fill->failed = true;
+    store_rows(node, chunk, effects);
+    if (fill->storing == 0)
+        chunk_stored(node, effects);
+}
+
+void fill_stored(struct node *node, const struct storage_result *result,
+                 struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    if (fill->stage != FILL_STORING ||
+        result->op->token != request_number(OWNER_FILL, fill->serial))
+        return;
+    if (result->status != STATUS_OK)
+        fill->failed = true;
+    if (--fill->storing == 0)
+        chunk_stored(node, effects);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/get.h"
+
+#include "proto/assert.h"
+
+static void act(struct get_actions *actions, enum get_action_kind kind,
+                struct node_id node, enum status status)
+{
+    ASSERT(actions->count < GET_ACTIONS_MAX);
+    actions->list[actions->count++] = (struct get_action){
+        .kind = kind,
+        .node = node,
+        .status = status,
+    };
+}
+
+static size_t count_state(const struct get *get, enum get_replica_state state)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < get->replica_count; i++)
+        count += get->replicas[i].state == state;
+    return count;
+}
+
+size_t get_answers(const struct get *get)
+{
+    return count_state(get, REPLICA_ANSWERED) +
+           count_state(get, REPLICA_WRITTEN);
+}
+
+static void answer(struct get *get, enum status status,
+                   struct get_actions *actions)
+{
+    ASSERT(get->state == GET_ASKING || get->state == GET_SETTLING);
+    get->state = GET_ANSWERED;
+    act(actions, GET_REPLY, (struct node_id){{0}}, status);
+}
+
+static bool ask_next(struct get *get, struct get_actions *actions)
+{
+    for (size_t i = 0; i < get->replica_count; i++) {
+        if (get->replicas[i].state != REPLICA_IDLE)
+            continue;
+        get->replicas[i].state = REPLICA_ASKED;
+        act(actions, GET_ASK, get->replicas[i].node, STATUS_OK);
+        return true;
+    }
+    return false;
+}
+
+/* Send the merge to those that are known to lack it and are not being told. */
+static void write_back(struct get *get, struct get_actions *actions)
+{
+    for (size_t i = 0; i < get->replica_count; i++) {
+        struct get_replica *replica = &get->replicas[i];
+        bool told = replica->state == REPLICA_WRITTEN &&
+                    replica->written_version == get->merged_version;
+        bool answered = replica->state == REPLICA_ANSWERED ||
+                        replica->state == REPLICA_WRITTEN;
+        if (!answered || told || replica->version == get->merged_version)
+            continue;
+        replica->state = REPLICA_WRITTEN;
+        replica->written_version = get->merged_version;
+        act(actions, GET_WRITE_BACK, replica->node, STATUS_OK);
+    }
+}
+
+static size_t holders(const struct get *get)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < get->replica_count; i++)
+        count += get->replicas[i].state == REPLICA_ANSWERED &&
+                 get->replicas[i].version == get->merged_version;
+    return count;
+}
+
+/* With no record anywhere that was read there is nothing to hold. */
+static size_t holders_needed(const struct get *get)
+{
+    if (!get->monotonic || get->merged.size == 0)
+        return 0;
+    return get->replica_count - get->r + 1;
+}
+
+/* How many could still come to hold the merge without asking anyone new. */
+static size_t holders_possible(const struct get *get)
+{
+    return get_answers(get) + count_state(get, REPLICA_ASKED);
+}
+
+static void settle(struct get *get, struct get_actions *actions)
+{
+    if (get->state == GET_ASKING) {
+        size_t awaited = get->r;
+        while (get_answers(get) + count_state(get, REPLICA_ASKED) < awaited)
+            if (!ask_next(get, actions)) {
+                answer(get, STATUS_UNAVAILABLE, actions);
+                break;
+            }
+        if (get->state == GET_ASKING && get_answers(get) >= get->r)
+            get->state = GET_SETTLING;
+    }
+    if (get->state == GET_SETTLING || get->state == GET_ANSWERED)
+        write_back(get, actions);
+    if (get->state == GET_SETTLING) {
+        size_t needed = holders_needed(get);
+        bool reachable = true;
+        while (reachable && holders_possible(get) < needed)
+            reachable = ask_next(get, actions);
+        if (holders(get) >= needed)
+            answer(get, STATUS_OK, actions);
+        else if (!reachable)
+            answer(get, STATUS_UNAVAILABLE, actions);
+    }
+    if (get->state == GET_ANSWERED && count_state(get, REPLICA_ASKED) == 0 &&
+        count_state(get, REPLICA_WRITTEN) == 0)
+        get->state = GET_DONE;
+}
+
+void get_start(struct get *get, const struct get_config *config, int64_t now_ms,
+               struct get_actions *actions)
+{
+    ASSERT(config->replica_count > 0 && config->replica_count <= REPLICAS_MAX);
+    ASSERT(config->r > 0 && config->r <= config->replica_count);
+    actions->count = 0;
+    *get = (struct get){
+        .replica_count = config->replica_count,
+        .r = config->r,
+        .monotonic = config->monotonic,
+        .deadline_ms = config->deadline_ms,
+        .hedge_ms = config->hedge_ms,
+        .hedge_at_ms = now_ms + config->hedge_ms,
+        .wall_ms = config->wall_ms,
+        .dedup_window_ms = config->dedup_window_ms,
+    };
+    for (size_t i = 0; i < get->replica_count; i++)
+        get->replicas[i].node = config->replicas[i];
+    settle(get, actions);
+}
+
+void get_fini(struct get *get)
+{
+    buffer_fini(&get->merged);
+}
+
+static struct get_replica *find(struct get *get, struct node_id node)
+{
+    for (size_t i = 0; i < get->replica_count; i++)
+        if (node_id_equal(get->replicas[i].node, node))
+            return &get->replicas[i];
+    return NULL;
+}
+
+/* Merge what a replica holds into what was merged before. */
+static enum status take_record(struct get *get, struct bytes encoded,
+                               struct arena *scratch, uint64_t *version)
+{
+    struct record heard, before, merged;
+    enum status status = record_decode(encoded, scratch, &heard);
+    if (status != STATUS_OK)
+        return status;
+    *version = record_version(&heard);
+    if (get->merged.size == 0) {
+        get->merged_version = *version;
+        return buffer_append(&get->merged, encoded);
+    }
+    if (*version == get->merged_version)
+        return STATUS_OK;
+    status = record_decode(buffer_bytes(&get->merged), scratch, &before);
+    if (status == STATUS_OK)
+        status = record_merge(&before, &heard, get->wall_ms,
+                              get->dedup_window_ms, scratch, &merged);
+    struct buffer encoding = {0};
+    if (status == STATUS_OK)
+        status = record_encode(&merged, &encoding);
+    if (status != STATUS_OK) {
+        buffer_fini(&encoding);
+        return status;
+    }
+    /* What was merged borrows from the old encoding. */
+    get->merged_version = record_version(&merged);
+    buffer_fini(&get->merged);
+    get->merged = encoding;
+    return STATUS_OK;
+}
+
+void get_hear(struct get *get, struct node_id node, enum status status,
+              struct bytes record, struct arena *scratch,
+              struct get_actions *actions)
+{
+    actions->count = 0;
+    struct get_replica *replica = find(get, node);
+    if (get->state == GET_DONE || replica == NULL ||
+        replica->state != REPLICA_ASKED)
+        return;
+    uint64_t version = 0;
+    if (status == STATUS_OK)
+        status = take_record(get, record, scratch, &version);
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
+        replica->state = REPLICA_ANSWERED;
+        replica->version = version;
+    } else {
+        replica->state = REPLICA_FAILED;
+    }
+    settle(get, actions);
+}
+
+void get_hear_written(struct get *get, struct node_id node, enum status status,
+                      struct get_actions *actions)
+{
+    actions->count = 0;
+    struct get_replica *replica = find(get, node);
+    if (get->state == GET_DONE || replica == NULL ||
+        replica->state != REPLICA_WRITTEN)
+        return;
+    if (status != STATUS_OK) {
+        replica->state = REPLICA_FAILED;
+    } else {
+        replica->state = REPLICA_ANSWERED;
+        replica->version = replica->written_version;
+    }
+    settle(get, actions);
+}
+
+void get_tick(struct get *get, int64_t now_ms, struct get_actions *actions)
+{
+    actions->count = 0;
+    if (get->state == GET_DONE)
+        return;
+    if (now_ms >= get->deadline_ms) {
+        if (get->state != GET_ANSWERED)
+            answer(get, STATUS_TIMEOUT, actions);
+        get->state = GET_DONE;
+        return;
+    }
+    if (get->state == GET_ANSWERED || now_ms < get->hedge_at_ms)
+        return;
+    get->hedge_at_ms = now_ms + get->hedge_ms;
+    ask_next(get, actions);
+}

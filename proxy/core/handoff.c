@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "proto/assert.h"
+#include "proxy/core/node_internal.h"
+
+/* Hinted hand-off: what was kept for a node goes to it when it is back.
+ *
+ *   IDLE --> SCANNING --> SENT --> DROPPING --> IDLE
+ *     ^         |           |                    |
+ *     +---------+-----------+  nothing, failed   | as long as the last took
+ *     +------------------------------------------+
+ *
+ * One chunk is under way at a time, and the next waits as long as the last one
+ * took: a slow target gets less, a fast one more. */
+
+enum {
+    /* Of records in one message: large against a round trip, small against
+     * what one commit of the target holds up. */
+    CHUNK_BYTES = 256 * 1024,
+    /* After a failure; a target that is not there is found so by probes. */
+    RETRY_MS = 500,
+};
+
+/* One row of the chunk under way, in handoff.rows. */
+struct sent_row {
+    uint64_t version;
+    uint32_t bucket;
+    uint16_t partition;
+    uint16_t key_size;
+    uint8_t key[KEY_BYTES_MAX];
+};
+
+struct hint_target *hint_target(struct node *node, struct node_id id)
+{
+    for (size_t i = 0; i < node->hint_count; i++)
+        if (node_id_equal(node->hints[i].node, id))
+            return &node->hints[i];
+    if (node->hint_count == NODES_MAX)
+        return NULL;
+    struct hint_target *target = &node->hints[node->hint_count++];
+    *target = (struct hint_target){.node = id};
+    return target;
+}
+
+void hints_changed(struct node *node, const struct storage_result *result)
+{
+    struct hint_target *target = hint_target(node, result->op->key.target);
+    if (target == NULL || result->status != STATUS_OK)
+        return;
+    target->records += (uint64_t)result->records_delta;
+    target->bytes += (uint64_t)result->bytes_delta;
+    if (result->records_delta > 0)
+        node_count(node, COUNTER_HINTS_STORED);
+}
+
+void hint_keep(struct node *node, struct node_id target,
+               const struct storage_key *key, enum record_kind kind,
+               struct bytes record, struct effects *effects)
+{
+    const struct hint_target *kept = hint_target(node, target);
+    void *name = arena_copy(&effects->arena, key->key.data, key->key.size);
+    void *copy = arena_copy(&effects->arena, record.data, record.size);
+    if (kept == NULL || name == NULL || copy == NULL ||
+        kept->bytes + record.size > node->config.limits.hint_bytes_max) {
+        node_count(node, COUNTER_HINTS_SHED);
+        return;
+    }
+    struct storage_op op = {
+        .kind = STORAGE_MERGE,
+        .token = request_number(OWNER_HINT, 0),
+        .key = *key,
+        .record_kind = kind,
+        .wall_ms = node->wall_ms,
+        .data = bytes_of(copy, record.size),
+    };
+    op.key.table = TABLE_HINTS;
+    op.key.target = target;
+    op.key.key = bytes_of(name, key->key.size);
+    if (!effects_storage(effects, &op))
+        node_count(node, COUNTER_HINTS_SHED);
+}
+
+static void rest(struct node *node, uint32_t wait_ms)
+{
+    node->handoff.stage = HANDOFF_IDLE;
+    node->handoff.next_ms = node->now_ms + wait_ms;
+}
+
+void handoff_wake(struct node *node)
+{
+    node->handoff.next_ms = 0;
+}
+
+static void scan(struct node *node, struct node_id target,
+                 struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    if (!node_id_equal(handoff->target, target))
+        buffer_clear(&handoff->after);
+    handoff->target = target;
+    handoff->started_ms = node->now_ms;
+    struct storage_op op = {
+        .kind = STORAGE_SCAN,
+        .token = request_number(OWNER_HANDOFF, ++handoff->serial),
+        .key = {.table = TABLE_HINTS, .target = target},
+        .after = buffer_bytes(&handoff->after),
+        .bytes_max = CHUNK_BYTES,
+    };
+    if (effects_storage(effects, &op))
+        handoff->stage = HANDOFF_SCANNING;
+    else
+        rest(node, RETRY_MS);
+}
+
+void handoff_tick(struct node *node, struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    if (handoff->stage != HANDOFF_IDLE || node->now_ms < handoff->next_ms)
+        return;
+    for (size_t i = 0; i < node->hint_count; i++) {
+        size_t at = (handoff->target_next + i) % node->hint_count;
+        if (node->hints[at].records == 0 ||
+            !membership_is_reachable(node->membership, node->hints[at].node))
+            continue;
+        handoff->target_next = at;
+        scan(node, node->hints[at].node, effects);
+        return;
+    }
+    rest(node, node->config.timeouts.handoff_interval_ms);
+}
+
+/* Remember the row's version, so that only what was delivered is dropped. */
+static enum status remember(struct handoff *handoff,
+                            const struct storage_row *row,
+                            struct arena *scratch)
+{
+    struct record record;
+    enum status status = record_decode(row->record, scratch, &record);
+    if (status != STATUS_OK)
+        return status;
+    struct sent_row sent = {
+        .version = record_version(&record),
+        .bucket = row->key.bucket.value,
+        .partition = row->key.partition.value,
+        .key_size = (uint16_t)row->key.key.size,
+    };
+    memcpy(sent.key, row->key.key.data, row->key.key.size);
+    return buffer_append(&handoff->rows, bytes_of(&sent, sizeof sent));
+}
+
+static const Rkv__Envelope *handoff_message(struct node *node,
+                                            const struct storage_result *result,
+                                            struct arena *arena)
+{
+    Rkv__Handoff *message = message_new(arena, &rkv__handoff__descriptor);
+    Rkv__Row **rows =
+        arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
+    if (message == NULL || rows == NULL)
+        return NULL;
+    message->epoch = node->topology.epoch;
+    message->rows = rows;
+    for (size_t i = 0; i < result->row_count; i++) {
+        const struct storage_row *row = &result->rows[i];
+        Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
+        if (wire == NULL)
+            return NULL;
+        /* A hint that cannot be read stays: it is counted and seen. */
+        if (remember(&node->handoff, row, arena) != STATUS_OK) {
+            node_count(node, COUNTER_STORAGE_FAILURES);
+            continue;
+        }
+        wire->bucket = row->key.bucket.value;
+        wire->key = binary_of_bytes(row->key.key);
+        wire->record = binary_of_bytes(row->record);
+        rows[message->n_rows++] = wire;
+    }
+    return envelope_new(arena, RKV__ENVELOPE__BODY_HANDOFF, message);
+}
+
+static void scanned(struct node *node, const struct storage_result *result,
+                    struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    buffer_clear(&handoff->rows);
+    buffer_clear(&handoff->after);
+    if (result->status != STATUS_OK) {
+        rest(node, RETRY_MS);
+        return;
+    }
+    if (!result->done &&
+        buffer_append(&handoff->after, result->next) != STATUS_OK)
+        buffer_clear(&handoff->after);
+    if (result->done)
+        handoff->target_next++;
+    const Rkv__Envelope *message =
+        handoff_message(node, result, &effects->arena);
+    if (message == NULL || message->handoff->n_rows == 0) {
+        rest(node, RETRY_MS);
+        return;
+    }
+    handoff->stage = HANDOFF_SENT;
+    outbox_request(&effects->out, handoff->target, LANE_BULK,
+                   request_number(OWNER_HANDOFF, handoff->serial), message);
+}
+
+void handoff_reply(struct node *node, uint64_t request,
+                   const Rkv__Envelope *reply, struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    if (request != request_number(OWNER_HANDOFF, handoff->serial) ||
+        handoff->stage != HANDOFF_SENT)
+        return;
+    if (reply == NULL ||
+        reply->body_case != RKV__ENVELOPE__BODY_HANDOFF_REPLY ||
+        reply->handoff_reply->status != RKV__STATUS__OK) {
+        buffer_clear(&handoff->after);
+        rest(node, RETRY_MS);
+        return;
+    }
+    handoff->stage = HANDOFF_DROPPING;
+    handoff->dropping = 0;
+    size_t count = handoff->rows.size / sizeof(struct sent_row);
+    for (size_t i = 0; i < count; i++) {
+        const struct sent_row *sent =
+            arena_copy(&effects->arena, handoff->rows.data + i * sizeof *sent,
+                       sizeof *sent);
+        if (sent == NULL)
+            break; /* it is delivered once more */
+        struct storage_op op = {
+            .kind = STORAGE_DROP,
+            .token = request_number(OWNER_HANDOFF, handoff->serial),
+            .key = {.table = TABLE_HINTS,
+                    .target = handoff->target,
+                    .partition = {sent->partition},
+                    .bucket = {sent->bucket},
+                    .key = bytes_of(sent->key, sent->key_size)},
+            .version = sent->version,
+        };
+        if (effects_storage(effects, &op))
+            handoff->dropping++;
+    }
+    if (handoff->dropping == 0)
+        rest(node, RETRY_MS);
+}
+
+void handoff_stored(struct node *node, const struct storage_result *result,
+                    struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    if (result->op->token != request_number(OWNER_HANDOFF, handoff->serial))
+        return;
+    if (result->op->kind == STORAGE_SCAN) {
+        scanned(node, result, effects);
+        return;
+    }
+    ASSERT(handoff->dropping > 0);
+    if (result->records_delta < 0)
+        node_count(node, COUNTER_HINTS_DELIVERED);
+    if (--handoff->dropping == 0)
+        rest(node, (uint32_t)(node->now_ms - handoff->started_ms));
+}

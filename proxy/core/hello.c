@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proxy/core/node_internal.h"
+
+/* First contact: who may talk to whom. The listener judges the dialer's Hello
+ * and answers with its own, which the dialer judges in turn.
+ *
+ * INVALID: the two are configured for different clusters; a node that is up
+ * goes on without the other. REFUSED: the dialer's disk is older or emptied or
+ * its name is taken; it must not go on. */
+
+/* What the cluster id is made from, so that a difference can be named. */
+static void describe_founding(const struct node *node, char *out, size_t size)
+{
+    const struct topology *topology = &node->topology;
+    int used = snprintf(out, size, "partitions=%u replicas=%u founders=",
+                        topology->partitions, topology->replicas);
+    for (size_t i = 0; i < topology->node_count; i++) {
+        const struct placement_node *founder = &topology->nodes[i];
+        if (used < 0 || (size_t)used >= size)
+            return;
+        used += snprintf(out + used, size - (size_t)used, "%s%s@%s",
+                         i == 0 ? "" : ",", founder->name, founder->zone);
+    }
+}
+
+static Rkv__Hello *hello_new(const struct node *node, enum lane lane,
+                             struct arena *arena)
+{
+    Rkv__Hello *hello = message_new(arena, &rkv__hello__descriptor);
+    Rkv__BucketDeclaration **buckets =
+        arena_alloc(arena, node->config.bucket_count * sizeof *buckets);
+    if (hello == NULL || buckets == NULL)
+        return NULL;
+    char founding[1024];
+    describe_founding(node, founding, sizeof founding);
+    hello->cluster = arena_string(arena, node->config.founding.cluster);
+    hello->cluster_id = node->topology.cluster_id;
+    hello->self = member_to_wire(membership_self(node->membership), arena);
+    hello->lane = lane;
+    hello->replace = node->config.replace;
+    hello->founding = arena_string(arena, founding);
+    hello->buckets = buckets;
+    for (size_t i = 0; i < node->config.bucket_count; i++) {
+        const struct bucket_config *bucket = &node->config.buckets[i];
+        Rkv__BucketDeclaration *wire =
+            message_new(arena, &rkv__bucket_declaration__descriptor);
+        if (wire == NULL)
+            return NULL;
+        wire->name = arena_string(arena, bucket->name);
+        wire->kind = arena_string(
+            arena, bucket->kind == RECORD_LWW ? "lww" : "siblings");
+        buckets[hello->n_buckets++] = wire;
+    }
+    return hello->self == NULL ? NULL : hello;
+}
+
+Rkv__Envelope *node_hello(const struct node *node, enum lane lane,
+                          struct arena *arena)
+{
+    Rkv__Hello *hello = hello_new(node, lane, arena);
+    return hello == NULL
+               ? NULL
+               : envelope_new(arena, RKV__ENVELOPE__BODY_HELLO, hello);
+}
+
+static enum status check_cluster(const struct node *node,
+                                 const Rkv__Hello *hello, struct error *error)
+{
+    char founding[1024];
+    if (strcmp(hello->cluster, node->config.founding.cluster) != 0)
+        return error_set(error, STATUS_INVALID,
+                         "cluster.name: this is \"%.64s\", the other node is "
+                         "of \"%.64s\"",
+                         node->config.founding.cluster, hello->cluster);
+    if (hello->cluster_id == node->topology.cluster_id)
+        return STATUS_OK;
+    describe_founding(node, founding, sizeof founding);
+    return error_set(error, STATUS_INVALID,
+                     "cluster: founded otherwise: here %.120s; there %.120s",
+                     founding, hello->founding);
+}
+
+static enum status check_buckets(const struct node *node,
+                                 const Rkv__Hello *hello, struct error *error)
+{
+    for (size_t i = 0; i < hello->n_buckets; i++) {
+        const Rkv__BucketDeclaration *theirs = hello->buckets[i];
+        const struct bucket_config *ours =
+            node_bucket(node, bucket_id_of(theirs->name));
+        if (ours == NULL)
+            continue;
+        const char *kind = ours->kind == RECORD_LWW ? "lww" : "siblings";
+        if (strcmp(kind, theirs->kind) != 0)
+            return error_set(error, STATUS_INVALID,
+                             "buckets.%.64s.kind: here %s, there %.32s; all "
+                             "nodes must declare the same",
+                             ours->name, kind, theirs->kind);
+    }
+    return STATUS_OK;
+}
+
+static enum status check(const struct node *node, const Rkv__Hello *hello,
+                         struct member *who, struct error *error)
+{
+    enum status status = hello->self == NULL
+                             ? error_set(error, STATUS_INVALID,
+                                         "hello: it does not say who it is of")
+                             : member_from_wire(hello->self, who, error);
+    if (status == STATUS_OK)
+        status = check_cluster(node, hello, error);
+    if (status == STATUS_OK && (who->version_min > PROTOCOL_VERSION_MAX ||
+                                who->version_max < PROTOCOL_VERSION_MIN))
+        status = error_set(error, STATUS_INVALID,
+                           "protocol: here %d to %d, there %u to %u",
+                           PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX,
+                           who->version_min, who->version_max);
+    if (status == STATUS_OK)
+        status = check_buckets(node, hello, error);
+    return status;
+}
+
+static void met(struct node *node, const struct member *who)
+{
+    membership_met(node->membership, node->now_ms, who);
+    int founder = topology_node(&node->topology, who->id);
+    if (founder >= 0)
+        node->met[founder] = true;
+}
+
+void hello_heard(struct node *node, const struct event *event,
+                 struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    struct member who;
+    struct error error = {.status = STATUS_OK};
+    const Rkv__Envelope *message = event->message;
+    enum status status = message->body_case == RKV__ENVELOPE__BODY_HELLO
+                             ? check(node, message->hello, &who, &error)
+                             : error_set(&error, STATUS_INVALID,
+                                         "hello: another message came first");
+    Rkv__HelloReply *reply = message_new(arena, &rkv__hello_reply__descriptor);
+    if (reply == NULL)
+        return;
+    if (status == STATUS_OK) {
+        const struct member *known = membership_find(node->membership, who.id);
+        reply->known_boot = known == NULL ? 0 : known->boot;
+        status = membership_check(node->membership, &who,
+                                  message->hello->replace, &error);
+    }
+    if (status == STATUS_OK)
+        met(node, &who);
+    else
+        node_count(node, COUNTER_HELLOS_REFUSED);
+    reply->status = (Rkv__Status)status;
+    if (status != STATUS_OK)
+        reply->message = arena_string(arena, error.text);
+    reply->version = PROTOCOL_VERSION_MAX;
+    reply->hello = hello_new(node, LANE_CONTROL, arena);
+    outbox_reply(&effects->out, event->token,
+                 envelope_new(arena, RKV__ENVELOPE__BODY_HELLO_REPLY, reply));
+}
+
+/* Under replace the disk may show less than the others remember of it: from
+ * here on it shows more, durably. */
+static void raise_boot(struct node *node, uint64_t known,
+                       struct effects *effects)
+{
+    const struct member *self = membership_self(node->membership);
+    if (!node->config.replace || known < self->boot)
+        return;
+    uint64_t boot = known + 1;
+    membership_raise_boot(node->membership, boot);
+    void *copy = arena_copy(&effects->arena, &boot, sizeof boot);
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = request_number(OWNER_META, 0),
+        .key = {.table = TABLE_META, .key = bytes_of_string(META_BOOT)},
+        .data = bytes_of(copy, sizeof boot),
+    };
+    if (copy != NULL)
+        (void)effects_storage(effects, &op);
+}
+
+static void halt(struct node *node, const Rkv__HelloReply *reply,
+                 struct effects *effects)
+{
+    bool is_final =
+        reply->status == RKV__STATUS__REFUSED || node->stage != NODE_READY;
+    char *text = arena_string(&effects->arena, reply->message);
+    if (is_final)
+        effects->halt = text;
+    else
+        effects->log = text;
+}
+
+void hello_answered(struct node *node, const struct event *event,
+                    struct effects *effects)
+{
+    const Rkv__Envelope *message = event->message;
+    struct member who;
+    struct error error;
+    if (message == NULL ||
+        message->body_case != RKV__ENVELOPE__BODY_HELLO_REPLY)
+        return;
+    const Rkv__HelloReply *reply = message->hello_reply;
+    if (reply->status != RKV__STATUS__OK) {
+        halt(node, reply, effects);
+        return;
+    }
+    if (reply->hello == NULL ||
+        check(node, reply->hello, &who, &error) != STATUS_OK ||
+        node_id_equal(who.id, node->self))
+        return;
+    raise_boot(node, reply->known_boot, effects);
+    met(node, &who);
+}

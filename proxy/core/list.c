@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/node_internal.h"
+
+/* Lists and digests of one partition, a chunk at a time, and the passing on of
+ * a list to a node that has the partition. */
+
+static uint64_t serial_of(uint64_t request)
+{
+    return request & UINT64_C(0xffffffffffffff);
+}
+
+static void pass_on(struct node *node, struct reply_token token,
+                    const Rkv__List *list, struct effects *effects)
+{
+    struct partition partition = {(uint16_t)list->partition};
+    struct node_id owners[REPLICAS_MAX];
+    uint64_t serial;
+    if (preference_list(node, partition, owners) == 0) {
+        reply_result(node, effects, token, STATUS_UNAVAILABLE,
+                     RKV__OUTCOME__NONE, "the partition has no owner");
+        return;
+    }
+    int slot = slots_take(&node->relay_slots, &serial);
+    if (slot < 0) {
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NONE, "too many lists are under way");
+        return;
+    }
+    node->relays[slot] = (struct relay_op){
+        .used = true,
+        .serial = serial,
+        .token = token,
+        .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
+    };
+    outbox_request(
+        &effects->out, owners[0], LANE_BULK,
+        request_number(OWNER_RELAY, serial),
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_LIST, list));
+}
+
+static void finish(struct node *node, struct relay_op *relay)
+{
+    buffer_fini(&relay->states);
+    relay->used = false;
+    slots_give(&node->relay_slots, relay->serial);
+}
+
+void relay_reply(struct node *node, uint64_t request, struct node_id from,
+                 const Rkv__Envelope *reply, struct effects *effects)
+{
+    (void)from;
+    uint64_t serial = serial_of(request);
+    if (slot_of(serial) >= RELAYS_MAX)
+        return;
+    struct relay_op *relay = &node->relays[slot_of(serial)];
+    if (!relay->used || relay->serial != serial)
+        return;
+    if (reply != NULL)
+        outbox_reply(&effects->out, relay->token, reply);
+    else
+        reply_result(node, effects, relay->token, STATUS_UNAVAILABLE,
+                     RKV__OUTCOME__NONE,
+                     "the connection to the replica ended; ask again");
+    finish(node, relay);
+}
+
+void relays_tick(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < slots_end(&node->relay_slots); i++) {
+        struct relay_op *relay = &node->relays[i];
+        if (!relay->used || node->now_ms < relay->deadline_ms)
+            continue;
+        if (relay->explain) {
+            explain_answer(node, relay, effects);
+        } else {
+            reply_result(node, effects, relay->token, STATUS_TIMEOUT,
+                         RKV__OUTCOME__NONE, "no replica answered in time");
+        }
+        finish(node, relay);
+    }
+}
+
+static bool scan_own(struct node *node, enum request_owner owner,
+                     struct reply_token token, uint32_t partition,
+                     ProtobufCBinaryData after, uint32_t max_bytes,
+                     struct effects *effects)
+{
+    uint32_t limit = node->config.limits.list_bytes_max;
+    struct storage_op op = {
+        .kind = STORAGE_SCAN,
+        .token = request_number(owner, 0),
+        .reply_token = token.value,
+        .key = {.table = TABLE_DATA, .partition = {(uint16_t)partition}},
+        .after = bytes_of_binary(after),
+        .bytes_max = max_bytes > 0 && max_bytes < limit ? max_bytes : limit,
+    };
+    return effects_storage(effects, &op);
+}
+
+static bool check_position(struct node *node, struct reply_token token,
+                           uint32_t partition, size_t after_size,
+                           struct effects *effects)
+{
+    struct error error;
+    if (partition >= node->topology.partitions)
+        error_set(&error, STATUS_INVALID, "partition: %u, allowed are 0 to %u",
+                  partition, node->topology.partitions - 1);
+    else if (after_size > KEY_BYTES_MAX + 23)
+        error_set(&error, STATUS_INVALID,
+                  "after: %zu bytes; give the `next` of an earlier reply",
+                  after_size);
+    else
+        return true;
+    reply_result(node, effects, token, error.status, RKV__OUTCOME__NONE,
+                 error.text);
+    return false;
+}
+
+void list_request(struct node *node, struct reply_token token,
+                  const Rkv__List *list, struct effects *effects)
+{
+    if (!check_position(node, token, list->partition, list->after.len, effects))
+        return;
+    struct partition partition = {(uint16_t)list->partition};
+    if (!topology_owns(&node->topology, partition, node->self) ||
+        fill_is_missing(node, partition))
+        pass_on(node, token, list, effects);
+    else if (!scan_own(node, OWNER_SERVE_LIST, token, list->partition,
+                       list->after, list->max_bytes, effects))
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NONE, "the budget of one step is spent");
+}
+
+void digest_request(struct node *node, struct reply_token token,
+                    const Rkv__Admin *admin, struct effects *effects)
+{
+    if (!check_position(node, token, admin->partition, admin->after.len,
+                        effects))
+        return;
+    if (!scan_own(node, OWNER_SERVE_DIGEST, token, admin->partition,
+                  admin->after, 0, effects))
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NONE, "the budget of one step is spent");
+}
+
+/* NULL when memory is spent or the record says nothing to a client. */
+static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
+                              struct arena *arena)
+{
+    const struct bucket_config *bucket = node_bucket(node, row->key.bucket);
+    struct record record;
+    if (bucket == NULL ||
+        record_decode(row->record, arena, &record) != STATUS_OK ||
+        record_is_deleted(&record))
+        return NULL;
+    Rkv__ListItem *item = message_new(arena, &rkv__list_item__descriptor);
+    if (item == NULL)
+        return NULL;
+    item->bucket = arena_string(arena, bucket->name);
+    item->key = binary_of_bytes(row->key.key);
+    item->n_values = live_values(&record, arena, &item->values);
+    item->context =
+        context_for_client(&record, key_hash(bucket->id, row->key.key), arena);
+    return item;
+}
+
+void list_stored(struct node *node, const struct storage_result *result,
+                 struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    struct reply_token token = {result->op->reply_token};
+    Rkv__ListReply *reply = message_new(arena, &rkv__list_reply__descriptor);
+    Rkv__ListItem **items =
+        arena_alloc(arena, (result->row_count + 1) * sizeof *items);
+    if (reply == NULL || items == NULL)
+        return;
+    reply->result = result_new(node, arena, result->status, RKV__OUTCOME__NONE,
+                               result->message);
+    reply->items = items;
+    for (size_t i = 0; i < result->row_count; i++) {
+        Rkv__ListItem *item = item_of(node, &result->rows[i], arena);
+        if (item != NULL)
+            items[reply->n_items++] = item;
+    }
+    reply->next = binary_of_bytes(result->next);
+    reply->done = result->done;
+    reply->partitions = node->topology.partitions;
+    outbox_reply(&effects->out, token,
+                 envelope_new(arena, RKV__ENVELOPE__BODY_LIST_REPLY, reply));
+}
+
+/* The XOR over records of hash(key, version): the order of keys and what else
+ * a node holds do not matter. */
+void digest_stored(struct node *node, const struct storage_result *result,
+                   struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    struct reply_token token = {result->op->reply_token};
+    Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
+    if (reply == NULL)
+        return;
+    enum status status = result->status;
+    for (size_t i = 0; i < result->row_count && status == STATUS_OK; i++) {
+        const struct storage_row *row = &result->rows[i];
+        struct record record;
+        status = record_decode(row->record, arena, &record);
+        if (status != STATUS_OK)
+            break;
+        struct {
+            uint64_t key, version;
+        } leaf = {key_hash(row->key.bucket, row->key.key),
+                  record_version(&record)};
+        reply->digest ^=
+            key_hash((struct bucket_id){0}, bytes_of(&leaf, sizeof leaf));
+        reply->records++;
+    }
+    reply->result =
+        result_new(node, arena, status, RKV__OUTCOME__NONE, result->message);
+    reply->next = binary_of_bytes(result->next);
+    reply->done = result->done;
+    outbox_reply(&effects->out, token,
+                 envelope_new(arena, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply));
+}

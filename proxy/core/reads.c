@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/node_internal.h"
+
+static struct read_op *find(struct node *node, uint64_t request)
+{
+    uint64_t serial = request & UINT64_C(0xffffffffffffff);
+    if (slot_of(serial) >= node->read_slots.count)
+        return NULL;
+    struct read_op *op = &node->reads[slot_of(serial)];
+    return op->used && op->serial == serial ? op : NULL;
+}
+
+static void finish(struct node *node, struct read_op *op)
+{
+    get_fini(&op->get);
+    slots_give(&node->read_slots, op->serial);
+    op->used = false;
+}
+
+static void reply_failure(struct node *node, const struct read_op *op,
+                          enum status status, struct effects *effects)
+{
+    node_count(node, COUNTER_READS_FAILED);
+    Rkv__ReadReply *reply =
+        message_new(&effects->arena, &rkv__read_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->result = result_new(node, &effects->arena, status,
+                               RKV__OUTCOME__NONE, "too few replicas answered");
+    if (reply->result != NULL) {
+        reply->result->need = (uint32_t)op->get.r;
+        reply->result->got = (uint32_t)get_answers(&op->get);
+    }
+    outbox_reply(
+        &effects->out, op->token,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_READ_REPLY, reply));
+}
+
+size_t live_values(const struct record *record, struct arena *arena,
+                   ProtobufCBinaryData **values)
+{
+    *values = arena_alloc(arena, record->value_count * sizeof **values + 1);
+    if (*values == NULL)
+        return 0;
+    size_t count = 0;
+    for (size_t i = 0; i < record->value_count; i++)
+        if (!record->values[i].tombstone)
+            (*values)[count++] = binary_of_bytes(record->values[i].data);
+    return count;
+}
+
+ProtobufCBinaryData context_for_client(const struct record *record,
+                                       uint64_t hash, struct arena *arena)
+{
+    struct buffer encoded = {0};
+    struct bytes copy = {0};
+    if (context_encode(&record->context, hash, &encoded) == STATUS_OK) {
+        copy.data = arena_copy(arena, encoded.data, encoded.size);
+        copy.size = copy.data == NULL ? 0 : encoded.size;
+    }
+    buffer_fini(&encoded);
+    return binary_of_bytes(copy);
+}
+
+static void reply_record(struct node *node, const struct read_op *op,
+                         struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    Rkv__ReadReply *reply = message_new(arena, &rkv__read_reply__descriptor);
+    /* Copied, because the operation may end before the reply is packed. */
+    struct bytes merged = {
+        .data = arena_copy(arena, op->get.merged.data, op->get.merged.size),
+        .size = op->get.merged.size,
+    };
+    struct record record = record_empty(op->bucket->kind);
+    if (reply == NULL || merged.data == NULL ||
+        (merged.size > 0 &&
+         record_decode(merged, arena, &record) != STATUS_OK)) {
+        reply_failure(node, op, STATUS_NO_MEMORY, effects);
+        return;
+    }
+    reply->n_values = live_values(&record, arena, &reply->values);
+    if (reply->n_values > 1)
+        node_count(node, COUNTER_SIBLINGS);
+    if (merged.size > 0)
+        reply->context = context_for_client(
+            &record, key_hash(op->bucket->id, bytes_of(op->key, op->key_size)),
+            arena);
+    reply->result = result_new(
+        node, arena, reply->n_values == 0 ? STATUS_NOT_FOUND : STATUS_OK,
+        RKV__OUTCOME__NONE, NULL);
+    if (reply->result != NULL) {
+        reply->result->need = (uint32_t)op->get.r;
+        reply->result->got = (uint32_t)get_answers(&op->get);
+    }
+    outbox_reply(&effects->out, op->token,
+                 envelope_new(arena, RKV__ENVELOPE__BODY_READ_REPLY, reply));
+}
+
+static void ask(struct node *node, const struct read_op *op,
+                struct node_id whom, struct effects *effects)
+{
+    uint64_t number = request_number(OWNER_READ, op->serial);
+    if (node_id_equal(whom, node->self)) {
+        struct storage_op storage = {
+            .kind = STORAGE_READ,
+            .token = number,
+            .key = {.table = TABLE_DATA,
+                    .partition = op->partition,
+                    .bucket = op->bucket->id,
+                    .key = bytes_of(op->key, op->key_size)},
+            .deadline_ms = op->get.deadline_ms,
+        };
+        (void)effects_storage(effects, &storage);
+        return;
+    }
+    Rkv__Fetch *fetch = message_new(&effects->arena, &rkv__fetch__descriptor);
+    void *key = arena_copy(&effects->arena, op->key, op->key_size);
+    if (fetch == NULL || key == NULL)
+        return; /* as if the message were lost */
+    fetch->bucket = op->bucket->id.value;
+    fetch->key = binary_of_bytes(bytes_of(key, op->key_size));
+    fetch->epoch = node->topology.epoch;
+    outbox_request(
+        &effects->out, whom, LANE_FOREGROUND, number,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH, fetch));
+}
+
+static void write_back(struct node *node, const struct read_op *op,
+                       struct node_id whom, struct effects *effects)
+{
+    node_count(node, COUNTER_READ_REPAIRS);
+    uint64_t number = request_number(OWNER_READ, op->serial);
+    struct arena *arena = &effects->arena;
+    struct bytes key = {arena_copy(arena, op->key, op->key_size), op->key_size};
+    struct bytes record = {
+        arena_copy(arena, op->get.merged.data, op->get.merged.size),
+        op->get.merged.size};
+    if (key.data == NULL || record.data == NULL)
+        return; /* as if the message were lost */
+    if (node_id_equal(whom, node->self)) {
+        struct storage_op storage = {
+            .kind = STORAGE_MERGE,
+            .token = number,
+            .key = {.table = TABLE_DATA,
+                    .partition = op->partition,
+                    .bucket = op->bucket->id,
+                    .key = key},
+            .record_kind = op->bucket->kind,
+            .wall_ms = node->wall_ms,
+            .data = record,
+        };
+        (void)effects_storage(effects, &storage);
+        return;
+    }
+    Rkv__Store *store = message_new(arena, &rkv__store__descriptor);
+    if (store == NULL)
+        return;
+    store->bucket = op->bucket->id.value;
+    store->key = binary_of_bytes(key);
+    store->record = binary_of_bytes(record);
+    store->epoch = node->topology.epoch;
+    outbox_request(&effects->out, whom, LANE_FOREGROUND, number,
+                   envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store));
+}
+
+static void carry_out(struct node *node, struct read_op *op,
+                      const struct get_actions *actions,
+                      struct effects *effects)
+{
+    for (size_t i = 0; i < actions->count; i++) {
+        const struct get_action *action = &actions->list[i];
+        switch (action->kind) {
+        case GET_ASK:
+            ask(node, op, action->node, effects);
+            break;
+        case GET_WRITE_BACK:
+            write_back(node, op, action->node, effects);
+            break;
+        case GET_REPLY:
+            if (action->status == STATUS_OK)
+                reply_record(node, op, effects);
+            else
+                reply_failure(node, op, action->status, effects);
+            break;
+        }
+    }
+    if (op->get.state == GET_DONE)
+        finish(node, op);
+}
+
+void read_request(struct node *node, struct reply_token token,
+                  const Rkv__Read *read, struct effects *effects)
+{
+    struct admitted admitted;
+    struct error error;
+    uint64_t serial;
+    node_count(node, COUNTER_READS);
+    enum status status =
+        admit(node, read->bucket, bytes_of_binary(read->key), read->r, false,
+              read->timeout_ms, &admitted, &error);
+    if (status != STATUS_OK) {
+        reply_result(node, effects, token, status, RKV__OUTCOME__NONE,
+                     error.text);
+        return;
+    }
+    int slot = slots_take(&node->read_slots, &serial);
+    if (slot < 0) {
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NONE, "too many requests are in flight");
+        return;
+    }
+    struct read_op *op = &node->reads[slot];
+    op->used = true;
+    op->serial = serial;
+    op->token = token;
+    op->bucket = admitted.bucket;
+    op->partition = admitted.partition;
+    op->key_size = (uint16_t)admitted.key.size;
+    memcpy(op->key, admitted.key.data, admitted.key.size);
+    struct node_id replicas[REPLICAS_MAX];
+    struct get_config config = {
+        .replicas = replicas,
+        .replica_count = preference_list(node, op->partition, replicas),
+        .r = admitted.level,
+        .deadline_ms = admitted.deadline_ms,
+        .hedge_ms = node->config.timeouts.hedge_ms,
+        .wall_ms = node->wall_ms,
+        .dedup_window_ms = node->config.timeouts.dedup_window_ms,
+    };
+    /* From a majority on, reads of a client never go back. */
+    config.monotonic = config.r * 2 > config.replica_count;
+    struct get_actions actions;
+    get_start(&op->get, &config, node->now_ms, &actions);
+    carry_out(node, op, &actions, effects);
+}
+
+void read_stored(struct node *node, const struct storage_result *result,
+                 struct effects *effects)
+{
+    struct read_op *op = find(node, result->op->token);
+    if (op == NULL)
+        return;
+    struct get_actions actions;
+    enum status status = result->status;
+    if (result->op->kind == STORAGE_READ) {
+        if (fill_is_missing(node, op->partition))
+            status = STATUS_UNCERTAIN;
+        get_hear(&op->get, node->self, status, result->record, &effects->arena,
+                 &actions);
+    } else {
+        get_hear_written(&op->get, node->self, status, &actions);
+    }
+    carry_out(node, op, &actions, effects);
+}
+
+/* Whether what we last sent the node was a write-back: it alone can fail
+ * without saying which of the two it answers. */
+static bool is_written(const struct read_op *op, struct node_id from)
+{
+    for (size_t i = 0; i < op->get.replica_count; i++)
+        if (node_id_equal(op->get.replicas[i].node, from))
+            return op->get.replicas[i].state == REPLICA_WRITTEN;
+    return false;
+}
+
+void read_reply(struct node *node, uint64_t request, struct node_id from,
+                const Rkv__Envelope *reply, struct effects *effects)
+{
+    struct read_op *op = find(node, request);
+    if (op == NULL)
+        return;
+    struct get_actions actions = {.count = 0};
+    if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_FETCH_REPLY)
+        get_hear(&op->get, from, (enum status)reply->fetch_reply->status,
+                 bytes_of_binary(reply->fetch_reply->record), &effects->arena,
+                 &actions);
+    else if (reply != NULL &&
+             reply->body_case == RKV__ENVELOPE__BODY_STORE_REPLY)
+        get_hear_written(&op->get, from,
+                         (enum status)reply->store_reply->status, &actions);
+    else if (is_written(op, from))
+        get_hear_written(&op->get, from, STATUS_CLOSED, &actions);
+    else
+        get_hear(&op->get, from, STATUS_CLOSED, (struct bytes){0},
+                 &effects->arena, &actions);
+    carry_out(node, op, &actions, effects);
+}
+
+void reads_tick(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < slots_end(&node->read_slots); i++) {
+        struct read_op *op = &node->reads[i];
+        if (!op->used)
+            continue;
+        struct get_actions actions;
+        get_tick(&op->get, node->now_ms, &actions);
+        if (actions.count > 0 && actions.list[0].kind == GET_ASK)
+            node_count(node, COUNTER_READS_HEDGED);
+        carry_out(node, op, &actions, effects);
+    }
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/node_internal.h"
+
+/* What other nodes ask of us. Most of it is one storage operation whose result
+ * is the reply, so nothing is kept here: the operation carries the token. */
+
+static void reply_store(struct effects *effects, struct reply_token token,
+                        enum status status, const char *message)
+{
+    Rkv__StoreReply *reply =
+        message_new(&effects->arena, &rkv__store_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->status = (Rkv__Status)status;
+    if (message != NULL)
+        reply->message = arena_string(&effects->arena, message);
+    outbox_reply(
+        &effects->out, token,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_STORE_REPLY, reply));
+}
+
+static void reply_fetch(struct effects *effects, struct reply_token token,
+                        enum status status, struct bytes record)
+{
+    Rkv__FetchReply *reply =
+        message_new(&effects->arena, &rkv__fetch_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->status = (Rkv__Status)status;
+    reply->record = binary_of_bytes(record);
+    outbox_reply(
+        &effects->out, token,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH_REPLY, reply));
+}
+
+/* The storage key of a row that another node names; NULL or a sentence. */
+static const char *key_of(struct node *node, uint32_t bucket,
+                          ProtobufCBinaryData key, struct storage_key *out,
+                          enum record_kind *kind)
+{
+    const struct bucket_config *declared =
+        node_bucket(node, (struct bucket_id){bucket});
+    if (declared == NULL)
+        return "bucket: not declared in this node's configuration";
+    if (key.len == 0 || key.len > KEY_BYTES_MAX)
+        return "key: allowed are 1 to 480 bytes";
+    *kind = declared->kind;
+    *out = (struct storage_key){
+        .table = TABLE_DATA,
+        .partition = partition_of(declared->id, bytes_of_binary(key),
+                                  node->topology.partitions),
+        .bucket = declared->id,
+        .key = bytes_of_binary(key),
+    };
+    return NULL;
+}
+
+/* A fallback's records are replicas: over the bound it refuses to vote. */
+static bool has_room_for_fallback(const struct node *node)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < node->hint_count; i++)
+        bytes += node->hints[i].bytes;
+    return bytes < node->config.limits.fallback_bytes_max;
+}
+
+void serve_store(struct node *node, struct reply_token token,
+                 const Rkv__Store *store, struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_MERGE,
+        .token = request_number(OWNER_SERVE_STORE, 0),
+        .reply_token = token.value,
+        .wall_ms = node->wall_ms,
+        .data = bytes_of_binary(store->record),
+    };
+    node_count(node, COUNTER_STORES);
+    const char *mistake =
+        key_of(node, store->bucket, store->key, &op.key, &op.record_kind);
+    if (mistake != NULL) {
+        reply_store(effects, token, STATUS_INVALID, mistake);
+        return;
+    }
+    if (store->target.len == NODE_ID_SIZE) {
+        op.key.table = TABLE_HINTS;
+        memcpy(op.key.target.bytes, store->target.data, NODE_ID_SIZE);
+        if (!has_room_for_fallback(node)) {
+            node_count(node, COUNTER_FALLBACKS_REFUSED);
+            reply_store(effects, token, STATUS_OVERLOADED,
+                        "limits.fallback_bytes_max is reached");
+            return;
+        }
+    } else if (!topology_owns(&node->topology, op.key.partition, node->self)) {
+        reply_store(effects, token, STATUS_REFUSED,
+                    "this node is no replica of the key");
+        return;
+    }
+    if (!effects_storage(effects, &op))
+        reply_store(effects, token, STATUS_OVERLOADED,
+                    "effects: the budget of one step is spent");
+}
+
+void serve_fetch(struct node *node, struct reply_token token,
+                 const Rkv__Fetch *fetch, struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_READ,
+        .token = request_number(OWNER_SERVE_FETCH, 0),
+        .reply_token = token.value,
+    };
+    node_count(node, COUNTER_FETCHES);
+    if (key_of(node, fetch->bucket, fetch->key, &op.key, &op.record_kind) !=
+        NULL) {
+        reply_fetch(effects, token, STATUS_INVALID, (struct bytes){0});
+        return;
+    }
+    if (fetch->target.len == NODE_ID_SIZE) {
+        op.key.table = TABLE_HINTS;
+        memcpy(op.key.target.bytes, fetch->target.data, NODE_ID_SIZE);
+    } else if (fill_is_missing(node, op.key.partition) ||
+               !topology_owns(&node->topology, op.key.partition, node->self)) {
+        reply_fetch(effects, token, STATUS_UNCERTAIN, (struct bytes){0});
+        return;
+    }
+    if (!effects_storage(effects, &op))
+        reply_fetch(effects, token, STATUS_OVERLOADED, (struct bytes){0});
+}
+
+static void reply_scan_failure(struct effects *effects,
+                               struct reply_token token, enum status status)
+{
+    Rkv__ScanReply *reply =
+        message_new(&effects->arena, &rkv__scan_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->status = (Rkv__Status)status;
+    outbox_reply(
+        &effects->out, token,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_SCAN_REPLY, reply));
+}
+
+void serve_scan(struct node *node, struct reply_token token,
+                const Rkv__Scan *scan, struct effects *effects)
+{
+    if (scan->partition >= node->topology.partitions ||
+        scan->after.len > KEY_BYTES_MAX + 23) {
+        reply_scan_failure(effects, token, STATUS_INVALID);
+        return;
+    }
+    struct storage_op op = {
+        .kind = STORAGE_SCAN,
+        .token = request_number(OWNER_SERVE_SCAN, 0),
+        .reply_token = token.value,
+        .key = {.table = TABLE_DATA, .partition = {(uint16_t)scan->partition}},
+        .after = bytes_of_binary(scan->after),
+        .bytes_max = node->config.limits.list_bytes_max,
+    };
+    if (scan->max_bytes > 0 && scan->max_bytes < op.bytes_max)
+        op.bytes_max = scan->max_bytes;
+    /* One that is being filled itself cannot vouch for what it lacks. */
+    if (fill_is_missing(node, op.key.partition))
+        reply_scan_failure(effects, token, STATUS_UNCERTAIN);
+    else if (!effects_storage(effects, &op))
+        reply_scan_failure(effects, token, STATUS_OVERLOADED);
+}
+
+static void scan_done(const struct storage_result *result,
+                      struct reply_token token, struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    Rkv__ScanReply *reply = message_new(arena, &rkv__scan_reply__descriptor);
+    Rkv__Row **rows =
+        arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
+    if (reply == NULL || rows == NULL)
+        return;
+    reply->status = (Rkv__Status)result->status;
+    reply->rows = rows;
+    reply->next = binary_of_bytes(result->next);
+    reply->done = result->done;
+    for (size_t i = 0; i < result->row_count; i++) {
+        Rkv__Row *row = message_new(arena, &rkv__row__descriptor);
+        if (row == NULL) {
+            reply_scan_failure(effects, token, STATUS_OVERLOADED);
+            return;
+        }
+        row->bucket = result->rows[i].key.bucket.value;
+        row->key = binary_of_bytes(result->rows[i].key.key);
+        row->record = binary_of_bytes(result->rows[i].record);
+        rows[reply->n_rows++] = row;
+    }
+    outbox_reply(&effects->out, token,
+                 envelope_new(arena, RKV__ENVELOPE__BODY_SCAN_REPLY, reply));
+}
+
+static void reply_handoff(struct effects *effects, struct reply_token token,
+                          enum status status, const char *message)
+{
+    Rkv__HandoffReply *reply =
+        message_new(&effects->arena, &rkv__handoff_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->status = (Rkv__Status)status;
+    if (message != NULL)
+        reply->message = arena_string(&effects->arena, message);
+    outbox_reply(&effects->out, token,
+                 envelope_new(&effects->arena,
+                              RKV__ENVELOPE__BODY_HANDOFF_REPLY, reply));
+}
+
+void serve_handoff(struct node *node, struct reply_token token,
+                   const Rkv__Handoff *handoff, struct effects *effects)
+{
+    uint64_t serial;
+    int slot = slots_take(&node->batch_slots, &serial);
+    if (slot < 0) {
+        reply_handoff(effects, token, STATUS_OVERLOADED,
+                      "too many hand-offs are under way");
+        return;
+    }
+    struct batch_op *batch = &node->batches[slot];
+    *batch = (struct batch_op){.used = true, .serial = serial, .token = token};
+    for (size_t i = 0; i < handoff->n_rows; i++) {
+        const Rkv__Row *row = handoff->rows[i];
+        struct storage_op op = {
+            .kind = STORAGE_MERGE,
+            .token = request_number(OWNER_SERVE_HANDOFF, serial),
+            .wall_ms = node->wall_ms,
+            .data = bytes_of_binary(row->record),
+        };
+        if (key_of(node, row->bucket, row->key, &op.key, &op.record_kind) !=
+                NULL ||
+            !topology_owns(&node->topology, op.key.partition, node->self))
+            batch->status = STATUS_REFUSED;
+        else if (effects_storage(effects, &op))
+            batch->waiting++;
+        else
+            batch->status = STATUS_OVERLOADED;
+    }
+    if (batch->waiting > 0)
+        return;
+    reply_handoff(effects, token, batch->status, NULL);
+    batch->used = false;
+    slots_give(&node->batch_slots, serial);
+}
+
+static void handoff_row_done(struct node *node,
+                             const struct storage_result *result,
+                             struct effects *effects)
+{
+    uint64_t serial = result->op->token & UINT64_C(0xffffffffffffff);
+    struct batch_op *batch = &node->batches[slot_of(serial)];
+    if (!batch->used || batch->serial != serial)
+        return;
+    if (result->status != STATUS_OK)
+        batch->status = result->status;
+    if (--batch->waiting > 0)
+        return;
+    reply_handoff(effects, batch->token, batch->status, NULL);
+    batch->used = false;
+    slots_give(&node->batch_slots, serial);
+}
+
+void serve_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects)
+{
+    struct reply_token token = {result->op->reply_token};
+    switch (request_owner_of(result->op->token)) {
+    case OWNER_SERVE_STORE:
+        reply_store(effects, token, result->status, result->message);
+        break;
+    case OWNER_SERVE_FETCH:
+        reply_fetch(effects, token, result->status, result->record);
+        break;
+    case OWNER_SERVE_SCAN:
+        scan_done(result, token, effects);
+        break;
+    case OWNER_SERVE_HANDOFF:
+        handoff_row_done(node, result, effects);
+        break;
+    case OWNER_MEMBERSHIP:
+    case OWNER_BROADCAST:
+    case OWNER_WRITE:
+    case OWNER_READ:
+    case OWNER_HANDOFF:
+    case OWNER_FILL:
+    case OWNER_RELAY:
+    case OWNER_EXPLAIN:
+    case OWNER_START:
+    case OWNER_META:
+    case OWNER_SERVE_LIST:
+    case OWNER_SERVE_DIGEST:
+    case OWNER_HINT:
+        break;
+    }
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+#include "proto/assert.h"
+#include "proxy/core/node_internal.h"
+
+/* Context and request id beside the value, roughly. */
+enum { WRITE_OVERHEAD_BYTES = 1024 };
+
+static struct storage_key data_key(const struct write_op *op)
+{
+    return (struct storage_key){
+        .table = TABLE_DATA,
+        .partition = op->partition,
+        .bucket = op->bucket->id,
+        .key = bytes_of(op->key, op->key_size),
+    };
+}
+
+static struct write_op *find(struct node *node, uint64_t request)
+{
+    uint64_t serial = request & UINT64_C(0xffffffffffffff);
+    if (slot_of(serial) >= node->write_slots.count)
+        return NULL;
+    struct write_op *op = &node->writes[slot_of(serial)];
+    return op->stage != WRITE_FREE && op->serial == serial ? op : NULL;
+}
+
+static void finish(struct node *node, struct write_op *op)
+{
+    node->inflight_bytes -= op->charged_bytes;
+    slots_give(&node->write_slots, op->serial);
+    buffer_fini(&op->payload);
+    buffer_fini(&op->context);
+    op->stage = WRITE_FREE;
+}
+
+static void answer(struct node *node, struct write_op *op, enum status status,
+                   Rkv__Outcome outcome, const char *message,
+                   struct effects *effects)
+{
+    ASSERT(!op->answered);
+    op->answered = true;
+    node_count(node, outcome == RKV__OUTCOME__APPLIED ? COUNTER_WRITES_APPLIED
+                     : outcome == RKV__OUTCOME__NOT_APPLIED
+                         ? COUNTER_WRITES_NOT_APPLIED
+                         : COUNTER_WRITES_UNKNOWN);
+    Rkv__WriteReply *reply =
+        message_new(&effects->arena, &rkv__write_reply__descriptor);
+    if (reply == NULL)
+        return;
+    reply->result = result_new(node, &effects->arena, status, outcome, message);
+    if (reply->result != NULL) {
+        reply->result->need = op->w;
+        reply->result->got =
+            op->stage == WRITE_REPLICATING ? (uint32_t)put_held(&op->put) : 0;
+    }
+    /* Copied, because the operation may end before the reply is packed. */
+    void *context =
+        arena_copy(&effects->arena, op->context.data, op->context.size);
+    if (context != NULL)
+        reply->context = binary_of_bytes(bytes_of(context, op->context.size));
+    outbox_reply(
+        &effects->out, op->token,
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_WRITE_REPLY, reply));
+}
+
+/* --- replicating --- */
+
+static void send_store(struct node *node, const struct write_op *op,
+                       const struct put_action *action, struct effects *effects)
+{
+    if (node_id_equal(action->node, node->self))
+        return; /* our own copy is under way since PREPARING */
+    Rkv__Store *store = message_new(&effects->arena, &rkv__store__descriptor);
+    /* Copied, because the operation may end in the same step. */
+    void *record =
+        arena_copy(&effects->arena, op->payload.data, op->payload.size);
+    void *key = arena_copy(&effects->arena, op->key, op->key_size);
+    if (store == NULL || record == NULL || key == NULL)
+        return; /* as if the message were lost */
+    store->bucket = op->bucket->id.value;
+    store->key = binary_of_bytes(bytes_of(key, op->key_size));
+    store->record = binary_of_bytes(bytes_of(record, op->payload.size));
+    store->epoch = node->topology.epoch;
+    if (!node_id_is_zero(action->target)) {
+        void *target =
+            arena_copy(&effects->arena, action->target.bytes, NODE_ID_SIZE);
+        if (target == NULL)
+            return;
+        store->target = binary_of_bytes(bytes_of(target, NODE_ID_SIZE));
+    }
+    outbox_request(
+        &effects->out, action->node, LANE_FOREGROUND,
+        request_number(OWNER_WRITE, op->serial),
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_STORE, store));
+}
+
+static void carry_out(struct node *node, struct write_op *op,
+                      const struct put_actions *actions,
+                      struct effects *effects)
+{
+    struct storage_key key = data_key(op);
+    for (size_t i = 0; i < actions->count; i++) {
+        const struct put_action *action = &actions->list[i];
+        switch (action->kind) {
+        case PUT_SEND:
+            send_store(node, op, action, effects);
+            break;
+        case PUT_REPLY:
+            if (action->applied)
+                answer(node, op, STATUS_OK, RKV__OUTCOME__APPLIED, NULL,
+                       effects);
+            else
+                answer(node, op, STATUS_UNAVAILABLE, RKV__OUTCOME__UNKNOWN,
+                       "too few replicas acknowledged; send the write again "
+                       "with the same request_id",
+                       effects);
+            break;
+        case PUT_HINT:
+            if (!node_id_equal(action->target, node->self))
+                hint_keep(node, action->target, &key, op->bucket->kind,
+                          buffer_bytes(&op->payload), effects);
+            break;
+        }
+    }
+    if (op->put.state == PUT_DONE)
+        finish(node, op);
+}
+
+/* --- coordinating here --- */
+
+static void coordinate(struct node *node, struct write_op *op,
+                       const Rkv__Write *write, struct node_id target,
+                       struct effects *effects)
+{
+    op->stage = WRITE_PREPARING;
+    struct storage_op storage = {
+        .kind = STORAGE_COORDINATE,
+        .token = request_number(OWNER_WRITE, op->serial),
+        .key = data_key(op),
+        .record_kind = op->bucket->kind,
+        .deadline_ms = op->deadline_ms,
+        .wall_ms = node->wall_ms,
+        .data = bytes_of_binary(write->value),
+        .tombstone = op->tombstone,
+        .context = bytes_of_binary(write->context),
+        .stamp = node_stamp(node),
+    };
+    if (!node_id_is_zero(target)) {
+        storage.key.table = TABLE_HINTS;
+        storage.key.target = target;
+    }
+    memcpy(storage.request.bytes, write->request_id.data, REQUEST_ID_SIZE);
+    if (effects_storage(effects, &storage))
+        return;
+    answer(node, op, STATUS_OVERLOADED, RKV__OUTCOME__NOT_APPLIED,
+           "effects: the budget of one step is spent", effects);
+    finish(node, op);
+}
+
+static enum status keep_context(struct write_op *op, struct bytes encoded,
+                                struct arena *scratch)
+{
+    struct record record;
+    enum status status = record_decode(encoded, scratch, &record);
+    if (status != STATUS_OK)
+        return status;
+    return context_encode(
+        &record.context,
+        key_hash(op->bucket->id, bytes_of(op->key, op->key_size)),
+        &op->context);
+}
+
+void write_prepared(struct node *node, const struct storage_result *result,
+                    struct effects *effects)
+{
+    struct write_op *op = find(node, result->op->token);
+    if (op == NULL || op->stage != WRITE_PREPARING)
+        return;
+    enum status status = result->status;
+    if (status == STATUS_OK) {
+        status = keep_context(op, result->record, &effects->arena);
+        if (status == STATUS_OK)
+            status = buffer_append(&op->payload, result->record);
+    }
+    if (status != STATUS_OK) {
+        /* Refused before anything was sent; our own copy is unchanged. */
+        answer(node, op, status,
+               result->status == STATUS_OK ? RKV__OUTCOME__UNKNOWN
+                                           : RKV__OUTCOME__NOT_APPLIED,
+               result->message, effects);
+        finish(node, op);
+        return;
+    }
+    if (result->duplicate)
+        node_count(node, COUNTER_WRITES_RETRIED);
+    op->stage = WRITE_REPLICATING;
+    struct node_id primaries[REPLICAS_MAX], fallbacks[REPLICAS_MAX];
+    struct put_config config = {
+        .primaries = primaries,
+        .primary_count = preference_list(node, op->partition, primaries),
+        .fallbacks = fallbacks,
+        .w = op->w,
+        .deadline_ms = op->deadline_ms,
+        .fallback_ms = node->config.timeouts.hedge_ms,
+        .self = node->self,
+    };
+    /* A fallback that coordinates took the slot of the hint's target. */
+    for (size_t i = 1; i < config.primary_count; i++)
+        if (node_id_equal(primaries[i], result->op->key.target)) {
+            primaries[i] = primaries[0];
+            primaries[0] = result->op->key.target;
+        }
+    if (op->bucket->sloppy)
+        config.fallback_count = topology_fallbacks(
+            &node->topology, op->partition, fallbacks, REPLICAS_MAX);
+    struct put_actions actions;
+    put_start(&op->put, &config, node->now_ms, &actions);
+    carry_out(node, op, &actions, effects);
+}
+
+void write_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects)
+{
+    struct write_op *op = find(node, result->op->token);
+    if (op == NULL)
+        return;
+    if (op->stage == WRITE_PREPARING) {
+        /* It was never run: too late, too much, or the engine is closed. */
+        answer(node, op,
+               result->status == STATUS_OK ? STATUS_IO : result->status,
+               RKV__OUTCOME__NOT_APPLIED, result->message, effects);
+        finish(node, op);
+        return;
+    }
+    struct put_actions actions;
+    put_hear(&op->put, node->self, result->status, &actions);
+    carry_out(node, op, &actions, effects);
+}
+
+/* --- forwarding to a replica --- */
+
+static void give_up(struct node *node, struct write_op *op,
+                    struct effects *effects)
+{
+    answer(node, op, STATUS_UNAVAILABLE,
+           op->attempted ? RKV__OUTCOME__UNKNOWN : RKV__OUTCOME__NOT_APPLIED,
+           "no replica of the key could be asked to coordinate", effects);
+    finish(node, op);
+}
+
+static void coordinate_as_fallback(struct node *node, struct write_op *op,
+                                   struct effects *effects)
+{
+    struct error error;
+    const Rkv__Envelope *envelope =
+        envelope_unpack(buffer_bytes(&op->payload), &effects->arena, &error);
+    if (envelope == NULL) {
+        give_up(node, op, effects);
+        return;
+    }
+    buffer_clear(&op->payload);
+    coordinate(node, op, envelope->write, op->candidates[0], effects);
+}
+
+static void forward_next(struct node *node, struct write_op *op,
+                         struct effects *effects)
+{
+    if (op->candidate_next == op->candidate_count) {
+        if (op->bucket->sloppy && node->config.limits.fallback_bytes_max > 0)
+            coordinate_as_fallback(node, op, effects);
+        else
+            give_up(node, op, effects);
+        return;
+    }
+    struct error error;
+    const Rkv__Envelope *envelope =
+        envelope_unpack(buffer_bytes(&op->payload), &effects->arena, &error);
+    if (envelope == NULL) {
+        give_up(node, op, effects);
+        return;
+    }
+    op->forward_at_ms = node->now_ms + node->config.timeouts.forward_ms;
+    node_count(node, COUNTER_WRITES_FORWARDED);
+    outbox_request(&effects->out, op->candidates[op->candidate_next++],
+                   LANE_FOREGROUND, request_number(OWNER_WRITE, op->serial),
+                   envelope);
+}
+
+static void forward(struct node *node, struct write_op *op,
+                    const Rkv__Write *write, struct effects *effects)
+{
+    op->stage = WRITE_FORWARDED;
+    op->candidate_count = preference_list(node, op->partition, op->candidates);
+    op->candidate_next = 0;
+    Rkv__Write copy = *write;
+    copy.coordinate = true;
+    copy.timeout_ms = (uint32_t)(op->deadline_ms - node->now_ms);
+    const Rkv__Envelope *envelope =
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_WRITE, &copy);
+    if (envelope == NULL || envelope_pack(envelope, &op->payload) != STATUS_OK)
+        give_up(node, op, effects);
+    else
+        forward_next(node, op, effects);
+}
+
+static void forwarded_reply(struct node *node, struct write_op *op,
+                            struct node_id from, const Rkv__Envelope *reply,
+                            struct effects *effects)
+{
+    const Rkv__Result *result = NULL;
+    if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY)
+        result = reply->write_reply->result;
+    else if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_RESULT)
+        result = reply->result;
+    bool applied = result != NULL && result->outcome == RKV__OUTCOME__APPLIED;
+    bool refused =
+        result != NULL && result->outcome == RKV__OUTCOME__NOT_APPLIED;
+    op->attempted |= !refused;
+    /* What every replica would refuse is refused now. */
+    bool is_final =
+        applied || (refused && (result->status == RKV__STATUS__INVALID ||
+                                result->status == RKV__STATUS__REFUSED ||
+                                result->status == RKV__STATUS__TOO_LARGE));
+    if (!is_final) {
+        /* An answer of one that was given up on moves nothing on. */
+        if (op->candidate_next > 0 &&
+            node_id_equal(from, op->candidates[op->candidate_next - 1]))
+            forward_next(node, op, effects);
+        return;
+    }
+    if (applied && reply->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY &&
+        buffer_append(&op->context,
+                      bytes_of_binary(reply->write_reply->context)) !=
+            STATUS_OK)
+        buffer_clear(&op->context);
+    answer(node, op, (enum status)result->status, result->outcome,
+           result->message, effects);
+    finish(node, op);
+}
+
+void write_reply(struct node *node, uint64_t request, struct node_id from,
+                 const Rkv__Envelope *reply, struct effects *effects)
+{
+    struct write_op *op = find(node, request);
+    if (op == NULL)
+        return;
+    if (op->stage == WRITE_FORWARDED) {
+        forwarded_reply(node, op, from, reply, effects);
+        return;
+    }
+    if (op->stage != WRITE_REPLICATING)
+        return;
+    enum status status = STATUS_CLOSED;
+    if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_STORE_REPLY)
+        status = (enum status)reply->store_reply->status;
+    struct put_actions actions;
+    put_hear(&op->put, from, status, &actions);
+    carry_out(node, op, &actions, effects);
+}
+
+/* --- taking one in --- */
+
+static enum status check(const struct node *node, const Rkv__Write *write,
+                         struct error *error)
+{
+    size_t value = write->remove ? 0 : write->value.len;
+    if (value > node->config.limits.value_bytes_max)
+        return error_set(error, STATUS_TOO_LARGE,
+                         "value: %zu bytes, allowed are %u", value,
+                         node->config.limits.value_bytes_max);
+    if (write->request_id.len != 0 && write->request_id.len != REQUEST_ID_SIZE)
+        return error_set(error, STATUS_INVALID,
+                         "request_id: %zu bytes, allowed are %d or none",
+                         write->request_id.len, REQUEST_ID_SIZE);
+    return STATUS_OK;
+}
+
+static struct write_op *take(struct node *node, const Rkv__Write *write,
+                             const struct admitted *admitted,
+                             struct reply_token token)
+{
+    size_t bytes = write->key.len + write->value.len + write->context.len +
+                   WRITE_OVERHEAD_BYTES;
+    uint64_t serial;
+    if (node->inflight_bytes + bytes > node->config.limits.inflight_bytes_max)
+        return NULL;
+    int slot = slots_take(&node->write_slots, &serial);
+    if (slot < 0)
+        return NULL;
+    node->inflight_bytes += bytes;
+    struct write_op *op = &node->writes[slot];
+    op->serial = serial;
+    op->token = token;
+    op->bucket = admitted->bucket;
+    op->partition = admitted->partition;
+    op->w = admitted->level;
+    op->tombstone = write->remove;
+    op->answered = op->attempted = false;
+    op->deadline_ms = admitted->deadline_ms;
+    op->charged_bytes = bytes;
+    op->key_size = (uint16_t)admitted->key.size;
+    memcpy(op->key, admitted->key.data, admitted->key.size);
+    return op;
+}
+
+/* A write without an id gets one here, so that a forward that times out and
+ * goes to the next replica is still one write. */
+static bool name_request(struct node *node, Rkv__Write *write,
+                         struct effects *effects)
+{
+    if (write->request_id.len == REQUEST_ID_SIZE)
+        return true;
+    uint64_t id[2] = {node_random(node), node_random(node)};
+    void *copy = arena_copy(&effects->arena, id, sizeof id);
+    write->request_id = binary_of_bytes(bytes_of(copy, sizeof id));
+    return copy != NULL;
+}
+
+void write_request(struct node *node, struct reply_token token,
+                   const Rkv__Write *write, bool from_peer,
+                   struct effects *effects)
+{
+    struct admitted admitted;
+    struct error error;
+    node_count(node, COUNTER_WRITES);
+    enum status status = check(node, write, &error);
+    if (status == STATUS_OK)
+        status = admit(node, write->bucket, bytes_of_binary(write->key),
+                       write->w, true, write->timeout_ms, &admitted, &error);
+    if (status != STATUS_OK) {
+        reply_result(node, effects, token, status, RKV__OUTCOME__NOT_APPLIED,
+                     error.text);
+        return;
+    }
+    Rkv__Write named = *write;
+    struct write_op *op = name_request(node, &named, effects)
+                              ? take(node, write, &admitted, token)
+                              : NULL;
+    if (op == NULL) {
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NOT_APPLIED,
+                     "too many requests or bytes are in flight");
+        return;
+    }
+    if (topology_owns(&node->topology, op->partition, node->self)) {
+        coordinate(node, op, &named, (struct node_id){{0}}, effects);
+    } else if (from_peer) {
+        answer(node, op, STATUS_REFUSED, RKV__OUTCOME__NOT_APPLIED,
+               "this node is no replica of the key", effects);
+        finish(node, op);
+    } else {
+        forward(node, op, &named, effects);
+    }
+}
+
+void writes_tick(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < slots_end(&node->write_slots); i++) {
+        struct write_op *op = &node->writes[i];
+        if (op->stage == WRITE_REPLICATING) {
+            struct put_actions actions;
+            put_tick(&op->put, node->now_ms, &actions);
+            carry_out(node, op, &actions, effects);
+        } else if (op->stage == WRITE_FORWARDED) {
+            if (node->now_ms >= op->deadline_ms) {
+                op->attempted = true;
+                give_up(node, op, effects);
+            } else if (node->now_ms >= op->forward_at_ms) {
+                op->attempted = true;
+                forward_next(node, op, effects);
+            }
+        }
+    }
+}
