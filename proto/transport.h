@@ -43,11 +43,12 @@ struct frame {
 struct transport_handlers {
     /* The SP handshake is done; frames may flow. user is the connection's. */
     void (*opened)(struct connection *connection, void *user);
-    /* All frames of one read, at least one. */
+    /* The frames of one read, at least one; very many come in several calls. */
     void (*frames)(struct connection *connection, void *user,
                    const struct frame *frames, size_t count);
-    /* No further callback for this connection follows. why is a sentence with
-     * the address in it. */
+    /* No further callback for this connection follows, and its descriptor is
+     * closed. Called on the reaper thread. why is a sentence with the address
+     * in it: CLOSED when one side hung up, TIMEOUT for dial or handshake. */
     void (*closed)(struct connection *connection, void *user,
                    const struct error *why);
 };
@@ -62,6 +63,7 @@ struct transport_limits {
 
 /* Ever-growing, readable at any time. */
 struct transport_counters {
+    /* dialed ones got through; closed counts what closed was called for. */
     uint64_t accepted, dialed, dial_failed, closed;
     uint64_t frames_in, frames_out, bytes_in, bytes_out;
     uint64_t oversized, malformed, queue_full, refused_connections;
@@ -71,7 +73,8 @@ struct transport_counters {
 enum status transport_open(const struct transport_limits *limits,
                            struct transport **transport,
                            struct error *error) MUST_CHECK;
-/* Close every listener and connection, wait until their callbacks are over. */
+/* Close every listener and connection, wait until their callbacks are over.
+ * Not from a callback. References to connections outlive it. */
 void transport_close(struct transport *transport);
 void transport_counters_read(struct transport *transport,
                              struct transport_counters *counters);
@@ -85,6 +88,10 @@ enum status transport_listen(struct transport *transport, const char *address,
                              void *user, struct listener **listener,
                              struct error *error) MUST_CHECK;
 
+/* The TCP port that is listened on, so that port 0 can be asked for; 0 for
+ * ipc. A listener lives until transport_close. */
+int listener_port(const struct listener *listener);
+
 /* Start to dial. The result comes as opened or closed. On OK *connection is a
  * reference the caller releases. */
 enum status transport_dial(struct transport *transport, const char *address,
@@ -93,7 +100,8 @@ enum status transport_dial(struct transport *transport, const char *address,
                            struct error *error) MUST_CHECK;
 
 /* Append one frame. Copies. Frames sent before `opened` wait for it.
- * OVERLOADED: queue_bytes_max reached, nothing appended. CLOSED. TOO_LARGE. */
+ * OVERLOADED: queue_bytes_max reached, nothing appended. CLOSED. TOO_LARGE:
+ * beyond frame_bytes_max. NO_MEMORY: nothing appended. */
 enum status connection_send(struct connection *connection, uint32_t id,
                             struct bytes hops, struct bytes payload) MUST_CHECK;
 /* Let what was appended leave. */
