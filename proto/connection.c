@@ -61,10 +61,12 @@ static void free_streams(struct connection *connection)
         nng_aio_free(connection->recv_aio);
     if (connection->send_aio != NULL)
         nng_aio_free(connection->send_aio);
-    if (connection->stream != NULL)
-        nng_stream_free(connection->stream);
+    /* The dialer first: the stream refers to it, so that nng destroys both on
+     * its own reaper, behind the lock of its queue. */
     if (connection->dialer != NULL)
         nng_stream_dialer_free(connection->dialer);
+    if (connection->stream != NULL)
+        nng_stream_free(connection->stream);
     connection->recv_aio = NULL;
     connection->send_aio = NULL;
     connection->stream = NULL;

@@ -46,9 +46,10 @@ struct transport_handlers {
     /* The frames of one read, at least one; very many come in several calls. */
     void (*frames)(struct connection *connection, void *user,
                    const struct frame *frames, size_t count);
-    /* No further callback for this connection follows, and its descriptor is
-     * closed. Called on the reaper thread. why is a sentence with the address
-     * in it: CLOSED when one side hung up, TIMEOUT for dial or handshake. */
+    /* No further callback for this connection follows. Called on the reaper
+     * thread; nng closes the descriptor soon after. why is a sentence with
+     * the address in it: CLOSED when one side hung up, TIMEOUT for dial or
+     * handshake. */
     void (*closed)(struct connection *connection, void *user,
                    const struct error *why);
 };
