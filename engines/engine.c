@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/engine.h"
+
+#include "engines/directory.h"
+#include "engines/types.h"
+#include "proto/assert.h"
+
+#include <inttypes.h>
+
+/* The table: one line per engine, ended by NULL. */
+static const struct engine_type *const types[] = {
+    &memory_engine_type,
+    &null_engine_type,
+    NULL,
+};
+
+const struct engine_type *const *engine_types(void)
+{
+    return types;
+}
+
+const struct engine_type *engine_type_find(const char *name)
+{
+    for (size_t i = 0; types[i] != NULL; i++)
+        if (strcmp(types[i]->name, name) == 0)
+            return types[i];
+    return NULL;
+}
+
+static const struct engine_setting_spec *
+find_spec(const struct engine_type *type, const char *name)
+{
+    const struct engine_setting_spec *spec = type->settings;
+    for (; spec != NULL && spec->name != NULL; spec++)
+        if (strcmp(spec->name, name) == 0)
+            return spec;
+    return NULL;
+}
+
+static enum status check_settings(const struct engine_type *type,
+                                  const struct engine_options *options,
+                                  struct error *error)
+{
+    for (size_t i = 0; i < options->setting_count; i++) {
+        const struct engine_setting *setting = &options->settings[i];
+        const struct engine_setting_spec *spec = find_spec(type, setting->name);
+        if (spec == NULL)
+            return error_set(error, STATUS_INVALID,
+                             "the engine \"%s\" has no setting \"%.60s\"",
+                             type->name, setting->name);
+        if (setting->value < spec->min || setting->value > spec->max)
+            return error_set(error, STATUS_INVALID,
+                             "%s of the engine \"%s\" is %" PRIu64
+                             "; it must be %" PRIu64 " to %" PRIu64,
+                             spec->name, type->name, setting->value, spec->min,
+                             spec->max);
+    }
+    return STATUS_OK;
+}
+
+uint64_t engine_setting(const struct engine_options *options,
+                        const struct engine_type *type, const char *name)
+{
+    const struct engine_setting_spec *spec = find_spec(type, name);
+    ASSERT(spec != NULL);
+    for (size_t i = 0; i < options->setting_count; i++)
+        if (strcmp(options->settings[i].name, name) == 0)
+            return options->settings[i].value;
+    return spec->normal;
+}
+
+enum status engine_open(const struct engine_type *type,
+                        const struct engine_options *options,
+                        struct engine **engine, struct error *error)
+{
+    *engine = NULL;
+    enum status status = check_settings(type, options, error);
+    if (status == STATUS_OK && options->directory != NULL)
+        status = directory_claim(options->directory, type->name, error);
+    else if (status == STATUS_OK && (type->capabilities & ENGINE_DURABLE) != 0)
+        status = error_set(error, STATUS_INVALID,
+                           "the engine \"%s\" needs a directory", type->name);
+    if (status == STATUS_OK)
+        status = type->open(options, engine, error);
+    return status;
+}
+
+void engine_close(struct engine *engine)
+{
+    if (engine != NULL)
+        engine->type->close(engine);
+}
+
+enum status engine_get(struct engine *engine, struct bytes key,
+                       struct buffer *value)
+{
+    ASSERT(key.size > 0 && key.size <= ENGINE_KEY_BYTES_MAX);
+    return engine->type->get(engine, key, value);
+}
+
+enum status engine_write(struct engine *engine, const struct batch *batch,
+                         bool sync)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        struct bytes key = batch->operations[i].key;
+        ASSERT(key.size > 0 && key.size <= ENGINE_KEY_BYTES_MAX);
+    }
+    return engine->type->write(engine, batch, sync);
+}
+
+enum status engine_iterate(struct engine *engine, struct bytes from,
+                           struct bytes to, struct engine_iterator **iterator)
+{
+    ASSERT(from.size <= ENGINE_KEY_BYTES_MAX);
+    ASSERT(to.size <= ENGINE_KEY_BYTES_MAX);
+    *iterator = NULL;
+    return engine->type->iterate(engine, from, to, iterator);
+}
+
+enum status engine_next(struct engine_iterator *iterator, struct bytes *key,
+                        struct bytes *value)
+{
+    return iterator->type->next(iterator, key, value);
+}
+
+void engine_iterator_free(struct engine_iterator *iterator)
+{
+    if (iterator != NULL)
+        iterator->type->iterator_free(iterator);
+}
+
+void engine_stats(struct engine *engine, struct engine_stats *stats)
+{
+    *stats = (struct engine_stats){0};
+    engine->type->stats(engine, stats);
+}
+
+enum status engine_checkpoint(struct engine *engine, const char *directory,
+                              struct error *error)
+{
+    if ((engine->type->capabilities & ENGINE_CHECKPOINT) == 0)
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the engine \"%s\" cannot make checkpoints",
+                         engine->type->name);
+    enum status status = engine->type->checkpoint(engine, directory, error);
+    /* Last, so that half a copy has no owner and is never opened. */
+    if (status == STATUS_OK)
+        status = directory_mark(directory, engine->type->name, error);
+    return status;
+}

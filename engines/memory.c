@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/types.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+/* A treap that lives in memory only: a search tree by key and a heap by random
+ * priority, hence balanced. Nodes are counted and what is shared is never
+ * changed but copied on the way down, so a snapshot is one more reference to
+ * the root, and iterators walk theirs without the lock while writes go on.
+ *
+ * Counts and the root are touched under the lock only; iterators read neither.
+ */
+
+struct item {
+    size_t references;
+    size_t key_size, value_size;
+    uint8_t data[]; /* key, then value */
+};
+
+struct node {
+    size_t references;
+    uint32_t priority;
+    struct item *item;
+    struct node *left, *right;
+};
+
+struct memory_engine {
+    struct engine base;
+    pthread_mutex_t lock;
+    struct node *root;
+    uint64_t random;
+    uint64_t keys, bytes; /* of the newest version */
+    bool broken;
+};
+
+struct memory_iterator {
+    struct engine_iterator base;
+    struct memory_engine *engine;
+    struct node *root;
+    const struct item *last; /* kept alive by root; NULL at the start */
+    size_t from_size, to_size;
+    uint8_t bounds[]; /* from, then to */
+};
+
+static struct bytes item_key(const struct item *item)
+{
+    return bytes_of(item->data, item->key_size);
+}
+
+static struct bytes item_value(const struct item *item)
+{
+    return bytes_of(item->data + item->key_size, item->value_size);
+}
+
+static struct item *item_new(struct bytes key, struct bytes value)
+{
+    if (value.size > SIZE_MAX / 2)
+        return NULL;
+    struct item *item = malloc(sizeof *item + key.size + value.size);
+    if (item == NULL)
+        return NULL;
+    item->references = 1;
+    item->key_size = key.size;
+    item->value_size = value.size;
+    memcpy(item->data, key.data, key.size);
+    if (value.size > 0)
+        memcpy(item->data + key.size, value.data, value.size);
+    return item;
+}
+
+static void item_release(struct item *item)
+{
+    if (--item->references == 0)
+        free(item);
+}
+
+/* As deep as the tree, about three times log2 of the keys. */
+static void node_release(struct node *node)
+{
+    if (node == NULL || --node->references > 0)
+        return;
+    node_release(node->left);
+    node_release(node->right);
+    item_release(node->item);
+    free(node);
+}
+
+/* Make *slot a node that only this tree has, copying it if it is shared. */
+static bool node_own(struct node **slot)
+{
+    struct node *shared = *slot;
+    if (shared->references == 1)
+        return true;
+    struct node *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return false;
+    *copy = *shared;
+    copy->references = 1;
+    copy->item->references++;
+    if (copy->left != NULL)
+        copy->left->references++;
+    if (copy->right != NULL)
+        copy->right->references++;
+    shared->references--;
+    *slot = copy;
+    return true;
+}
+
+/* Both nodes of a rotation are owned. */
+static void rotate_right(struct node **slot)
+{
+    struct node *top = (*slot)->left;
+    (*slot)->left = top->right;
+    top->right = *slot;
+    *slot = top;
+}
+
+static void rotate_left(struct node **slot)
+{
+    struct node *top = (*slot)->right;
+    (*slot)->right = top->left;
+    top->left = *slot;
+    *slot = top;
+}
+
+static const struct item *tree_find(const struct node *node, struct bytes key)
+{
+    while (node != NULL) {
+        int order = bytes_compare(key, item_key(node->item));
+        if (order == 0)
+            return node->item;
+        node = order < 0 ? node->left : node->right;
+    }
+    return NULL;
+}
+
+/* The first item at key, or behind it if after is set. */
+static const struct item *tree_seek(const struct node *node, struct bytes key,
+                                    bool after)
+{
+    const struct item *found = NULL;
+    while (node != NULL) {
+        int order = bytes_compare(item_key(node->item), key);
+        if (order > 0 || (order == 0 && !after)) {
+            found = node->item;
+            node = node->left;
+        } else {
+            node = node->right;
+        }
+    }
+    return found;
+}
+
+/* xorshift64: priorities need to be unlike the keys' order, no more. */
+static uint32_t next_random(struct memory_engine *engine)
+{
+    engine->random ^= engine->random << 13;
+    engine->random ^= engine->random >> 7;
+    engine->random ^= engine->random << 17;
+    return (uint32_t)(engine->random >> 32);
+}
+
+static struct node *node_new(struct memory_engine *engine, struct item *item)
+{
+    struct node *node = malloc(sizeof *node);
+    if (node == NULL)
+        return NULL;
+    *node = (struct node){
+        .references = 1, .priority = next_random(engine), .item = item};
+    return node;
+}
+
+/* Takes over item if it succeeds. */
+static bool tree_put(struct memory_engine *engine, struct node **slot,
+                     struct item *item)
+{
+    if (*slot == NULL)
+        return (*slot = node_new(engine, item)) != NULL;
+    if (!node_own(slot))
+        return false;
+    struct node *node = *slot;
+    int order = bytes_compare(item_key(item), item_key(node->item));
+    if (order == 0) {
+        item_release(node->item);
+        node->item = item;
+        return true;
+    }
+    struct node **child = order < 0 ? &node->left : &node->right;
+    if (!tree_put(engine, child, item))
+        return false;
+    if ((*child)->priority > node->priority) {
+        if (order < 0)
+            rotate_right(slot);
+        else
+            rotate_left(slot);
+    }
+    return true;
+}
+
+/* Sink the owned node in *slot until it has one child, then cut it out. */
+static bool node_remove(struct node **slot)
+{
+    struct node *node = *slot;
+    while (node->left != NULL && node->right != NULL) {
+        bool left_rises = node->left->priority > node->right->priority;
+        if (!node_own(left_rises ? &node->left : &node->right))
+            return false;
+        if (left_rises)
+            rotate_right(slot);
+        else
+            rotate_left(slot);
+        slot = left_rises ? &(*slot)->right : &(*slot)->left;
+    }
+    *slot = node->left != NULL ? node->left : node->right;
+    node->left = NULL;
+    node->right = NULL;
+    node_release(node);
+    return true;
+}
+
+/* The key is there. */
+static bool tree_remove(struct node **slot, struct bytes key)
+{
+    for (;;) {
+        if (!node_own(slot))
+            return false;
+        int order = bytes_compare(key, item_key((*slot)->item));
+        if (order == 0)
+            return node_remove(slot);
+        slot = order < 0 ? &(*slot)->left : &(*slot)->right;
+    }
+}
+
+static bool apply(struct memory_engine *engine,
+                  const struct batch_operation *operation)
+{
+    const struct item *old = tree_find(engine->root, operation->key);
+    uint64_t keys = engine->keys - (old != NULL);
+    uint64_t bytes = old == NULL
+                         ? engine->bytes
+                         : engine->bytes - old->key_size - old->value_size;
+    if (operation->remove) {
+        if (old != NULL && !tree_remove(&engine->root, operation->key))
+            return false;
+    } else {
+        struct item *item = item_new(operation->key, operation->value);
+        if (item == NULL)
+            return false;
+        if (!tree_put(engine, &engine->root, item)) {
+            item_release(item);
+            return false;
+        }
+        keys++;
+        bytes += item->key_size + item->value_size;
+    }
+    engine->keys = keys;
+    engine->bytes = bytes;
+    return true;
+}
+
+static enum status memory_open(const struct engine_options *options,
+                               struct engine **engine, struct error *error)
+{
+    (void)options;
+    struct memory_engine *memory = calloc(1, sizeof *memory);
+    if (memory == NULL)
+        return error_set(error, STATUS_NO_MEMORY, "no memory for an engine");
+    memory->base.type = &memory_engine_type;
+    memory->random = 0x9e3779b97f4a7c15; /* any number but 0 */
+    pthread_mutex_init(&memory->lock, NULL);
+    *engine = &memory->base;
+    return STATUS_OK;
+}
+
+static void memory_close(struct engine *engine)
+{
+    struct memory_engine *memory = (struct memory_engine *)engine;
+    node_release(memory->root);
+    pthread_mutex_destroy(&memory->lock);
+    free(memory);
+}
+
+static enum status memory_get(struct engine *engine, struct bytes key,
+                              struct buffer *value)
+{
+    struct memory_engine *memory = (struct memory_engine *)engine;
+    enum status status;
+    pthread_mutex_lock(&memory->lock);
+    const struct item *item = tree_find(memory->root, key);
+    if (memory->broken) {
+        status = STATUS_BROKEN;
+    } else if (item == NULL) {
+        status = STATUS_NOT_FOUND;
+    } else {
+        buffer_clear(value);
+        status = buffer_append(value, item_value(item));
+    }
+    pthread_mutex_unlock(&memory->lock);
+    return status;
+}
+
+static enum status memory_write(struct engine *engine,
+                                const struct batch *batch, bool sync)
+{
+    (void)sync;
+    struct memory_engine *memory = (struct memory_engine *)engine;
+    enum status status = STATUS_OK;
+    pthread_mutex_lock(&memory->lock);
+    if (memory->broken)
+        status = STATUS_BROKEN;
+    for (size_t i = 0; status == STATUS_OK && i < batch->count; i++)
+        if (!apply(memory, &batch->operations[i])) {
+            memory->broken = true;
+            status = STATUS_NO_MEMORY;
+        }
+    pthread_mutex_unlock(&memory->lock);
+    return status;
+}
+
+static enum status memory_iterate(struct engine *engine, struct bytes from,
+                                  struct bytes to,
+                                  struct engine_iterator **iterator)
+{
+    struct memory_engine *memory = (struct memory_engine *)engine;
+    struct memory_iterator *walk =
+        calloc(1, sizeof *walk + from.size + to.size);
+    if (walk == NULL)
+        return STATUS_NO_MEMORY;
+    walk->base.type = &memory_engine_type;
+    walk->engine = memory;
+    walk->from_size = from.size;
+    walk->to_size = to.size;
+    if (from.size > 0)
+        memcpy(walk->bounds, from.data, from.size);
+    if (to.size > 0)
+        memcpy(walk->bounds + from.size, to.data, to.size);
+    pthread_mutex_lock(&memory->lock);
+    bool broken = memory->broken;
+    if (!broken && memory->root != NULL) {
+        walk->root = memory->root;
+        walk->root->references++;
+    }
+    pthread_mutex_unlock(&memory->lock);
+    if (broken) {
+        free(walk);
+        return STATUS_BROKEN;
+    }
+    *iterator = &walk->base;
+    return STATUS_OK;
+}
+
+static enum status memory_next(struct engine_iterator *iterator,
+                               struct bytes *key, struct bytes *value)
+{
+    struct memory_iterator *walk = (struct memory_iterator *)iterator;
+    struct bytes from = bytes_of(walk->bounds, walk->from_size);
+    struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
+    pthread_mutex_lock(&walk->engine->lock);
+    bool broken = walk->engine->broken;
+    pthread_mutex_unlock(&walk->engine->lock);
+    if (broken)
+        return STATUS_BROKEN;
+    const struct item *item =
+        walk->last == NULL ? tree_seek(walk->root, from, false)
+                           : tree_seek(walk->root, item_key(walk->last), true);
+    if (item == NULL)
+        return STATUS_NOT_FOUND;
+    if (to.size > 0 && bytes_compare(item_key(item), to) >= 0)
+        return STATUS_NOT_FOUND;
+    walk->last = item;
+    *key = item_key(item);
+    *value = item_value(item);
+    return STATUS_OK;
+}
+
+static void memory_iterator_free(struct engine_iterator *iterator)
+{
+    struct memory_iterator *walk = (struct memory_iterator *)iterator;
+    pthread_mutex_lock(&walk->engine->lock);
+    node_release(walk->root);
+    pthread_mutex_unlock(&walk->engine->lock);
+    free(walk);
+}
+
+static void memory_stats(struct engine *engine, struct engine_stats *stats)
+{
+    struct memory_engine *memory = (struct memory_engine *)engine;
+    pthread_mutex_lock(&memory->lock);
+    stats->keys = memory->keys;
+    stats->memory_bytes = memory->bytes + memory->keys * (sizeof(struct node) +
+                                                          sizeof(struct item));
+    pthread_mutex_unlock(&memory->lock);
+}
+
+const struct engine_type memory_engine_type = {
+    .name = "memory",
+    .capabilities = ENGINE_NEVER_BLOCKS,
+    .settings = NULL,
+    .open = memory_open,
+    .close = memory_close,
+    .get = memory_get,
+    .write = memory_write,
+    .iterate = memory_iterate,
+    .next = memory_next,
+    .iterator_free = memory_iterator_free,
+    .stats = memory_stats,
+};
