@@ -11,6 +11,7 @@
 static const struct engine_type *const types[] = {
     &leveldb_engine_type,
     &lmdb_engine_type,
+    &lsm_engine_type,
     &memory_engine_type,
     &null_engine_type,
     NULL,

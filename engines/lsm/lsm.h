@@ -43,7 +43,6 @@ struct lsm {
     bool compaction_rests;
 };
 
-extern const struct engine_type lsm_engine_type;
 
 /* Fill an lsm whose directory is set and locked from its files: replay the
  * logs into a table, remove what nothing refers to, begin a new log. */

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/engines/store.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+bool store_init(struct store *store, const struct engine_type *type)
+{
+    const char *base = getenv("TMPDIR");
+    *store = (struct store){.type = type};
+    snprintf(store->parent, sizeof store->parent, "%s/replikv-XXXXXX",
+             base != NULL ? base : "/tmp");
+    if (mkdtemp(store->parent) == NULL)
+        return false;
+    return snprintf(store->directory, sizeof store->directory, "%s/store",
+                    store->parent) < (int)sizeof store->directory;
+}
+
+static int remove_entry(const char *path, const struct stat *stat, int kind,
+                        struct FTW *walk)
+{
+    (void)stat;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+void store_fini(struct store *store)
+{
+    store_close(store);
+    nftw(store->parent, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+enum status store_open(struct store *store)
+{
+    const struct engine_setting_spec *spec = store->type->settings;
+    struct engine_setting small = {0};
+    for (; spec != NULL && spec->name != NULL; spec++)
+        if (strcmp(spec->name, "write_buffer_bytes") == 0)
+            small =
+                (struct engine_setting){.name = spec->name, .value = spec->min};
+    struct engine_options options = {
+        .directory = store->directory,
+        .settings = &small,
+        .setting_count = small.name != NULL,
+        .value_bytes_max = STORE_VALUE_BYTES_MAX,
+    };
+    return engine_open(store->type, &options, &store->engine, &store->error);
+}
+
+void store_close(struct store *store)
+{
+    engine_close(store->engine);
+    store->engine = NULL;
+}
+
+enum status store_put(struct store *store, const char *key, const char *value,
+                      bool sync)
+{
+    struct batch_operation operation = {
+        .key = bytes_of_string(key),
+        .value = value != NULL ? bytes_of_string(value) : bytes_of(NULL, 0),
+        .remove = value == NULL,
+    };
+    struct batch batch = {.operations = &operation, .count = 1};
+    return engine_write(store->engine, &batch, sync);
+}
+
+uint64_t store_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
