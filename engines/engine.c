@@ -9,12 +9,8 @@
 
 /* The table: one line per engine, ended by NULL. */
 static const struct engine_type *const types[] = {
-    &leveldb_engine_type,
-    &lmdb_engine_type,
-    &lsm_engine_type,
-    &memory_engine_type,
-    &null_engine_type,
-    NULL,
+    &leveldb_engine_type, &lmdb_engine_type, &lsm_engine_type,
+    &memory_engine_type,  &null_engine_type, NULL,
 };
 
 const struct engine_type *const *engine_types(void)

@@ -12,6 +12,7 @@
 
 #include "engines/lsm/compaction.h"
 #include "engines/lsm/merge.h"
+#include "engines/types.h"
 #include "proto/assert.h"
 
 /* An engine is the first member of an lsm, and so at the same address. */

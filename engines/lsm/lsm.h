@@ -43,7 +43,6 @@ struct lsm {
     bool compaction_rests;
 };
 
-
 /* Fill an lsm whose directory is set and locked from its files: replay the
  * logs into a table, remove what nothing refers to, begin a new log. */
 enum status lsm_recover(struct lsm *lsm, struct error *error) MUST_CHECK;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "engines/lsm/file.h"
+#include "engines/types.h"
 
 /* A directory that lives for one test, in *state. */
 static int fixture_setup(void **state)

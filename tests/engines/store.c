@@ -38,7 +38,8 @@ enum status store_open(struct store *store)
     const struct engine_setting_spec *spec = store->type->settings;
     struct engine_setting small = {0};
     for (; spec != NULL && spec->name != NULL; spec++)
-        if (strcmp(spec->name, "write_buffer_bytes") == 0)
+        if (strcmp(spec->name, "write_buffer_bytes") == 0 ||
+            strcmp(spec->name, "memtable_bytes") == 0)
             small =
                 (struct engine_setting){.name = spec->name, .value = spec->min};
     struct engine_options options = {
