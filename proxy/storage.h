@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_STORAGE_H
+#define REPLIKV_PROXY_STORAGE_H
+
+#include "engines/engine.h"
+#include "proxy/core/event.h"
+#include "proxy/core/replica.h"
+
+/* The storage edge: carries out on an engine what the core asks of one.
+ *
+ *   storage_submit --> queue --> writer: read, merge, PREPARED --> one batch,
+ *   storage_read ----> here, or a reader thread                  one sync, STORED
+ *
+ * Everything that writes goes through one writer, which turns all that is
+ * queued into one engine batch and one sync (group commit). It reads, merges
+ * and writes with the batch so far laid over the engine; a batch that fails is
+ * thrown away with its overlay, its operations are told the status, and the
+ * engine is closed and opened again, as often as it takes. Meanwhile every
+ * operation is answered BROKEN, at once.
+ *
+ * The writer is a thread of its own, unless the engine never blocks: then
+ * whoever calls storage_run is the writer for as long as anything is queued.
+ *
+ * Reads run beside each other and beside the writer. A read that may block
+ * takes one of a few permits and runs on the caller's thread; when none is
+ * left, and for every scan, it goes to a reader thread, so that a slow disk
+ * takes no more of the callers' threads than there are permits. */
+
+struct storage;
+
+enum storage_sync {
+    /* What is acknowledged is on disk. */
+    STORAGE_SYNC_BATCH,
+    /* It will be within interval_ms. */
+    STORAGE_SYNC_INTERVAL,
+    /* It will be when the engine sees fit. */
+    STORAGE_SYNC_NONE,
+};
+
+struct storage_config {
+    const struct engine_type *type;
+    /* Copied, the directory and the settings too. */
+    struct engine_options options;
+    enum storage_sync sync;
+    uint32_t interval_ms;
+    /* Waiting operations; beyond either they are answered OVERLOADED. */
+    size_t queue_max;
+    size_t queue_bytes_max;
+    int64_t dedup_window_ms;
+    size_t value_bytes_max;
+    uint64_t seed; /* from the system's randomness */
+};
+
+struct storage_done {
+    enum event_kind kind; /* EVENT_PREPARED or EVENT_STORED */
+    struct storage_result result;
+};
+
+struct storage_handlers {
+    /* What became of operations, several at a time, in order: what is
+     * PREPARED comes before the batch is written, its STORED after. Everything
+     * pointed to is valid during the call. On the writer's or a reader's
+     * thread, one call at a time for each; never from storage_submit or
+     * storage_read. It may submit, read and run. */
+    void (*done)(void *user, const struct storage_done *done, size_t count);
+    /* The engine failed, was opened again, and no dot of the old incarnation
+     * will be issued. On the writer's thread. */
+    void (*reopened)(void *user);
+    /* One line for the log, key=value. From any thread. */
+    void (*log)(void *user, const char *line);
+};
+
+/* Open the engine and start the threads. handlers and user are borrowed until
+ * storage_close. error as engine_open fills it in. */
+enum status storage_open(const struct storage_config *config,
+                         const struct storage_handlers *handlers, void *user,
+                         struct storage **storage,
+                         struct error *error) MUST_CHECK;
+/* Carry out what is queued, stop, close the engine. No other call runs. The
+ * last results are still told to the handlers. */
+void storage_close(struct storage *storage);
+
+/* TABLE_META entries at start, before there is a node. Directly on the engine;
+ * not beside any other call. NOT_FOUND; set is synced. */
+enum status storage_meta_get(struct storage *storage, const char *name,
+                             struct buffer *value) MUST_CHECK;
+enum status storage_meta_set(struct storage *storage, const char *name,
+                             struct bytes value) MUST_CHECK;
+
+/* Queue an operation that writes (COORDINATE, MERGE, DROP, SET). It is copied.
+ * Its results come through done, whatever becomes of it. Never blocks on the
+ * engine, so it may be called under the lock that done takes. */
+void storage_submit(struct storage *storage, const struct storage_op *op);
+
+/* Be the writer if the engine never blocks and something is queued; else
+ * nothing. Not under the lock that done takes. */
+void storage_run(struct storage *storage);
+
+/* READ or SCAN. True: it was carried out here; result points to op and to
+ * value, which holds the record. False: op was copied for a reader thread and
+ * its result comes through done. Not under the lock that done takes. */
+bool storage_read(struct storage *storage, const struct storage_op *op,
+                  struct buffer *value, struct storage_result *result);
+
+/* Draw a new incarnation before the next dot. */
+void storage_renew(struct storage *storage);
+
+struct storage_stats {
+    uint64_t batches, operations; /* written; their ratio is the grouping */
+    uint64_t syncs, reopens, reads_inline, reads_handed_over;
+    struct engine_stats engine; /* zeros while it is closed */
+};
+void storage_stats(struct storage *storage, struct storage_stats *stats);
+
+#endif
