@@ -46,7 +46,8 @@ enum status storage_key_encode(const struct storage_key *key,
 /* key borrows from encoded. CORRUPT for what was never written by us. */
 enum status storage_key_decode(struct bytes encoded,
                                struct storage_key *key) MUST_CHECK;
-/* The range [from, to) that a SCAN covers. */
+/* The range [from, to) that a SCAN covers, behind scan->after, which may be any
+ * bytes; empty when that is beyond it. No bound is longer than a key. */
 enum status storage_scan_range(const struct storage_op *scan,
                                struct buffer *from,
                                struct buffer *to) MUST_CHECK;

@@ -3,7 +3,12 @@
 #include "proxy/core/replica.h"
 
 /* table (1) + target (16, hints only) + partition (2) + bucket (4) + key */
-enum { PREFIX_DATA = 7, PREFIX_HINTS = 23, PREFIX_META = 1 };
+enum {
+    PREFIX_DATA = 7,
+    PREFIX_HINTS = 23,
+    PREFIX_META = 1,
+    STORAGE_KEY_BYTES_MAX = PREFIX_HINTS + KEY_BYTES_MAX,
+};
 
 static size_t put_prefix(const struct storage_key *key, uint8_t *out)
 {
@@ -92,25 +97,48 @@ static size_t scan_prefix(const struct storage_key *key, uint8_t *out)
     return size;
 }
 
-enum status storage_scan_range(const struct storage_op *scan,
-                               struct buffer *from, struct buffer *to)
+/* The first key beyond all that begin with prefix: add one, carrying over 0xff
+ * bytes. The table's byte is a letter, so there is one to carry into. */
+static size_t add_one(uint8_t *prefix, size_t size)
 {
-    uint8_t prefix[PREFIX_HINTS];
-    size_t size = scan_prefix(&scan->key, prefix);
-    buffer_clear(from);
-    buffer_clear(to);
-    /* Behind `after` is at the same key with a zero byte more. */
-    bool resume = bytes_compare(scan->after, bytes_of(prefix, size)) > 0;
-    enum status status =
-        buffer_append(from, resume ? scan->after : bytes_of(prefix, size));
-    if (status == STATUS_OK && resume)
-        status = buffer_append(from, bytes_of("", 1));
-    if (status != STATUS_OK)
-        return status;
-    /* The first key beyond the prefix: add one, carrying over 0xff bytes. The
-     * table's byte is a letter, so there is always one to carry into. */
     while (prefix[size - 1] == 0xff)
         size--;
     prefix[size - 1]++;
-    return buffer_append(to, bytes_of(prefix, size));
+    return size;
+}
+
+/* The first key behind after, which is in the scanned range: the same with a
+ * zero byte more. No key is longer than the longest: behind that one comes what
+ * is beyond all that would begin with it. */
+static enum status range_behind(struct bytes after, struct buffer *from)
+{
+    bool is_longest = after.size >= STORAGE_KEY_BYTES_MAX;
+    if (is_longest)
+        after.size = STORAGE_KEY_BYTES_MAX;
+    enum status status = buffer_append(from, after);
+    if (status == STATUS_OK && !is_longest)
+        status = buffer_append(from, bytes_of("", 1));
+    if (status == STATUS_OK && is_longest)
+        from->size = add_one(from->data, from->size);
+    return status;
+}
+
+enum status storage_scan_range(const struct storage_op *scan,
+                               struct buffer *from, struct buffer *to)
+{
+    uint8_t first[PREFIX_HINTS], end[PREFIX_HINTS];
+    size_t size = scan_prefix(&scan->key, first);
+    memcpy(end, first, size);
+    size_t end_size = add_one(end, size);
+    buffer_clear(from);
+    buffer_clear(to);
+    enum status status = buffer_append(to, bytes_of(end, end_size));
+    if (status != STATUS_OK)
+        return status;
+    /* after may come from a client: outside of the range it is no place. */
+    if (bytes_compare(scan->after, bytes_of(first, size)) <= 0)
+        return buffer_append(from, bytes_of(first, size));
+    if (bytes_compare(scan->after, buffer_bytes(to)) >= 0)
+        return buffer_append(from, buffer_bytes(to));
+    return range_behind(scan->after, from);
 }

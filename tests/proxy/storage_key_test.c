@@ -134,6 +134,45 @@ static void a_scan_resumes_behind_the_last_key(void **state)
     buffer_fini(&after);
 }
 
+static void a_scan_resumes_behind_the_longest_key(void **state)
+{
+    (void)state;
+    char name[KEY_BYTES_MAX + 1];
+    memset(name, 0xff, KEY_BYTES_MAX);
+    name[KEY_BYTES_MAX] = '\0';
+    struct storage_key last = key_of(TABLE_HINTS, 7, name);
+    struct storage_key next = key_of(TABLE_HINTS, 8, "a");
+    struct buffer after = {0}, from = {0}, to = {0};
+    assert_int_equal(storage_key_encode(&last, &after), STATUS_OK);
+    struct storage_op scan = {
+        .key = {.table = TABLE_HINTS, .target = last.target},
+        .after = buffer_bytes(&after),
+    };
+    assert_false(is_in_scan(&scan, &last));
+    assert_true(is_in_scan(&scan, &next));
+    assert_int_equal(storage_scan_range(&scan, &from, &to), STATUS_OK);
+    assert_true(from.size <= ENGINE_KEY_BYTES_MAX);
+    buffer_fini(&after);
+    buffer_fini(&from);
+    buffer_fini(&to);
+}
+
+static void a_scan_from_beyond_its_range_is_empty(void **state)
+{
+    (void)state;
+    uint8_t after[ENGINE_KEY_BYTES_MAX + 1];
+    memset(after, 0xff, sizeof after);
+    struct storage_op scan = {
+        .key = {.table = TABLE_DATA, .partition = {7}},
+        .after = bytes_of(after, sizeof after),
+    };
+    struct buffer from = {0}, to = {0};
+    assert_int_equal(storage_scan_range(&scan, &from, &to), STATUS_OK);
+    assert_true(bytes_equal(buffer_bytes(&from), buffer_bytes(&to)));
+    buffer_fini(&from);
+    buffer_fini(&to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +182,8 @@ int main(void)
         cmocka_unit_test(a_scan_covers_its_partition_and_no_other),
         cmocka_unit_test(a_scan_of_hints_covers_one_target_or_all),
         cmocka_unit_test(a_scan_resumes_behind_the_last_key),
+        cmocka_unit_test(a_scan_resumes_behind_the_longest_key),
+        cmocka_unit_test(a_scan_from_beyond_its_range_is_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
