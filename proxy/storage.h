@@ -8,18 +8,21 @@
 
 /* The storage edge: carries out on an engine what the core asks of one.
  *
- *   storage_submit --> queue --> writer: read, merge, PREPARED --> one batch,
- *   storage_read ----> here, or a reader thread                  one sync, STORED
+ *   storage_submit --> queue --> writer: read, merge --> one batch, one sync
+ *                                               PREPARED          STORED
+ *   storage_read ----> here, or a reader thread
  *
  * Everything that writes goes through one writer, which turns all that is
  * queued into one engine batch and one sync (group commit). It reads, merges
  * and writes with the batch so far laid over the engine; a batch that fails is
  * thrown away with its overlay, its operations are told the status, and the
- * engine is closed and opened again, as often as it takes. Meanwhile every
- * operation is answered BROKEN, at once.
+ * engine is closed and opened again, after 100 ms and twice as long each time
+ * it fails, up to 5 s. Meanwhile every operation is answered BROKEN, at once.
  *
  * The writer is a thread of its own, unless the engine never blocks: then
  * whoever calls storage_run is the writer for as long as anything is queued.
+ * Such an engine keeps nothing, so it is not opened again: it would come back
+ * empty and say so. It stays BROKEN until the node is started again.
  *
  * Reads run beside each other and beside the writer. A read that may block
  * takes one of a few permits and runs on the caller's thread; when none is
@@ -43,7 +46,8 @@ struct storage_config {
     struct engine_options options;
     enum storage_sync sync;
     uint32_t interval_ms;
-    /* Waiting operations; beyond either they are answered OVERLOADED. */
+    /* Waiting operations; beyond either they are answered OVERLOADED. As many
+     * again may be under way, and as many reads wait. */
     size_t queue_max;
     size_t queue_bytes_max;
     int64_t dedup_window_ms;
@@ -57,11 +61,14 @@ struct storage_done {
 };
 
 struct storage_handlers {
-    /* What became of operations, several at a time, in order: what is
-     * PREPARED comes before the batch is written, its STORED after. Everything
+    /* What became of operations, several at a time: what is PREPARED comes
+     * before the batch is written, its STORED after. A COORDINATE that was run
+     * and failed is PREPARED with that status, and no STORED follows; one that
+     * was not run (TIMEOUT, OVERLOADED, BROKEN) is STORED alone. Everything
      * pointed to is valid during the call. On the writer's or a reader's
-     * thread, one call at a time for each; never from storage_submit or
-     * storage_read. It may submit, read and run. */
+     * thread or inside storage_run, several of them at once; never inside
+     * storage_submit or storage_read. It may submit, read and run, which can
+     * call done again before it returns. */
     void (*done)(void *user, const struct storage_done *done, size_t count);
     /* The engine failed, was opened again, and no dot of the old incarnation
      * will be issued. On the writer's thread. */
@@ -87,18 +94,23 @@ enum status storage_meta_get(struct storage *storage, const char *name,
 enum status storage_meta_set(struct storage *storage, const char *name,
                              struct bytes value) MUST_CHECK;
 
-/* Queue an operation that writes (COORDINATE, MERGE, DROP, SET). It is copied.
- * Its results come through done, whatever becomes of it. Never blocks on the
- * engine, so it may be called under the lock that done takes. */
+/* Queue an operation that writes (COORDINATE, MERGE, DROP, SET). It is copied;
+ * its deadline is of CLOCK_MONOTONIC. Its results come through done, whatever
+ * becomes of it. Never blocks on the engine, so it may be called under the
+ * lock that done takes. Follow it with storage_run once that is free. */
 void storage_submit(struct storage *storage, const struct storage_op *op);
 
-/* Be the writer if the engine never blocks and something is queued; else
- * nothing. Not under the lock that done takes. */
+/* Tell of operations that were refused (the writer may be waiting for a disk),
+ * and be the writer if the engine never blocks and something is queued. Not
+ * under the lock that done takes. */
 void storage_run(struct storage *storage);
 
-/* READ or SCAN. True: it was carried out here; result points to op and to
- * value, which holds the record. False: op was copied for a reader thread and
- * its result comes through done. Not under the lock that done takes. */
+/* READ or SCAN. True: it was carried out here (a READ), or refused; result
+ * points to op and to value, which holds the record. False: op was copied for a
+ * reader thread and its result comes through done. A record whose checksum the
+ * engine finds wrong is CORRUPT. A chunk of a SCAN has at least one row,
+ * however large; keys that are none of ours are left out and logged. Not under
+ * the lock that done takes. */
 bool storage_read(struct storage *storage, const struct storage_op *op,
                   struct buffer *value, struct storage_result *result);
 
