@@ -118,26 +118,26 @@ static enum status put_number(struct buffer *buffer, uint64_t value,
     return buffer_append(buffer, bytes_of(bytes, size));
 }
 
-enum status put_u8(struct buffer *buffer, uint8_t value)
+enum status lsm_put_u8(struct buffer *buffer, uint8_t value)
 {
     return put_number(buffer, value, 1);
 }
 
-enum status put_u32(struct buffer *buffer, uint32_t value)
+enum status lsm_put_u32(struct buffer *buffer, uint32_t value)
 {
     return put_number(buffer, value, 4);
 }
 
-enum status put_u64(struct buffer *buffer, uint64_t value)
+enum status lsm_put_u64(struct buffer *buffer, uint64_t value)
 {
     return put_number(buffer, value, 8);
 }
 
-enum status put_bytes(struct buffer *buffer, struct bytes bytes)
+enum status lsm_put_bytes(struct buffer *buffer, struct bytes bytes)
 {
     if (bytes.size > UINT32_MAX)
         return STATUS_TOO_LARGE;
-    enum status status = put_u32(buffer, (uint32_t)bytes.size);
+    enum status status = lsm_put_u32(buffer, (uint32_t)bytes.size);
     return status == STATUS_OK ? buffer_append(buffer, bytes) : status;
 }
 
@@ -153,7 +153,7 @@ static bool take_number(struct bytes *from, size_t size, uint64_t *value)
     return true;
 }
 
-bool take_u8(struct bytes *from, uint8_t *value)
+bool lsm_take_u8(struct bytes *from, uint8_t *value)
 {
     uint64_t number;
     bool taken = take_number(from, 1, &number);
@@ -162,7 +162,7 @@ bool take_u8(struct bytes *from, uint8_t *value)
     return taken;
 }
 
-bool take_u32(struct bytes *from, uint32_t *value)
+bool lsm_take_u32(struct bytes *from, uint32_t *value)
 {
     uint64_t number;
     bool taken = take_number(from, 4, &number);
@@ -171,15 +171,15 @@ bool take_u32(struct bytes *from, uint32_t *value)
     return taken;
 }
 
-bool take_u64(struct bytes *from, uint64_t *value)
+bool lsm_take_u64(struct bytes *from, uint64_t *value)
 {
     return take_number(from, 8, value);
 }
 
-bool take_bytes(struct bytes *from, struct bytes *value)
+bool lsm_take_bytes(struct bytes *from, struct bytes *value)
 {
     uint32_t size;
-    if (!take_u32(from, &size) || size > from->size)
+    if (!lsm_take_u32(from, &size) || size > from->size)
         return false;
     *value = bytes_of(from->data, size);
     from->data += size;
@@ -187,24 +187,24 @@ bool take_bytes(struct bytes *from, struct bytes *value)
     return true;
 }
 
-enum status put_entry(struct buffer *buffer, const struct entry *entry)
+enum status lsm_put_entry(struct buffer *buffer, const struct entry *entry)
 {
-    enum status status = put_u64(buffer, entry->sequence);
+    enum status status = lsm_put_u64(buffer, entry->sequence);
     if (status == STATUS_OK)
-        status = put_u8(buffer, entry->removed);
+        status = lsm_put_u8(buffer, entry->removed);
     if (status == STATUS_OK)
-        status = put_bytes(buffer, entry->key);
+        status = lsm_put_bytes(buffer, entry->key);
     if (status == STATUS_OK)
-        status = put_bytes(buffer, entry->value);
+        status = lsm_put_bytes(buffer, entry->value);
     return status;
 }
 
-bool take_entry(struct bytes *from, struct entry *entry)
+bool lsm_take_entry(struct bytes *from, struct entry *entry)
 {
     uint8_t removed;
-    if (!take_u64(from, &entry->sequence) || !take_u8(from, &removed) ||
-        removed > 1 || !take_bytes(from, &entry->key) ||
-        !take_bytes(from, &entry->value))
+    if (!lsm_take_u64(from, &entry->sequence) || !lsm_take_u8(from, &removed) ||
+        removed > 1 || !lsm_take_bytes(from, &entry->key) ||
+        !lsm_take_bytes(from, &entry->value))
         return false;
     entry->removed = removed == 1;
     return true;

@@ -36,17 +36,17 @@ enum status file_sync_directory(const char *directory) MUST_CHECK;
 /* The seed is the place: a block copied elsewhere does not pass for one. */
 uint64_t file_checksum(struct bytes bytes, uint64_t seed);
 
-enum status put_u8(struct buffer *buffer, uint8_t value) MUST_CHECK;
-enum status put_u32(struct buffer *buffer, uint32_t value) MUST_CHECK;
-enum status put_u64(struct buffer *buffer, uint64_t value) MUST_CHECK;
+enum status lsm_put_u8(struct buffer *buffer, uint8_t value) MUST_CHECK;
+enum status lsm_put_u32(struct buffer *buffer, uint32_t value) MUST_CHECK;
+enum status lsm_put_u64(struct buffer *buffer, uint64_t value) MUST_CHECK;
 /* A u32 size, then the bytes. */
-enum status put_bytes(struct buffer *buffer, struct bytes bytes) MUST_CHECK;
+enum status lsm_put_bytes(struct buffer *buffer, struct bytes bytes) MUST_CHECK;
 
 /* Take from the front of *from; false if it is too short. */
-bool take_u8(struct bytes *from, uint8_t *value) MUST_CHECK;
-bool take_u32(struct bytes *from, uint32_t *value) MUST_CHECK;
-bool take_u64(struct bytes *from, uint64_t *value) MUST_CHECK;
-bool take_bytes(struct bytes *from, struct bytes *value) MUST_CHECK;
+bool lsm_take_u8(struct bytes *from, uint8_t *value) MUST_CHECK;
+bool lsm_take_u32(struct bytes *from, uint32_t *value) MUST_CHECK;
+bool lsm_take_u64(struct bytes *from, uint64_t *value) MUST_CHECK;
+bool lsm_take_bytes(struct bytes *from, struct bytes *value) MUST_CHECK;
 
 /* One version of one key, in logs, tables and memory alike. Borrowed. */
 struct entry {
@@ -56,8 +56,8 @@ struct entry {
     bool removed;
 };
 
-enum status put_entry(struct buffer *buffer,
-                      const struct entry *entry) MUST_CHECK;
-bool take_entry(struct bytes *from, struct entry *entry) MUST_CHECK;
+enum status lsm_put_entry(struct buffer *buffer,
+                          const struct entry *entry) MUST_CHECK;
+bool lsm_take_entry(struct bytes *from, struct entry *entry) MUST_CHECK;
 
 #endif

@@ -40,7 +40,7 @@ enum status log_begin(struct log *log)
 
 enum status log_put(struct log *log, const struct entry *entry)
 {
-    return put_entry(&log->scratch, entry);
+    return lsm_put_entry(&log->scratch, entry);
 }
 
 /* The place is part of the seed: a record copied elsewhere is no record. */
@@ -58,13 +58,14 @@ enum status log_append(struct log *log)
     uint64_t checksum = file_checksum(
         bytes_of(log->scratch.data + HEADER_BYTES, payload), seed);
     struct buffer header = {0};
-    enum status status = put_u32(&header, (uint32_t)payload);
+    enum status status = lsm_put_u32(&header, (uint32_t)payload);
     if (status == STATUS_OK)
-        status = put_u64(&header, log->synced);
+        status = lsm_put_u64(&header, log->synced);
     if (status == STATUS_OK)
-        status = put_u64(&header, checksum);
+        status = lsm_put_u64(&header, checksum);
     if (status == STATUS_OK)
-        status = put_u64(&header, file_checksum(buffer_bytes(&header), seed));
+        status =
+            lsm_put_u64(&header, file_checksum(buffer_bytes(&header), seed));
     if (status == STATUS_OK) {
         memcpy(log->scratch.data, header.data, HEADER_BYTES);
         status = file_write(log->fd, buffer_bytes(&log->scratch));
@@ -96,8 +97,9 @@ static bool read_record(struct bytes file, uint64_t number, uint64_t offset,
     uint64_t seed = record_seed(number, offset);
     uint32_t size;
     uint64_t checksum, header_checksum;
-    if (!take_u32(&rest, &size) || !take_u64(&rest, synced) ||
-        !take_u64(&rest, &checksum) || !take_u64(&rest, &header_checksum))
+    if (!lsm_take_u32(&rest, &size) || !lsm_take_u64(&rest, synced) ||
+        !lsm_take_u64(&rest, &checksum) ||
+        !lsm_take_u64(&rest, &header_checksum))
         return false;
     if (header_checksum != file_checksum(checked, seed) || size > rest.size)
         return false;
@@ -149,8 +151,8 @@ enum status log_replay(const char *directory, uint64_t number, bool last,
         offset += HEADER_BYTES + payload.size;
         struct entry entry;
         while (status == STATUS_OK && payload.size > 0)
-            status = take_entry(&payload, &entry) ? apply(context, &entry)
-                                                  : STATUS_CORRUPT;
+            status = lsm_take_entry(&payload, &entry) ? apply(context, &entry)
+                                                      : STATUS_CORRUPT;
     }
     buffer_fini(&content);
     return status;

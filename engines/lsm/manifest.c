@@ -26,12 +26,13 @@ static enum status parse(struct bytes content, struct manifest *manifest)
         return STATUS_CORRUPT;
     struct bytes end = bytes_of(content.data + content.size - 8, 8);
     content.size -= 8;
-    if (!take_u64(&end, &checksum) || checksum != file_checksum(content, 0) ||
-        !take_u64(&content, &magic) || magic != MANIFEST_MAGIC ||
-        !take_u64(&content, &manifest->next_file) ||
-        !take_u64(&content, &manifest->log_number) ||
-        !take_u64(&content, &manifest->sequence) ||
-        !take_u32(&content, &count) ||
+    if (!lsm_take_u64(&end, &checksum) ||
+        checksum != file_checksum(content, 0) ||
+        !lsm_take_u64(&content, &magic) || magic != MANIFEST_MAGIC ||
+        !lsm_take_u64(&content, &manifest->next_file) ||
+        !lsm_take_u64(&content, &manifest->log_number) ||
+        !lsm_take_u64(&content, &manifest->sequence) ||
+        !lsm_take_u32(&content, &count) ||
         content.size != (uint64_t)count * TABLE_BYTES)
         return STATUS_CORRUPT;
     manifest->tables = calloc((size_t)count + 1, sizeof *manifest->tables);
@@ -40,7 +41,7 @@ static enum status parse(struct bytes content, struct manifest *manifest)
     for (; manifest->table_count < count; manifest->table_count++) {
         uint64_t number;
         uint32_t tier;
-        if (!take_u64(&content, &number) || !take_u32(&content, &tier))
+        if (!lsm_take_u64(&content, &number) || !lsm_take_u32(&content, &tier))
             return STATUS_CORRUPT;
         manifest->tables[manifest->table_count] =
             (struct manifest_table){.number = number, .tier = tier};
@@ -67,22 +68,22 @@ enum status manifest_read(const char *directory, struct manifest *manifest)
 static enum status format(const struct manifest *manifest,
                           struct buffer *content)
 {
-    enum status status = put_u64(content, MANIFEST_MAGIC);
+    enum status status = lsm_put_u64(content, MANIFEST_MAGIC);
     if (status == STATUS_OK)
-        status = put_u64(content, manifest->next_file);
+        status = lsm_put_u64(content, manifest->next_file);
     if (status == STATUS_OK)
-        status = put_u64(content, manifest->log_number);
+        status = lsm_put_u64(content, manifest->log_number);
     if (status == STATUS_OK)
-        status = put_u64(content, manifest->sequence);
+        status = lsm_put_u64(content, manifest->sequence);
     if (status == STATUS_OK)
-        status = put_u32(content, (uint32_t)manifest->table_count);
+        status = lsm_put_u32(content, (uint32_t)manifest->table_count);
     for (size_t i = 0; status == STATUS_OK && i < manifest->table_count; i++) {
-        status = put_u64(content, manifest->tables[i].number);
+        status = lsm_put_u64(content, manifest->tables[i].number);
         if (status == STATUS_OK)
-            status = put_u32(content, manifest->tables[i].tier);
+            status = lsm_put_u32(content, manifest->tables[i].tier);
     }
     if (status == STATUS_OK)
-        status = put_u64(content, file_checksum(buffer_bytes(content), 0));
+        status = lsm_put_u64(content, file_checksum(buffer_bytes(content), 0));
     return status;
 }
 

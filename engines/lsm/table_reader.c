@@ -39,7 +39,7 @@ static enum status read_part(const struct table *table, uint64_t offset,
     part->size = size;
     struct bytes stored = bytes_of(part->data + size, 8);
     uint64_t checksum = 0;
-    if (!take_u64(&stored, &checksum) ||
+    if (!lsm_take_u64(&stored, &checksum) ||
         checksum != file_checksum(buffer_bytes(part),
                                   table_seed(table->number, offset)))
         return STATUS_CORRUPT;
@@ -57,8 +57,9 @@ static enum status parse_index(struct table *table, uint64_t data_bytes)
         return STATUS_NO_MEMORY;
     while (rest.size > 0) {
         struct table_block block;
-        if (!take_bytes(&rest, &block.last_key) ||
-            !take_u64(&rest, &block.offset) || !take_u32(&rest, &block.size))
+        if (!lsm_take_bytes(&rest, &block.last_key) ||
+            !lsm_take_u64(&rest, &block.offset) ||
+            !lsm_take_u32(&rest, &block.size))
             return STATUS_CORRUPT;
         if (block.offset > data_bytes ||
             (uint64_t)block.size + 8 > data_bytes - block.offset)
@@ -84,10 +85,12 @@ static enum status read_footer(struct table *table, uint64_t *index_offset,
         return status;
     struct bytes rest = bytes_of(footer, sizeof footer);
     uint64_t checksum = 0, magic = 0;
-    if (!take_u64(&rest, index_offset) || !take_u64(&rest, index_size) ||
-        !take_u64(&rest, filter_size) || !take_u64(&rest, &table->entries) ||
-        !take_u64(&rest, &table->sequence) || !take_u64(&rest, &checksum) ||
-        !take_u64(&rest, &magic) || magic != TABLE_MAGIC ||
+    if (!lsm_take_u64(&rest, index_offset) ||
+        !lsm_take_u64(&rest, index_size) || !lsm_take_u64(&rest, filter_size) ||
+        !lsm_take_u64(&rest, &table->entries) ||
+        !lsm_take_u64(&rest, &table->sequence) ||
+        !lsm_take_u64(&rest, &checksum) || !lsm_take_u64(&rest, &magic) ||
+        magic != TABLE_MAGIC ||
         checksum != file_checksum(bytes_of(footer, TABLE_FOOTER_BYTES - 16),
                                   table_seed(table->number, 0)))
         return STATUS_CORRUPT;
@@ -178,7 +181,7 @@ enum status table_get(struct table *table, struct bytes key, uint64_t hash,
         return status;
     struct bytes rest = buffer_bytes(block);
     while (rest.size > 0) {
-        if (!take_entry(&rest, entry))
+        if (!lsm_take_entry(&rest, entry))
             return STATUS_CORRUPT;
         int order = bytes_compare(entry->key, key);
         if (order == 0)
@@ -206,7 +209,7 @@ enum status table_cursor_seek(struct table_cursor *cursor, struct table *table,
     struct entry entry = {.key = {0}};
     do {
         cursor->rest = ahead;
-        if (ahead.size > 0 && !take_entry(&ahead, &entry))
+        if (ahead.size > 0 && !lsm_take_entry(&ahead, &entry))
             return STATUS_CORRUPT;
     } while (cursor->rest.size > 0 && bytes_compare(entry.key, key) < 0);
     return STATUS_OK;
@@ -225,7 +228,7 @@ enum status table_cursor_next(struct table_cursor *cursor, struct entry *entry)
             return status;
         cursor->rest = buffer_bytes(&cursor->block);
     }
-    return take_entry(&cursor->rest, entry) ? STATUS_OK : STATUS_CORRUPT;
+    return lsm_take_entry(&cursor->rest, entry) ? STATUS_OK : STATUS_CORRUPT;
 }
 
 void table_cursor_fini(struct table_cursor *cursor)

@@ -34,7 +34,8 @@ void table_writer_fini(struct table_writer *writer)
 static enum status write_part(struct table_writer *writer, struct buffer *part)
 {
     uint64_t seed = table_seed(writer->number, writer->offset);
-    enum status status = put_u64(part, file_checksum(buffer_bytes(part), seed));
+    enum status status =
+        lsm_put_u64(part, file_checksum(buffer_bytes(part), seed));
     if (status == STATUS_OK)
         status = file_write(writer->fd, buffer_bytes(part));
     if (status == STATUS_OK)
@@ -47,13 +48,13 @@ static enum status end_block(struct table_writer *writer)
     if (writer->block.size == 0)
         return STATUS_OK;
     enum status status =
-        put_bytes(&writer->index, buffer_bytes(&writer->last_key));
+        lsm_put_bytes(&writer->index, buffer_bytes(&writer->last_key));
     if (status == STATUS_OK)
-        status = put_u64(&writer->index, writer->offset);
+        status = lsm_put_u64(&writer->index, writer->offset);
     if (status == STATUS_OK && writer->block.size > UINT32_MAX)
         status = STATUS_TOO_LARGE;
     if (status == STATUS_OK)
-        status = put_u32(&writer->index, (uint32_t)writer->block.size);
+        status = lsm_put_u32(&writer->index, (uint32_t)writer->block.size);
     if (status == STATUS_OK)
         status = write_part(writer, &writer->block);
     buffer_clear(&writer->block);
@@ -70,9 +71,9 @@ enum status table_writer_add(struct table_writer *writer,
     if (writer->block.size + more > TABLE_BLOCK_BYTES)
         status = end_block(writer);
     if (status == STATUS_OK)
-        status = put_entry(&writer->block, entry);
+        status = lsm_put_entry(&writer->block, entry);
     if (status == STATUS_OK)
-        status = put_u64(&writer->hashes, table_key_hash(entry->key));
+        status = lsm_put_u64(&writer->hashes, table_key_hash(entry->key));
     buffer_clear(&writer->last_key);
     if (status == STATUS_OK)
         status = buffer_append(&writer->last_key, entry->key);
@@ -93,7 +94,7 @@ static enum status make_filter(struct table_writer *writer,
     filter->size = bits / 8;
     struct bytes hashes = buffer_bytes(&writer->hashes);
     uint64_t hash;
-    while (take_u64(&hashes, &hash)) {
+    while (lsm_take_u64(&hashes, &hash)) {
         uint64_t step = hash >> 33 | 1;
         for (int i = 0; i < TABLE_FILTER_PROBES; i++, hash += step)
             filter->data[hash % bits / 8] |= (uint8_t)(1u << (hash % 8));
@@ -107,12 +108,13 @@ static enum status put_footer(struct table_writer *writer,
 {
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < count; i++)
-        status = put_u64(footer, fields[i]);
+        status = lsm_put_u64(footer, fields[i]);
     if (status == STATUS_OK)
-        status = put_u64(footer, file_checksum(buffer_bytes(footer),
-                                               table_seed(writer->number, 0)));
+        status =
+            lsm_put_u64(footer, file_checksum(buffer_bytes(footer),
+                                              table_seed(writer->number, 0)));
     if (status == STATUS_OK)
-        status = put_u64(footer, TABLE_MAGIC);
+        status = lsm_put_u64(footer, TABLE_MAGIC);
     if (status == STATUS_OK)
         status = file_write(writer->fd, buffer_bytes(footer));
     return status;
