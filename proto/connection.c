@@ -461,7 +461,7 @@ enum status connection_send(struct connection *connection, uint32_t id,
     if (connection->state == CONNECTION_CLOSING) {
         status = STATUS_CLOSED;
     } else if (hops.size + sizeof(id) + payload.size >
-               connection->transport->limits.frame_bytes_max) {
+               connection->transport->limits.send_bytes_max) {
         status = STATUS_TOO_LARGE;
     } else if (atomic_load(&connection->queued) + size >
                connection->transport->limits.queue_bytes_max) {

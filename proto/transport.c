@@ -52,6 +52,8 @@ enum status transport_open(const struct transport_limits *limits,
     if (transport == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for a transport");
     transport->limits = *limits;
+    if (limits->send_bytes_max == 0)
+        transport->limits.send_bytes_max = limits->frame_bytes_max;
     pthread_mutex_init(&transport->lock, NULL);
     pthread_cond_init(&transport->changed, NULL);
     int failure =

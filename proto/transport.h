@@ -55,8 +55,9 @@ struct transport_handlers {
 };
 
 struct transport_limits {
-    size_t
-        frame_bytes_max; /* longer: counted, closed, before memory is taken */
+    /* Received and longer: counted, closed, before memory is taken. */
+    size_t frame_bytes_max;
+    size_t send_bytes_max;  /* longer ones are not sent; 0: as received ones */
     size_t queue_bytes_max; /* unsent bytes a connection may hold */
     size_t connections_max; /* accepted ones, per listener */
     uint32_t handshake_ms;  /* dial and handshake together */
@@ -102,7 +103,7 @@ enum status transport_dial(struct transport *transport, const char *address,
 
 /* Append one frame. Copies. Frames sent before `opened` wait for it.
  * OVERLOADED: queue_bytes_max reached, nothing appended. CLOSED. TOO_LARGE:
- * beyond frame_bytes_max. NO_MEMORY: nothing appended. */
+ * beyond send_bytes_max. NO_MEMORY: nothing appended. */
 enum status connection_send(struct connection *connection, uint32_t id,
                             struct bytes hops, struct bytes payload) MUST_CHECK;
 /* Let what was appended leave. */
