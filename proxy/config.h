@@ -57,7 +57,8 @@ struct config {
     size_t setting_count;
 
     struct node_timeouts timeouts;
-    int r, w; /* for buckets that do not say */
+    uint32_t lane_timeout_ms; /* of silence, with requests outstanding */
+    int r, w;                 /* for buckets that do not say */
     bool sloppy;
 
     struct node_limits limits;

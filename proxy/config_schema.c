@@ -68,6 +68,11 @@ static const struct config_key keys[] = {
     {"replication", "handoff_interval_ms", CONFIG_NUMBER,
      AT(timeouts.handoff_interval_ms), 1, 600000, "200", "ms",
      "between batches of hints; shorter heals sooner and loads more", false},
+    {"replication", "lane_timeout_ms", CONFIG_NUMBER, AT(lane_timeout_ms), 100,
+     600000, "10000", "ms",
+     "a connection to a node that is silent this long is closed; shorter "
+     "notices dead links sooner and cuts off slow disks",
+     false},
     {"replication", "r", CONFIG_LEVEL, AT(r), 1, REPLICAS_MAX, "quorum",
      "replicas", "answers that a read waits for", false},
     {"replication", "w", CONFIG_LEVEL, AT(w), 1, REPLICAS_MAX, "quorum",
