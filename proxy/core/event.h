@@ -22,6 +22,7 @@ enum event_kind {
     EVENT_PREPARED,       /* storage: a coordinated write has its record */
     EVENT_STORED,         /* storage: an operation ended */
     EVENT_REOPENED,       /* the engine failed and is open again */
+    EVENT_LEAVE,          /* the process was asked to stop: say goodbye */
 };
 
 struct event {

@@ -508,6 +508,9 @@ void node_step(struct node *node, const struct event *event,
         node_count(node, COUNTER_REOPENS);
         effects->renew_incarnation = true;
         break;
+    case EVENT_LEAVE:
+        membership_leave(node->membership, node->now_ms, &effects->out);
+        break;
     }
     note_changes(node, effects);
 }
