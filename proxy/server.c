@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "proto/assert.h"
+#include "proxy/log.h"
+#include "proxy/server_internal.h"
+
+enum {
+    MIB = 1024 * 1024,
+    /* What a message has beside keys and values. */
+    FRAME_OVERHEAD_BYTES = 64 * 1024,
+    /* A record may hold some siblings of the largest value; one with more
+     * than fits stays where it is, and its messages are counted as too long.
+     * Also room for a whole ring or member table. */
+    RECORD_VALUES = 4,
+    RECORD_FRAME_BYTES_MIN = 16 * MIB,
+    HANDSHAKE_MS = 2000,
+    /* Waiting operations of the storage: every request in flight and what the
+     * other nodes send meanwhile. */
+    STORAGE_QUEUE = 64 * 1024,
+    STORAGE_QUEUE_BYTES = 256 * MIB,
+    /* How soon a node that starts is met: well under the second in which it
+     * should be ready. */
+    JOIN_INTERVAL_MS = 200,
+    /* What is queued has this long to leave at a stop. */
+    LINGER_MS = 500,
+};
+
+/* --- the disk --- */
+
+static enum status draw(void *bytes, size_t size, struct error *error)
+{
+    if (getrandom(bytes, size, 0) == (ssize_t)size)
+        return STATUS_OK;
+    return error_set(error, STATUS_IO, "the system gives no random numbers");
+}
+
+/* mkdir -p: the parents of a data_dir are nobody's in particular. */
+static enum status make_directory(const char *path, struct error *error)
+{
+    char partial[CONFIG_PATH_MAX + 1];
+    snprintf(partial, sizeof partial, "%s", path);
+    for (char *at = partial + 1;; at++) {
+        if (*at != '/' && *at != '\0')
+            continue;
+        char end = *at;
+        *at = '\0';
+        if (mkdir(partial, 0755) != 0 && errno != EEXIST)
+            return error_set(error, STATUS_IO,
+                             "node.data_dir: cannot make %s: %s", partial,
+                             strerror(errno));
+        *at = end;
+        if (end == '\0')
+            return STATUS_OK;
+    }
+}
+
+/* A disk that will not open under replace is kept for whoever wants to look
+ * at it, and one that is empty takes its place. */
+static enum status set_aside(const char *directory, struct error *error)
+{
+    char aside[CONFIG_PATH_MAX + 64];
+    snprintf(aside, sizeof aside, "%s.damaged-%lld", directory,
+             (long long)time(NULL));
+    if (rename(directory, aside) != 0)
+        return error_set(error, STATUS_IO, "cannot move %.200s aside: %s",
+                         directory, strerror(errno));
+    log_line("event=set_aside data_dir=%s as=%s", directory, aside);
+    return STATUS_OK;
+}
+
+static enum status open_storage(struct server *server,
+                                const struct server_options *options,
+                                bool *amnesiac, struct error *error)
+{
+    const struct config *config = server->config;
+    struct storage_config storage = {
+        .type = engine_type_find(config->engine),
+        .options = {.directory = config->data_dir,
+                    .settings = config->settings,
+                    .setting_count = config->setting_count,
+                    .value_bytes_max =
+                        config->limits.value_bytes_max * RECORD_VALUES},
+        .sync = (enum storage_sync)config->sync,
+        .interval_ms = config->sync_interval_ms,
+        .queue_max = STORAGE_QUEUE,
+        .queue_bytes_max = STORAGE_QUEUE_BYTES,
+        .dedup_window_ms = config->timeouts.dedup_window_ms,
+        .value_bytes_max = config->limits.value_bytes_max,
+    };
+    enum status status = make_directory(config->data_dir, error);
+    if (status == STATUS_OK)
+        status = draw(&storage.seed, sizeof storage.seed, error);
+    if (status == STATUS_OK)
+        status = storage_open(&storage, &server_storage_handlers, server,
+                              &server->storage, error);
+    if (status != STATUS_CORRUPT || !options->replace)
+        return status;
+    *amnesiac = true;
+    log_line("event=damaged why=\"%s\"", error->text);
+    status = set_aside(config->data_dir, error);
+    if (status == STATUS_OK)
+        status = storage_open(&storage, &server_storage_handlers, server,
+                              &server->storage, error);
+    return status;
+}
+
+/* --- who this disk is --- */
+
+static enum status meta_failed(enum status status, const char *what,
+                               const struct config *config, struct error *error)
+{
+    return error_set(error, status, "cannot %s in %s: %s", what,
+                     config->data_dir, status_name(status));
+}
+
+/* The disk's id, drawn when it is first used. */
+static enum status read_store(struct server *server, struct member *self,
+                              struct error *error)
+{
+    struct buffer value = {0};
+    enum status status = storage_meta_get(server->storage, META_STORE, &value);
+    if (status == STATUS_OK && value.size == sizeof self->store.bytes) {
+        memcpy(self->store.bytes, value.data, value.size);
+    } else if (status == STATUS_NOT_FOUND) {
+        status = draw(self->store.bytes, sizeof self->store.bytes, error);
+        if (status == STATUS_OK)
+            status = storage_meta_set(
+                server->storage, META_STORE,
+                bytes_of(self->store.bytes, sizeof self->store.bytes));
+    } else if (status == STATUS_OK) {
+        status = STATUS_CORRUPT;
+    }
+    buffer_fini(&value);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : meta_failed(status, "read or write the disk's id",
+                             server->config, error);
+}
+
+static enum status raise_boot(struct server *server, struct member *self,
+                              struct error *error)
+{
+    struct buffer value = {0};
+    uint64_t boot = 0;
+    enum status status = storage_meta_get(server->storage, META_BOOT, &value);
+    if (status == STATUS_OK && value.size == sizeof boot)
+        memcpy(&boot, value.data, sizeof boot);
+    else if (status == STATUS_OK)
+        status = STATUS_CORRUPT;
+    else if (status == STATUS_NOT_FOUND)
+        status = STATUS_OK;
+    self->boot = ++boot;
+    if (status == STATUS_OK)
+        status = storage_meta_set(server->storage, META_BOOT,
+                                  bytes_of(&boot, sizeof boot));
+    buffer_fini(&value);
+    return status == STATUS_OK ? STATUS_OK
+                               : meta_failed(status, "raise the boot number",
+                                             server->config, error);
+}
+
+static enum status make_node(struct server *server,
+                             const struct server_options *options,
+                             bool amnesiac, struct error *error)
+{
+    struct node_config config = config_node_config(server->config);
+    config.membership = membership_config_default();
+    config.membership.join_interval_ms = JOIN_INTERVAL_MS;
+    config.replace = options->replace;
+    config.amnesiac = amnesiac;
+    config.self.version_min = PROTOCOL_VERSION_MIN;
+    config.self.version_max = PROTOCOL_VERSION_MAX;
+    enum status status = draw(&config.seed, sizeof config.seed, error);
+    if (status == STATUS_OK)
+        status = read_store(server, &config.self, error);
+    if (status == STATUS_OK)
+        status = raise_boot(server, &config.self, error);
+    if (status == STATUS_OK)
+        status = node_new(&config, &server->node, error);
+    if (status == STATUS_OK)
+        log_line("event=start cluster=%s engine=%s data_dir=%s boot=%llu",
+                 server->config->cluster, server->config->engine,
+                 server->config->data_dir,
+                 (unsigned long long)config.self.boot);
+    return status;
+}
+
+/* --- sockets --- */
+
+static enum status listen_on(struct server *server, struct transport *transport,
+                             const char *key, const char *address,
+                             enum session_kind kind, struct listener **listener,
+                             struct error *error)
+{
+    struct error why;
+    enum status status =
+        transport_listen(transport, address, &session_handlers,
+                         &server->sessions.acceptors[kind], listener, &why);
+    if (status != STATUS_OK)
+        return error_set(error, status, "%s: %s", key, why.text);
+    log_line("event=listen %s=%s", key, address);
+    return STATUS_OK;
+}
+
+static enum status open_sockets(struct server *server, struct error *error)
+{
+    const struct config *config = server->config;
+    size_t value = config->limits.value_bytes_max;
+    size_t record = value * RECORD_VALUES + FRAME_OVERHEAD_BYTES;
+    if (record < RECORD_FRAME_BYTES_MIN)
+        record = RECORD_FRAME_BYTES_MIN;
+    struct transport_limits limits = {
+        .frame_bytes_max = value + FRAME_OVERHEAD_BYTES,
+        .send_bytes_max = record,
+        .queue_bytes_max = config->queue_bytes_max,
+        .connections_max = config->connections_max,
+        .handshake_ms = HANDSHAKE_MS,
+    };
+    struct transport_limits peer_limits = limits;
+    peer_limits.frame_bytes_max = record;
+    enum status status =
+        transport_open(&limits, &server->client_transport, error);
+    if (status == STATUS_OK)
+        status = transport_open(&peer_limits, &server->peer_transport, error);
+    if (status == STATUS_OK)
+        status = listen_on(server, server->peer_transport, "listen.peer",
+                           config->peer_address, SESSION_PEER,
+                           &server->peer_listener, error);
+    if (status == STATUS_OK)
+        status = listen_on(server, server->client_transport, "listen.client",
+                           config->client_address, SESSION_CLIENT,
+                           &server->client_listener, error);
+    return status;
+}
+
+/* --- what the edges count --- */
+
+struct counted {
+    const char *name;
+    uint64_t value;
+};
+
+static void append_counters(Rkv__AdminReply *reply, struct arena *arena,
+                            const struct counted *counted, size_t count)
+{
+    size_t total = reply->n_counters + count;
+    Rkv__Counter **list = arena_alloc(arena, total * sizeof *list);
+    if (list == NULL)
+        return;
+    memcpy(list, reply->counters, reply->n_counters * sizeof *list);
+    for (size_t i = 0; i < count; i++) {
+        Rkv__Counter *counter = message_new(arena, &rkv__counter__descriptor);
+        if (counter == NULL)
+            return;
+        counter->name = arena_string(arena, counted[i].name);
+        counter->value = counted[i].value;
+        list[reply->n_counters + i] = counter;
+    }
+    reply->counters = list;
+    reply->n_counters = total;
+}
+
+void server_add_counters(struct server *server, Rkv__AdminReply *reply,
+                         struct arena *arena)
+{
+    struct storage_stats storage;
+    struct transport_counters client, peer;
+    storage_stats(server->storage, &storage);
+    transport_counters_read(server->client_transport, &client);
+    transport_counters_read(server->peer_transport, &peer);
+    const uint64_t *edge = server->counters;
+    const struct counted counted[] = {
+        {"frames_malformed",
+         edge[EDGE_FRAMES_MALFORMED] + client.malformed + peer.malformed},
+        {"frames_oversized", client.oversized + peer.oversized},
+        {"connections_refused",
+         client.refused_connections + peer.refused_connections},
+        {"replies_dropped", edge[EDGE_REPLIES_DROPPED]},
+        {"replies_too_large", edge[EDGE_REPLIES_TOO_LARGE]},
+        {"requests_unsent", edge[EDGE_REQUESTS_UNSENT]},
+        {"hellos_late", edge[EDGE_HELLOS_LATE]},
+        {"lanes_silent", edge[EDGE_LANES_SILENT]},
+        {"messages_dropped", edge[EDGE_MESSAGES_DROPPED]},
+        {"storage_batches", storage.batches},
+        {"storage_operations", storage.operations},
+        {"storage_syncs", storage.syncs},
+        {"storage_reopens", storage.reopens},
+        {"engine_disk_bytes", storage.engine.disk_bytes},
+        {"engine_memory_bytes", storage.engine.memory_bytes},
+        {"engine_keys", storage.engine.keys},
+    };
+    append_counters(reply, arena, counted, sizeof counted / sizeof *counted);
+}
+
+/* --- life --- */
+
+enum status server_open(struct config *config,
+                        const struct server_options *options,
+                        struct server **out, struct error *error)
+{
+    *out = NULL;
+    struct server *server = calloc(1, sizeof *server);
+    if (server == NULL)
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the server");
+    server->config = config;
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_mutex_init(&server->turns_lock, NULL);
+    effects_init(&server->effects,
+                 64 * (size_t)MIB + 2 * RECORD_VALUES *
+                                        (size_t)config->limits.value_bytes_max);
+    sessions_init(&server->sessions, server);
+    /* The disk first: what came in before there is a node would wait for the
+     * lock, which is held until there is one. */
+    pthread_mutex_lock(&server->lock);
+    bool amnesiac = false;
+    enum status status = open_storage(server, options, &amnesiac, error);
+    if (status == STATUS_OK)
+        status = make_node(server, options, amnesiac, error);
+    if (status == STATUS_OK)
+        status = open_sockets(server, error);
+    pthread_mutex_unlock(&server->lock);
+    if (status != STATUS_OK) {
+        server_close(server);
+        return status;
+    }
+    *out = server;
+    return STATUS_OK;
+}
+
+bool server_tick(struct server *server)
+{
+    struct turn *turn = turn_begin(server);
+    struct event event = {.kind = EVENT_TICK};
+    if (turn == NULL)
+        return true;
+    turn_step(server, turn, &event);
+    sessions_tick(server, turn->now_ms);
+    links_tick(server, turn->now_ms);
+    turn_end(server, turn);
+    return server_halted(server) == NULL;
+}
+
+const char *server_halted(const struct server *server)
+{
+    return __atomic_load_n(&server->is_halted, __ATOMIC_ACQUIRE)
+               ? server->halted
+               : NULL;
+}
+
+bool server_is_ready(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    bool ready = node_is_ready(server->node);
+    pthread_mutex_unlock(&server->lock);
+    return ready;
+}
+
+int server_client_port(const struct server *server)
+{
+    return listener_port(server->client_listener);
+}
+
+int server_peer_port(const struct server *server)
+{
+    return listener_port(server->peer_listener);
+}
+
+/* Say goodbye, and let that and the last replies leave. */
+static void leave(struct server *server)
+{
+    struct turn *turn = turn_begin(server);
+    struct event event = {.kind = EVENT_LEAVE};
+    if (turn == NULL)
+        return;
+    int64_t end_ms = turn->now_ms + LINGER_MS;
+    turn_step(server, turn, &event);
+    turn_end(server, turn);
+    for (bool queued = true; queued;) {
+        turn = turn_begin(server);
+        if (turn == NULL)
+            return;
+        queued = turn->now_ms < end_ms &&
+                 (sessions_queued(server) > 0 || links_queued(server) > 0);
+        turn_end(server, turn);
+        if (queued)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+void server_close(struct server *server)
+{
+    if (server == NULL)
+        return;
+    if (server->node != NULL && server->client_listener != NULL)
+        leave(server);
+    pthread_mutex_lock(&server->lock);
+    server->closing = true;
+    pthread_mutex_unlock(&server->lock);
+    if (server->client_transport != NULL)
+        transport_close(server->client_transport);
+    if (server->peer_transport != NULL)
+        transport_close(server->peer_transport);
+    /* Its last results step the node, whose replies go nowhere. */
+    if (server->storage != NULL)
+        storage_close(server->storage);
+    node_free(server->node);
+    sessions_fini(&server->sessions);
+    links_fini(&server->links);
+    turns_free(server);
+    effects_fini(&server->effects);
+    buffer_fini(&server->packed);
+    free(server->late);
+    pthread_mutex_destroy(&server->lock);
+    pthread_mutex_destroy(&server->turns_lock);
+    free(server);
+}

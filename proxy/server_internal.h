@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_SERVER_INTERNAL_H
+#define REPLIKV_PROXY_SERVER_INTERNAL_H
+
+#include <pthread.h>
+
+#include "proto/transport.h"
+#include "proxy/links.h"
+#include "proxy/server.h"
+#include "proxy/sessions.h"
+#include "proxy/storage.h"
+
+/* What the parts of the server share:
+ *
+ *   server.c    open, tick, close         sessions.c  accepted connections
+ *   turn.c      step the node, carry out  links.c     connections to nodes
+ *
+ * The lock guards the node, the effects, sessions, links and what follows
+ * them. It is taken before any connection's lock, and never held while a
+ * socket is written, an engine is asked, or a callback is made. */
+
+enum edge_counter {
+    EDGE_FRAMES_MALFORMED,  /* not an envelope; answered INVALID */
+    EDGE_REPLIES_DROPPED,   /* whoever asked is gone, or does not read */
+    EDGE_REPLIES_TOO_LARGE, /* beyond the frame limit; answered TOO_LARGE */
+    EDGE_REQUESTS_UNSENT,   /* no connection, or its queue is full */
+    EDGE_HELLOS_LATE,       /* accepted, but did not say who it is in time */
+    EDGE_LANES_SILENT,      /* closed after lane_timeout_ms of silence */
+    EDGE_MESSAGES_DROPPED,  /* beyond the budget of a step */
+    EDGE_COUNTER_COUNT
+};
+
+/* A read that a turn runs itself: a copy of the operation with what it points
+ * to, and what came of it. */
+struct turn_read {
+    struct storage_op op;
+    struct storage_result result;
+    struct buffer value;
+    uint8_t key[KEY_BYTES_MAX];
+    uint8_t after[ENGINE_KEY_BYTES_MAX];
+};
+
+/* One thread's way through the server, from the events it brings to the last
+ * of their consequences that it can carry out itself. Reused. */
+struct turn {
+    struct turn *next;
+    int64_t now_ms, wall_ms;
+    struct arena messages; /* unpacked frames */
+    struct turn_read **reads;
+    size_t read_count, read_capacity;
+    /* Connections with something to flush; each a reference. */
+    struct connection **dirty;
+    size_t dirty_count, dirty_capacity;
+};
+
+/* A request of ours that will not be answered, to be told the node. */
+struct late {
+    uint64_t request;
+    struct node_id from;
+};
+
+struct server {
+    struct config *config;
+    struct storage *storage;
+    struct transport *client_transport, *peer_transport;
+    struct listener *client_listener, *peer_listener;
+    pthread_mutex_t lock;
+    struct node *node;
+    struct effects effects;
+    struct sessions sessions;
+    struct links links;
+    struct buffer packed;
+    struct late *late;
+    size_t late_count, late_capacity;
+    uint64_t counters[EDGE_COUNTER_COUNT];
+    int64_t now_ms; /* of the turn that has the lock */
+    bool closing;
+    char halted[320]; /* set once, before is_halted */
+    bool is_halted;
+
+    pthread_mutex_t turns_lock; /* what follows; no other is taken under it */
+    struct turn *turns;         /* free ones */
+};
+
+/* --- turn.c --- */
+
+/* Frames of one turn: enough to share a lock and a flush, few enough that a
+ * flood from one peer does not keep the others waiting. */
+enum { FRAMES_A_TURN = 64, FRAME_BYTES_A_TURN = 1 << 20 };
+
+/* How many of the frames, at least one, make a turn. */
+size_t turn_frames(const struct frame *frames, size_t count);
+/* Decode them into the turn, which is not locked yet. A message is NULL when
+ * its frame is malformed: then its error says how. */
+void turn_unpack(struct turn *turn, const struct frame *frames, size_t count,
+                 const Rkv__Envelope **messages, struct error *errors);
+
+/* A turn to decode messages in, before the lock; NULL when memory is short. */
+struct turn *turn_take(struct server *server);
+/* Take the lock and the time. */
+void turn_lock(struct server *server, struct turn *turn);
+/* Both; NULL, and no lock, when memory is short. */
+struct turn *turn_begin(struct server *server);
+/* Let the node take one step; event's times are filled in. What the event
+ * borrows must live until turn_settle or turn_end. */
+void turn_step(struct server *server, struct turn *turn, struct event *event);
+/* Carry out what the steps so far asked for, as far as the lock allows. */
+void turn_settle(struct server *server, struct turn *turn);
+/* Settle, let go of the lock, flush, run reads and what comes of them. */
+void turn_end(struct server *server, struct turn *turn);
+/* Flush the connection at the end of the turn. */
+void turn_flush(struct turn *turn, struct connection *connection);
+/* Tell the node soon that no reply will come. */
+void server_no_reply(struct server *server, uint64_t request,
+                     struct node_id from);
+void turns_free(struct server *server);
+
+/* The storage's handlers; user is the server. */
+extern const struct storage_handlers server_storage_handlers;
+
+/* --- server.c --- */
+
+/* Add what the edges count to the node's own answer. */
+void server_add_counters(struct server *server, Rkv__AdminReply *reply,
+                         struct arena *arena);
+
+#endif

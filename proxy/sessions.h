@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_SESSIONS_H
+#define REPLIKV_PROXY_SESSIONS_H
+
+#include "proto/envelope.h"
+#include "proto/outbox.h"
+#include "proto/transport.h"
+
+/* Accepted connections, and the way back to them.
+ *
+ *   client:  OPEN
+ *   peer:    GREETING --> OPEN       its Hello was accepted
+ *               +-------> REFUSED    answered why, closed once that has left
+ *
+ * A reply token names a session's slot, its generation and the frame's id, so
+ * that nothing is kept for a request: a reply whose session is gone finds
+ * another generation and is dropped.
+ *
+ * Everything here is called under the server's lock, but for the handlers. */
+
+struct server;
+struct turn;
+
+enum session_kind { SESSION_CLIENT, SESSION_PEER };
+enum session_state { SESSION_GREETING, SESSION_OPEN, SESSION_REFUSED };
+
+/* The hops of a request that came through nng devices. */
+struct route {
+    struct route *next;
+    uint32_t id;
+    size_t size;
+    uint8_t hops[64];
+};
+
+struct session {
+    struct server *server;
+    enum session_kind kind;
+    enum session_state state;
+    struct connection *connection; /* NULL: what a listener accepts with */
+    struct node_id node;           /* of a peer, once it said so */
+    int64_t since_ms;
+    uint32_t slot, generation;
+    struct route *routes;
+    size_t route_count;
+};
+
+struct sessions {
+    struct session acceptors[2]; /* by kind: what listeners begin with */
+    struct session_slot {
+        struct session *session;
+        uint32_t generation;
+    } * slots;
+    size_t count, capacity;
+};
+
+extern const struct transport_handlers session_handlers;
+
+void sessions_init(struct sessions *sessions, struct server *server);
+/* After the transports are closed. */
+void sessions_fini(struct sessions *sessions);
+
+/* Send the envelope to whoever asked; count it if that cannot be. */
+void sessions_reply(struct server *server, struct turn *turn,
+                    struct reply_token token, const Rkv__Envelope *envelope);
+/* Close those that were refused, and those that never say who they are. */
+void sessions_tick(struct server *server, int64_t now_ms);
+/* Bytes that have not left. */
+size_t sessions_queued(const struct server *server);
+
+#endif
