@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""Real nodes for tests: processes of replikvd on loopback, each with a
+directory of its own, and a client that speaks the wire by hand.
+
+A cluster ends every process that it started, by its pid, whatever happened.
+Conditions are waited for with a deadline, never slept for."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.environ["REPLIKV_BUILD"]
+sys.path.insert(0, os.path.join(BUILD, "generated", "python"))
+import replikv_pb2 as rkv  # noqa: E402
+
+REPLIKVD = os.path.join(BUILD, "replikvd")
+REPLIKV = os.path.join(BUILD, "replikv")
+PERSISTENT = ("lsm", "leveldb", "lmdb")
+# Below the kernel's own range; a process has 16 of them.
+PORTS_FROM, PORTS_EACH = 10000, 16
+DEADLINE_S = 60
+
+
+def wait_for(what, condition, deadline_s=DEADLINE_S):
+    """What the condition answers once it is true."""
+    end = time.monotonic() + deadline_s
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"waited {deadline_s} s for {what}"
+        time.sleep(0.02)
+
+
+class Gone(Exception):
+    """The connection ended or answered nothing in time."""
+
+
+class Client:
+    """One connection; requests one at a time, or many with send and receive."""
+
+    def __init__(self, address, timeout_s=10):
+        self.socket = socket.create_connection(address, timeout_s)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(bytes.fromhex("0053500000300000"))
+        self.input = b""
+        self.serial = 0
+        if self.take(8) != bytes.fromhex("0053500000310000"):
+            raise Gone("no handshake")
+
+    def close(self):
+        self.socket.close()
+
+    def take(self, size):
+        while len(self.input) < size:
+            try:
+                more = self.socket.recv(1 << 16)
+            except OSError as error:
+                raise Gone(str(error)) from error
+            if not more:
+                raise Gone("hung up")
+            self.input += more
+        taken, self.input = self.input[:size], self.input[size:]
+        return taken
+
+    def send(self, envelope):
+        """Returns the id under which the answer will come."""
+        envelope.version = 1
+        self.serial += 1
+        return self.send_bytes(envelope.SerializeToString())
+
+    def send_bytes(self, payload):
+        body = struct.pack(">I", 0x80000000 | self.serial) + payload
+        try:
+            self.socket.sendall(struct.pack(">Q", len(body)) + body)
+        except OSError as error:
+            raise Gone(str(error)) from error
+        return self.serial
+
+    def receive(self):
+        size = struct.unpack(">Q", self.take(8))[0]
+        body = self.take(size)
+        reply = rkv.Envelope.FromString(body[4:])
+        return struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF, reply
+
+    def call(self, envelope):
+        wanted = self.send(envelope)
+        while True:
+            number, reply = self.receive()
+            if number == wanted:
+                return reply
+
+    def put(self, key, value, context=b"", w=0, bucket="", request_id=None,
+            remove=False, timeout_ms=0):
+        """The Result, and the record's context."""
+        reply = self.call(rkv.Envelope(write=rkv.Write(
+            bucket=bucket, key=key, value=value, context=context, w=w,
+            remove=remove, timeout_ms=timeout_ms,
+            request_id=request_id or secrets.token_bytes(16))))
+        if reply.WhichOneof("body") == "result":
+            return reply.result, b""
+        return reply.write_reply.result, reply.write_reply.context
+
+    def get(self, key, r=0, bucket="", timeout_ms=0):
+        """The Result, the values and their context."""
+        reply = self.call(rkv.Envelope(read=rkv.Read(
+            bucket=bucket, key=key, r=r, timeout_ms=timeout_ms)))
+        if reply.WhichOneof("body") == "result":
+            return reply.result, [], b""
+        read = reply.read_reply
+        return read.result, list(read.values), read.context
+
+    def admin(self, what, **fields):
+        reply = self.call(rkv.Envelope(admin=rkv.Admin(what=what, **fields)))
+        if reply.WhichOneof("body") == "result":
+            raise AssertionError(reply.result.message)
+        return reply.admin_reply
+
+    def counters(self):
+        status = self.admin(rkv.Admin.STATUS)
+        return {counter.name: counter.value for counter in status.counters}
+
+    def digest(self):
+        """(records, digest) of all that this node itself holds."""
+        partitions = self.admin(rkv.Admin.STATUS).partitions
+        records = total = 0
+        for partition in range(partitions):
+            after, done = b"", False
+            while not done:
+                chunk = self.admin(rkv.Admin.DIGEST, partition=partition,
+                                   after=after)
+                assert chunk.result.status == rkv.OK, chunk.result.message
+                records += chunk.records
+                total ^= chunk.digest
+                after, done = chunk.next, chunk.done
+        return records, total
+
+
+class Node:
+    def __init__(self, cluster, name, engine, port, host="127.0.0.1",
+                 prefix=()):
+        self.cluster, self.name, self.engine = cluster, name, engine
+        self.host, self.client_port, self.peer_port = host, port, port + 1
+        self.prefix = list(prefix)  # of the command, for another namespace
+        self.directory = os.path.join(cluster.directory, name)
+        self.data = os.path.join(self.directory, "data")
+        self.config = os.path.join(self.directory, "node.yaml")
+        self.log = os.path.join(self.directory, "log")
+        self.process = None
+        os.makedirs(self.directory)
+
+    def address(self):
+        return self.host, self.client_port
+
+    def endpoint(self):
+        return f"tcp://{self.host}:{self.client_port}"
+
+    def peer(self):
+        return f"tcp://{self.host}:{self.peer_port}"
+
+    def write_config(self, text=None, **sections):
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(text or self.cluster.config_of(self, **sections))
+
+    def start(self, *arguments):
+        assert self.process is None or self.process.poll() is not None
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, REPLIKVD, "--config", self.config, *arguments],
+                stderr=log, stdin=subprocess.DEVNULL)
+        return self
+
+    def client(self, timeout_s=10):
+        return Client(self.address(), timeout_s)
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended: {self.said()}")
+        with contextlib.suppress(OSError, Gone):
+            client = self.client(2)
+            with contextlib.closing(client):
+                return client.admin(rkv.Admin.STATUS).ready
+        return False
+
+    def wait_ready(self):
+        wait_for(f"{self.name} to be ready", self.is_ready)
+        return self
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_S)
+
+    def said(self):
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def memory_bytes(self):
+        with open(f"/proc/{self.process.pid}/status",
+                  encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+class Cluster:
+    """Nodes n1, n2, ... founded together. engines: one name, or one a node."""
+
+    def __init__(self, engines="memory", nodes=3, replicas=3, sections=None):
+        if isinstance(engines, str):
+            engines = [engines] * nodes
+        self.replicas, self.sections = replicas, sections or {}
+        self.directory = tempfile.mkdtemp(prefix="replikv-test-")
+        first = PORTS_FROM + os.getpid() % 1300 * PORTS_EACH
+        self.nodes = [Node(self, f"n{i + 1}", engine, first + 2 * i)
+                      for i, engine in enumerate(engines)]
+
+    def config_of(self, node, **sections):
+        seeds = [f'"{other.peer()}"' for other in self.nodes
+                 if other is not node]
+        parts = {
+            "node": {"name": node.name, "data_dir": node.data},
+            "listen": {"client": node.endpoint(), "peer": node.peer()},
+            "cluster": {
+                "name": "test",
+                "bootstrap": f"[{', '.join(n.name for n in self.nodes)}]",
+                "seeds": f"[{', '.join(seeds)}]",
+                "replicas": self.replicas,
+                "partitions": 32},
+            "storage": {"engine": node.engine},
+        }
+        for name, keys in (*self.sections.items(), *sections.items()):
+            if isinstance(keys, dict):
+                parts.setdefault(name, {}).update(keys)
+            else:
+                parts[name] = keys
+        lines = []
+        for name, keys in parts.items():
+            if isinstance(keys, dict):
+                lines.append(f"{name}:")
+                lines += [f"  {key}: {value}" for key, value in keys.items()]
+            else:
+                lines.append(f"{name}: {keys}")
+        return "\n".join(lines) + "\n"
+
+    def __enter__(self):
+        return self
+
+    def start(self):
+        for node in self.nodes:
+            node.write_config()
+            node.start()
+        for node in self.nodes:
+            node.wait_ready()
+        return self
+
+    def __exit__(self, kind, *_):
+        for node in self.nodes:
+            if node.process is not None and node.process.poll() is None:
+                node.process.kill()
+                node.process.wait()
+        if kind is not None:
+            for node in self.nodes:
+                if os.path.exists(node.log):
+                    print(f"--- {node.name} ---\n{node.said()[-4000:]}")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def hints(self):
+        """Records that living nodes keep for others."""
+        total = 0
+        for node in self.nodes:
+            if node.process.poll() is None:
+                with contextlib.closing(node.client()) as client:
+                    total += sum(count.records for count in
+                                 client.admin(rkv.Admin.HINTS).hints)
+        return total
+
+    def wait_no_hints(self):
+        wait_for("hints to be delivered", lambda: self.hints() == 0)
+
+    def digests(self):
+        found = []
+        for node in self.nodes:
+            with contextlib.closing(node.client()) as client:
+                found.append(client.digest())
+        return found
