@@ -8,12 +8,6 @@
 
 #include "tests/proto/transport_fixture.h"
 
-/* Apart from transport_test because ThreadSanitizer misreads it: nng counts
- * references to a dialer with atomics, in a library that is not instrumented,
- * so its own reaper's last step looks like a race with ours after a dial
- * failed or was given up. A suppression by library would also hide races of
- * our callbacks, which have nng's frames beneath them. */
-
 static void a_refused_dial_is_closed_once_and_counted(void **state)
 {
     (void)state;
