@@ -79,17 +79,16 @@ static struct arena_chunk *add_chunk(struct arena *arena, size_t size)
     return chunk;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+/* 0 for what cannot be had. */
+static size_t round_up(size_t size)
 {
-    ASSERT(arena->used <= arena->budget);
-    if (size > arena->budget - arena->used)
-        return NULL;
-    size_t rounded = size == 0 ? 1 : size;
-    if (rounded > SIZE_MAX / 2)
-        return NULL;
-    rounded = (rounded + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (rounded > arena->budget - arena->used)
-        return NULL;
+    if (size > SIZE_MAX / 2)
+        return 0;
+    return ((size == 0 ? 1 : size) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static void *take(struct arena *arena, size_t rounded)
+{
     struct arena_chunk *chunk = arena->chunks;
     if (chunk == NULL || chunk->size - chunk->used < rounded)
         chunk = add_chunk(arena, rounded);
@@ -97,8 +96,27 @@ void *arena_alloc(struct arena *arena, size_t size)
         return NULL;
     void *memory = chunk->data + chunk->used;
     chunk->used += rounded;
-    arena->used += rounded;
     return memory;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    ASSERT(arena->used <= arena->budget);
+    size_t rounded = round_up(size);
+    void *memory = NULL;
+    if (rounded > 0 && rounded <= arena->budget - arena->used)
+        memory = take(arena, rounded);
+    if (memory == NULL)
+        arena->refused++;
+    else
+        arena->used += rounded;
+    return memory;
+}
+
+void *arena_alloc_uncharged(struct arena *arena, size_t size)
+{
+    size_t rounded = round_up(size);
+    return rounded == 0 ? NULL : take(arena, rounded);
 }
 
 void *arena_zalloc(struct arena *arena, size_t size)

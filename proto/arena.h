@@ -16,6 +16,8 @@ struct arena {
     struct arena_chunk *chunks;
     size_t used;
     size_t budget;
+    /* Allocations that were refused, since arena_init. */
+    size_t refused;
 };
 
 void arena_init(struct arena *arena, size_t budget_bytes);
@@ -30,6 +32,9 @@ void arena_reset(struct arena *arena);
 void *arena_alloc(struct arena *arena, size_t size);
 /* The same, zeroed. */
 void *arena_zalloc(struct arena *arena, size_t size);
+/* Beside the budget: for what must not fail for lack of it and is bounded
+ * elsewhere. NULL only when memory cannot be had. */
+void *arena_alloc_uncharged(struct arena *arena, size_t size);
 /* A copy of size bytes. NULL as above. */
 void *arena_copy(struct arena *arena, const void *data, size_t size);
 /* A copy of a string with its end. NULL as above. */

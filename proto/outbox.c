@@ -6,6 +6,21 @@
 /* A step says few things: a write to N replicas and a reply. */
 enum { OUTBOX_CAPACITY_MIN = 8 };
 
+/* What can be said of any request when there is no room to say more. */
+static Rkv__Result spent_result = {
+    .base = PROTOBUF_C_MESSAGE_INIT(&rkv__result__descriptor),
+    .status = RKV__STATUS__OVERLOADED,
+    .outcome = RKV__OUTCOME__UNKNOWN,
+    .message = "the reply does not fit the memory of one step",
+    .retry_after_ms = 100, /* as for every other queue that is full */
+};
+static const Rkv__Envelope spent_reply = {
+    .base = PROTOBUF_C_MESSAGE_INIT(&rkv__envelope__descriptor),
+    .version = PROTOCOL_VERSION_MAX,
+    .body_case = RKV__ENVELOPE__BODY_RESULT,
+    .result = &spent_result,
+};
+
 void outbox_init(struct outbox *outbox, struct arena *arena)
 {
     *outbox = (struct outbox){.arena = arena};
@@ -16,7 +31,7 @@ static bool grow(struct outbox *outbox)
     size_t capacity =
         outbox->capacity == 0 ? OUTBOX_CAPACITY_MIN : outbox->capacity * 2;
     struct message_out *messages =
-        arena_alloc(outbox->arena, capacity * sizeof *messages);
+        arena_alloc_uncharged(outbox->arena, capacity * sizeof *messages);
     if (messages == NULL)
         return false;
     if (outbox->count > 0)
@@ -65,6 +80,10 @@ void outbox_reply(struct outbox *outbox, struct reply_token token,
 {
     if (token.value == 0)
         return;
+    if (envelope == NULL) {
+        outbox->dropped++;
+        envelope = &spent_reply;
+    }
     append(outbox, (struct message_out){.kind = MESSAGE_REPLY,
                                         .token = token,
                                         .envelope = envelope});

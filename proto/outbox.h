@@ -73,14 +73,16 @@ static inline enum request_owner request_owner_of(uint64_t request)
 }
 
 /* Zeroed memory is not an outbox; outbox_init gives it its arena. The list is
- * in the arena too, and grows. */
+ * in the arena too, beside its budget, and grows. */
 struct outbox {
     struct arena *arena;
     struct message_out *messages;
     size_t count;
     size_t capacity;
-    /* Messages that did not fit the arena's budget: counted, not sent. To the
-     * machine that is a lost message, which it must survive anyway. */
+    /* Messages that did not fit the arena's budget. A request is not sent: to
+     * the machine that is a lost message, which it must survive anyway. In
+     * place of a reply goes one that takes no memory: a bare result,
+     * OVERLOADED, outcome unknown. */
     uint64_t dropped;
 };
 

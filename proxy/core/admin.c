@@ -102,8 +102,10 @@ void admin_request(struct node *node, struct reply_token token,
 {
     struct arena *arena = &effects->arena;
     Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
-    if (reply == NULL)
+    if (reply == NULL) {
+        outbox_reply(&effects->out, token, NULL);
         return;
+    }
     reply->result =
         result_new(node, arena, STATUS_OK, RKV__OUTCOME__NONE, NULL);
     fill_in_status(node, reply, arena);
@@ -133,6 +135,5 @@ void admin_request(struct node *node, struct reply_token token,
                      "what: not known to this version of replikvd");
         return;
     }
-    outbox_reply(&effects->out, token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply));
+    reply_with(effects, token, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply);
 }

@@ -76,6 +76,15 @@ Rkv__Result *result_new(struct node *node, struct arena *arena,
     return result;
 }
 
+void reply_with(struct effects *effects, struct reply_token token,
+                Rkv__Envelope__BodyCase body_case, const void *body)
+{
+    const Rkv__Envelope *envelope = NULL;
+    if (body != NULL && effects->arena.refused == effects->refused_before)
+        envelope = envelope_new(&effects->arena, body_case, body);
+    outbox_reply(&effects->out, token, envelope);
+}
+
 void reply_result(struct node *node, struct effects *effects,
                   struct reply_token token, enum status status,
                   Rkv__Outcome outcome, const char *message)
@@ -86,9 +95,7 @@ void reply_result(struct node *node, struct effects *effects,
         node_count(node, COUNTER_REFUSED_INVALID);
     const Rkv__Result *result =
         result_new(node, &effects->arena, status, outcome, message);
-    outbox_reply(
-        &effects->out, token,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_RESULT, result));
+    reply_with(effects, token, RKV__ENVELOPE__BODY_RESULT, result);
 }
 
 size_t preference_list(const struct node *node, struct partition partition,

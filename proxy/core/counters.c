@@ -26,6 +26,7 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_PARTITIONS_FILLED] = "partitions_filled",
     [COUNTER_HELLOS_REFUSED] = "hellos_refused",
     [COUNTER_REQUESTS_UNKNOWN] = "requests_unknown",
+    [COUNTER_MESSAGES_DROPPED] = "messages_dropped",
     [COUNTER_STORAGE_FAILURES] = "storage_failures",
     [COUNTER_REOPENS] = "engine_reopens",
 };

@@ -41,6 +41,8 @@ struct effects {
     struct outbox out;
     struct storage_op *storage; /* in the arena */
     size_t storage_count, storage_capacity;
+    /* The arena's refusals before this step. */
+    size_t refused_before;
     /* Draw a new incarnation: our copies may lag behind what we told others. */
     bool renew_incarnation;
     /* The node cannot go on (its disk is refused, its name is taken): stop

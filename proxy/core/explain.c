@@ -193,22 +193,9 @@ static Rkv__ReplicaState *state_of(const struct node *node,
     return state;
 }
 
-void explain_answer(struct node *node, const struct relay_op *relay,
-                    struct effects *effects)
+static void add_states(const struct node *node, const struct relay_op *relay,
+                       Rkv__AdminReply *reply, struct arena *arena)
 {
-    struct arena *arena = &effects->arena;
-    Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
-    Rkv__ReplicaState **states =
-        arena_alloc(arena, REPLICAS_MAX * sizeof *states);
-    if (reply == NULL || states == NULL)
-        return;
-    reply->result =
-        result_new(node, arena, STATUS_OK, RKV__OUTCOME__NONE, NULL);
-    reply->partition =
-        partition_of(relay->bucket, bytes_of(relay->key, relay->key_size),
-                     node->topology.partitions)
-            .value;
-    reply->replica_states = states;
     for (size_t at = 0; at < relay->states.size;) {
         struct seen seen;
         memcpy(&seen, relay->states.data + at, sizeof seen);
@@ -217,8 +204,26 @@ void explain_answer(struct node *node, const struct relay_op *relay,
             state_of(node, relay, &seen, relay->states.data + at, arena);
         at += seen.dots * sizeof(struct dot);
         if (state != NULL)
-            states[reply->n_replica_states++] = state;
+            reply->replica_states[reply->n_replica_states++] = state;
     }
-    outbox_reply(&effects->out, relay->token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply));
+}
+
+void explain_answer(struct node *node, const struct relay_op *relay,
+                    struct effects *effects)
+{
+    struct arena *arena = &effects->arena;
+    Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
+    Rkv__ReplicaState **states =
+        arena_alloc(arena, REPLICAS_MAX * sizeof *states);
+    if (reply != NULL && states != NULL) {
+        reply->result =
+            result_new(node, arena, STATUS_OK, RKV__OUTCOME__NONE, NULL);
+        reply->partition =
+            partition_of(relay->bucket, bytes_of(relay->key, relay->key_size),
+                         node->topology.partitions)
+                .value;
+        reply->replica_states = states;
+        add_states(node, relay, reply, arena);
+    }
+    reply_with(effects, relay->token, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply);
 }

@@ -142,8 +142,10 @@ void hello_heard(struct node *node, const struct event *event,
                              : error_set(&error, STATUS_INVALID,
                                          "hello: another message came first");
     Rkv__HelloReply *reply = message_new(arena, &rkv__hello_reply__descriptor);
-    if (reply == NULL)
+    if (reply == NULL) {
+        outbox_reply(&effects->out, event->token, NULL);
         return;
+    }
     if (status == STATUS_OK) {
         const struct member *known = membership_find(node->membership, who.id);
         reply->known_boot = known == NULL ? 0 : known->boot;
@@ -159,8 +161,7 @@ void hello_heard(struct node *node, const struct event *event,
         reply->message = arena_string(arena, error.text);
     reply->version = PROTOCOL_VERSION_MAX;
     reply->hello = hello_new(node, LANE_CONTROL, arena);
-    outbox_reply(&effects->out, event->token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_HELLO_REPLY, reply));
+    reply_with(effects, event->token, RKV__ENVELOPE__BODY_HELLO_REPLY, reply);
 }
 
 /* Under replace the disk may show less than the others remember of it: from

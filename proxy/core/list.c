@@ -143,15 +143,19 @@ void digest_request(struct node *node, struct reply_token token,
                      RKV__OUTCOME__NONE, "the budget of one step is spent");
 }
 
-/* NULL when memory is spent or the record says nothing to a client. */
+/* NULL when the record says nothing to a client, or memory is spent. */
 static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
                               struct arena *arena)
 {
     const struct bucket_config *bucket = node_bucket(node, row->key.bucket);
     struct record record;
-    if (bucket == NULL ||
-        record_decode(row->record, arena, &record) != STATUS_OK ||
-        record_is_deleted(&record))
+    if (bucket == NULL)
+        return NULL;
+    if (record_decode(row->record, arena, &record) != STATUS_OK) {
+        node_count(node, COUNTER_STORAGE_FAILURES);
+        return NULL;
+    }
+    if (record_is_deleted(&record))
         return NULL;
     Rkv__ListItem *item = message_new(arena, &rkv__list_item__descriptor);
     if (item == NULL)
@@ -172,21 +176,20 @@ void list_stored(struct node *node, const struct storage_result *result,
     Rkv__ListReply *reply = message_new(arena, &rkv__list_reply__descriptor);
     Rkv__ListItem **items =
         arena_alloc(arena, (result->row_count + 1) * sizeof *items);
-    if (reply == NULL || items == NULL)
-        return;
-    reply->result = result_new(node, arena, result->status, RKV__OUTCOME__NONE,
-                               result->message);
-    reply->items = items;
-    for (size_t i = 0; i < result->row_count; i++) {
-        Rkv__ListItem *item = item_of(node, &result->rows[i], arena);
-        if (item != NULL)
-            items[reply->n_items++] = item;
+    if (reply != NULL && items != NULL) {
+        reply->result = result_new(node, arena, result->status,
+                                   RKV__OUTCOME__NONE, result->message);
+        reply->items = items;
+        for (size_t i = 0; i < result->row_count; i++) {
+            Rkv__ListItem *item = item_of(node, &result->rows[i], arena);
+            if (item != NULL)
+                items[reply->n_items++] = item;
+        }
+        reply->next = binary_of_bytes(result->next);
+        reply->done = result->done;
+        reply->partitions = node->topology.partitions;
     }
-    reply->next = binary_of_bytes(result->next);
-    reply->done = result->done;
-    reply->partitions = node->topology.partitions;
-    outbox_reply(&effects->out, token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_LIST_REPLY, reply));
+    reply_with(effects, token, RKV__ENVELOPE__BODY_LIST_REPLY, reply);
 }
 
 /* The XOR over records of hash(key, version): the order of keys and what else
@@ -196,10 +199,8 @@ void digest_stored(struct node *node, const struct storage_result *result,
 {
     struct arena *arena = &effects->arena;
     struct reply_token token = {result->op->reply_token};
-    Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
-    if (reply == NULL)
-        return;
     enum status status = result->status;
+    uint64_t digest = 0;
     for (size_t i = 0; i < result->row_count && status == STATUS_OK; i++) {
         const struct storage_row *row = &result->rows[i];
         struct record record;
@@ -210,14 +211,16 @@ void digest_stored(struct node *node, const struct storage_result *result,
             uint64_t key, version;
         } leaf = {key_hash(row->key.bucket, row->key.key),
                   record_version(&record)};
-        reply->digest ^=
-            key_hash((struct bucket_id){0}, bytes_of(&leaf, sizeof leaf));
-        reply->records++;
+        digest ^= key_hash((struct bucket_id){0}, bytes_of(&leaf, sizeof leaf));
     }
-    reply->result =
-        result_new(node, arena, status, RKV__OUTCOME__NONE, result->message);
-    reply->next = binary_of_bytes(result->next);
-    reply->done = result->done;
-    outbox_reply(&effects->out, token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply));
+    Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
+    if (reply != NULL) {
+        reply->result = result_new(node, arena, status, RKV__OUTCOME__NONE,
+                                   result->message);
+        reply->digest = digest;
+        reply->records = result->row_count;
+        reply->next = binary_of_bytes(result->next);
+        reply->done = result->done;
+    }
+    reply_with(effects, token, RKV__ENVELOPE__BODY_ADMIN_REPLY, reply);
 }

@@ -474,6 +474,8 @@ static void stored(struct node *node, const struct event *event,
 void node_step(struct node *node, const struct event *event,
                struct effects *effects)
 {
+    uint64_t dropped = effects->out.dropped;
+    effects->refused_before = effects->arena.refused;
     node->now_ms = event->now_ms;
     node->wall_ms = event->wall_ms;
     switch (event->kind) {
@@ -513,4 +515,5 @@ void node_step(struct node *node, const struct event *event,
         break;
     }
     note_changes(node, effects);
+    node->counters[COUNTER_MESSAGES_DROPPED] += effects->out.dropped - dropped;
 }

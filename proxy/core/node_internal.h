@@ -212,6 +212,11 @@ void reply_result(struct node *node, struct effects *effects,
 Rkv__Result *result_new(struct node *node, struct arena *arena,
                         enum status status, Rkv__Outcome outcome,
                         const char *message);
+/* Reply with this body, which may be NULL when memory was short. If anything of
+ * the step did not fit the effects' budget the reply says that instead: half an
+ * answer could be taken for a whole one. */
+void reply_with(struct effects *effects, struct reply_token token,
+                Rkv__Envelope__BodyCase body_case, const void *body);
 /* Owners of the partition, us first, then those that seem to be there. */
 size_t preference_list(const struct node *node, struct partition partition,
                        struct node_id *list);

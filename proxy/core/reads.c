@@ -17,23 +17,26 @@ static void finish(struct node *node, struct read_op *op)
     op->used = false;
 }
 
+static void reply(struct node *node, const struct read_op *op,
+                  enum status status, const char *message, Rkv__ReadReply *body,
+                  struct effects *effects)
+{
+    Rkv__Result *result =
+        result_new(node, &effects->arena, status, RKV__OUTCOME__NONE, message);
+    if (body != NULL && result != NULL) {
+        result->need = (uint32_t)op->get.r;
+        result->got = (uint32_t)get_answers(&op->get);
+        body->result = result;
+    }
+    reply_with(effects, op->token, RKV__ENVELOPE__BODY_READ_REPLY, body);
+}
+
 static void reply_failure(struct node *node, const struct read_op *op,
                           enum status status, struct effects *effects)
 {
     node_count(node, COUNTER_READS_FAILED);
-    Rkv__ReadReply *reply =
-        message_new(&effects->arena, &rkv__read_reply__descriptor);
-    if (reply == NULL)
-        return;
-    reply->result = result_new(node, &effects->arena, status,
-                               RKV__OUTCOME__NONE, "too few replicas answered");
-    if (reply->result != NULL) {
-        reply->result->need = (uint32_t)op->get.r;
-        reply->result->got = (uint32_t)get_answers(&op->get);
-    }
-    outbox_reply(
-        &effects->out, op->token,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_READ_REPLY, reply));
+    reply(node, op, status, "too few replicas answered",
+          message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
 }
 
 size_t live_values(const struct record *record, struct arena *arena,
@@ -66,35 +69,28 @@ static void reply_record(struct node *node, const struct read_op *op,
                          struct effects *effects)
 {
     struct arena *arena = &effects->arena;
-    Rkv__ReadReply *reply = message_new(arena, &rkv__read_reply__descriptor);
+    Rkv__ReadReply *body = message_new(arena, &rkv__read_reply__descriptor);
     /* Copied, because the operation may end before the reply is packed. */
     struct bytes merged = {
         .data = arena_copy(arena, op->get.merged.data, op->get.merged.size),
         .size = op->get.merged.size,
     };
     struct record record = record_empty(op->bucket->kind);
-    if (reply == NULL || merged.data == NULL ||
+    if (body == NULL || merged.data == NULL ||
         (merged.size > 0 &&
          record_decode(merged, arena, &record) != STATUS_OK)) {
         reply_failure(node, op, STATUS_NO_MEMORY, effects);
         return;
     }
-    reply->n_values = live_values(&record, arena, &reply->values);
-    if (reply->n_values > 1)
+    body->n_values = live_values(&record, arena, &body->values);
+    if (body->n_values > 1)
         node_count(node, COUNTER_SIBLINGS);
     if (merged.size > 0)
-        reply->context = context_for_client(
+        body->context = context_for_client(
             &record, key_hash(op->bucket->id, bytes_of(op->key, op->key_size)),
             arena);
-    reply->result = result_new(
-        node, arena, reply->n_values == 0 ? STATUS_NOT_FOUND : STATUS_OK,
-        RKV__OUTCOME__NONE, NULL);
-    if (reply->result != NULL) {
-        reply->result->need = (uint32_t)op->get.r;
-        reply->result->got = (uint32_t)get_answers(&op->get);
-    }
-    outbox_reply(&effects->out, op->token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_READ_REPLY, reply));
+    reply(node, op, body->n_values == 0 ? STATUS_NOT_FOUND : STATUS_OK, NULL,
+          body, effects);
 }
 
 static void ask(struct node *node, const struct read_op *op,

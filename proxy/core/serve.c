@@ -9,14 +9,11 @@ static void reply_store(struct effects *effects, struct reply_token token,
 {
     Rkv__StoreReply *reply =
         message_new(&effects->arena, &rkv__store_reply__descriptor);
-    if (reply == NULL)
-        return;
-    reply->status = (Rkv__Status)status;
-    if (message != NULL)
+    if (reply != NULL)
+        reply->status = (Rkv__Status)status;
+    if (reply != NULL && message != NULL)
         reply->message = arena_string(&effects->arena, message);
-    outbox_reply(
-        &effects->out, token,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_STORE_REPLY, reply));
+    reply_with(effects, token, RKV__ENVELOPE__BODY_STORE_REPLY, reply);
 }
 
 static void reply_fetch(struct effects *effects, struct reply_token token,
@@ -24,13 +21,11 @@ static void reply_fetch(struct effects *effects, struct reply_token token,
 {
     Rkv__FetchReply *reply =
         message_new(&effects->arena, &rkv__fetch_reply__descriptor);
-    if (reply == NULL)
-        return;
-    reply->status = (Rkv__Status)status;
-    reply->record = binary_of_bytes(record);
-    outbox_reply(
-        &effects->out, token,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH_REPLY, reply));
+    if (reply != NULL) {
+        reply->status = (Rkv__Status)status;
+        reply->record = binary_of_bytes(record);
+    }
+    reply_with(effects, token, RKV__ENVELOPE__BODY_FETCH_REPLY, reply);
 }
 
 /* The storage key of a row that another node names; NULL or a sentence. */
@@ -131,12 +126,9 @@ static void reply_scan_failure(struct effects *effects,
 {
     Rkv__ScanReply *reply =
         message_new(&effects->arena, &rkv__scan_reply__descriptor);
-    if (reply == NULL)
-        return;
-    reply->status = (Rkv__Status)status;
-    outbox_reply(
-        &effects->out, token,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_SCAN_REPLY, reply));
+    if (reply != NULL)
+        reply->status = (Rkv__Status)status;
+    reply_with(effects, token, RKV__ENVELOPE__BODY_SCAN_REPLY, reply);
 }
 
 void serve_scan(struct node *node, struct reply_token token,
@@ -171,25 +163,22 @@ static void scan_done(const struct storage_result *result,
     Rkv__ScanReply *reply = message_new(arena, &rkv__scan_reply__descriptor);
     Rkv__Row **rows =
         arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
-    if (reply == NULL || rows == NULL)
-        return;
-    reply->status = (Rkv__Status)result->status;
-    reply->rows = rows;
-    reply->next = binary_of_bytes(result->next);
-    reply->done = result->done;
-    for (size_t i = 0; i < result->row_count; i++) {
-        Rkv__Row *row = message_new(arena, &rkv__row__descriptor);
-        if (row == NULL) {
-            reply_scan_failure(effects, token, STATUS_OVERLOADED);
-            return;
-        }
-        row->bucket = result->rows[i].key.bucket.value;
-        row->key = binary_of_bytes(result->rows[i].key.key);
-        row->record = binary_of_bytes(result->rows[i].record);
-        rows[reply->n_rows++] = row;
+    for (size_t i = 0; i < result->row_count && rows != NULL; i++) {
+        rows[i] = message_new(arena, &rkv__row__descriptor);
+        if (rows[i] == NULL)
+            break;
+        rows[i]->bucket = result->rows[i].key.bucket.value;
+        rows[i]->key = binary_of_bytes(result->rows[i].key.key);
+        rows[i]->record = binary_of_bytes(result->rows[i].record);
     }
-    outbox_reply(&effects->out, token,
-                 envelope_new(arena, RKV__ENVELOPE__BODY_SCAN_REPLY, reply));
+    if (reply != NULL) {
+        reply->status = (Rkv__Status)result->status;
+        reply->rows = rows;
+        reply->n_rows = result->row_count;
+        reply->next = binary_of_bytes(result->next);
+        reply->done = result->done;
+    }
+    reply_with(effects, token, RKV__ENVELOPE__BODY_SCAN_REPLY, reply);
 }
 
 static void reply_handoff(struct effects *effects, struct reply_token token,
@@ -197,14 +186,11 @@ static void reply_handoff(struct effects *effects, struct reply_token token,
 {
     Rkv__HandoffReply *reply =
         message_new(&effects->arena, &rkv__handoff_reply__descriptor);
-    if (reply == NULL)
-        return;
-    reply->status = (Rkv__Status)status;
-    if (message != NULL)
+    if (reply != NULL)
+        reply->status = (Rkv__Status)status;
+    if (reply != NULL && message != NULL)
         reply->message = arena_string(&effects->arena, message);
-    outbox_reply(&effects->out, token,
-                 envelope_new(&effects->arena,
-                              RKV__ENVELOPE__BODY_HANDOFF_REPLY, reply));
+    reply_with(effects, token, RKV__ENVELOPE__BODY_HANDOFF_REPLY, reply);
 }
 
 void serve_handoff(struct node *node, struct reply_token token,

@@ -45,22 +45,19 @@ static void answer(struct node *node, struct write_op *op, enum status status,
                          : COUNTER_WRITES_UNKNOWN);
     Rkv__WriteReply *reply =
         message_new(&effects->arena, &rkv__write_reply__descriptor);
-    if (reply == NULL)
-        return;
-    reply->result = result_new(node, &effects->arena, status, outcome, message);
-    if (reply->result != NULL) {
-        reply->result->need = op->w;
-        reply->result->got =
-            op->stage == WRITE_REPLICATING ? (uint32_t)put_held(&op->put) : 0;
-    }
+    Rkv__Result *result =
+        result_new(node, &effects->arena, status, outcome, message);
     /* Copied, because the operation may end before the reply is packed. */
     void *context =
         arena_copy(&effects->arena, op->context.data, op->context.size);
-    if (context != NULL)
+    if (reply != NULL && result != NULL) {
+        result->need = op->w;
+        result->got =
+            op->stage == WRITE_REPLICATING ? (uint32_t)put_held(&op->put) : 0;
+        reply->result = result;
         reply->context = binary_of_bytes(bytes_of(context, op->context.size));
-    outbox_reply(
-        &effects->out, op->token,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_WRITE_REPLY, reply));
+    }
+    reply_with(effects, op->token, RKV__ENVELOPE__BODY_WRITE_REPLY, reply);
 }
 
 /* --- replicating --- */

@@ -51,11 +51,12 @@ static void arena_memory_is_aligned_apart_and_stays(void **state)
     arena_fini(&arena);
 }
 
-static void outbox_keeps_order_and_counts_what_does_not_fit(void **state)
+static void
+outbox_keeps_order_and_drops_requests_without_a_message(void **state)
 {
     (void)state;
     struct arena arena;
-    arena_init(&arena, 8192);
+    arena_init(&arena, 256);
     struct outbox outbox;
     outbox_init(&outbox, &arena);
     Rkv__Envelope *said = envelope_result(&arena, STATUS_OK, NULL);
@@ -64,13 +65,35 @@ static void outbox_keeps_order_and_counts_what_does_not_fit(void **state)
     for (uint64_t i = 1; i <= 1000; i++)
         outbox_request(&outbox, node_id_of("c", "n"), LANE_BULK,
                        request_number(OWNER_WRITE, i), said);
-    outbox_reply(&outbox, (struct reply_token){7}, NULL);
-    assert_in_range(outbox.count, 8, 999);
-    assert_int_equal(outbox.dropped, 1001 - outbox.count);
+    outbox_request(&outbox, node_id_of("c", "n"), LANE_BULK,
+                   request_number(OWNER_WRITE, 1001), NULL);
+    assert_int_equal(outbox.count, 1000);
+    assert_int_equal(outbox.dropped, 1);
     for (size_t i = 0; i < outbox.count; i++) {
         uint64_t request = outbox.messages[i].request;
         assert_int_equal(request, request_number(OWNER_WRITE, i + 1));
         assert_int_equal(request_owner_of(request), OWNER_WRITE);
+    }
+    arena_fini(&arena);
+}
+
+static void outbox_replies_when_no_memory_is_left(void **state)
+{
+    (void)state;
+    struct arena arena;
+    arena_init(&arena, 0);
+    struct outbox outbox;
+    outbox_init(&outbox, &arena);
+    for (uint64_t i = 1; i <= 100; i++)
+        outbox_reply(&outbox, (struct reply_token){i}, NULL);
+    assert_int_equal(outbox.count, 100);
+    assert_int_equal(outbox.dropped, 100);
+    for (size_t i = 0; i < outbox.count; i++) {
+        assert_int_equal(outbox.messages[i].token.value, i + 1);
+        const Rkv__Result *result = outbox.messages[i].envelope->result;
+        assert_int_equal(result->status, STATUS_OVERLOADED);
+        assert_int_equal(result->outcome, RKV__OUTCOME__UNKNOWN);
+        assert_true(result->retry_after_ms > 0);
     }
     arena_fini(&arena);
 }
@@ -80,7 +103,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_refuses_what_is_over_its_budget),
         cmocka_unit_test(arena_memory_is_aligned_apart_and_stays),
-        cmocka_unit_test(outbox_keeps_order_and_counts_what_does_not_fit),
+        cmocka_unit_test(
+            outbox_keeps_order_and_drops_requests_without_a_message),
+        cmocka_unit_test(outbox_replies_when_no_memory_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
