@@ -139,26 +139,6 @@ int number_of(const struct fixture *f, struct node_id id)
     return 0;
 }
 
-const char *key_owned_by(struct fixture *f, const char *owners)
-{
-    const struct topology *topology = node_topology(f->node);
-    for (int i = 0; i < 10000; i++) {
-        char key[16];
-        int size = snprintf(key, sizeof key, "k%d", i);
-        struct partition partition =
-            partition_of(bucket_id_of("default"), bytes_of(key, (size_t)size),
-                         topology->partitions);
-        bool matches = true;
-        for (size_t r = 0; owners[r] != '\0' && matches; r++)
-            matches = node_id_equal(topology_owner(topology, partition, r),
-                                    node_number(f, owners[r] - '0'));
-        if (matches)
-            return arena_string(&f->arena, key);
-    }
-    fail_msg("no key is owned by %s", owners);
-    return NULL;
-}
-
 struct storage_key key_in(const struct fixture *f, enum table table, int target,
                           const char *bucket, const char *key)
 {
@@ -170,6 +150,26 @@ struct storage_key key_in(const struct fixture *f, enum table table, int target,
     if (target > 0)
         in.target = node_number(f, target);
     return in;
+}
+
+const char *key_owned_by(struct fixture *f, const char *bucket,
+                         const char *owners)
+{
+    const struct topology *topology = node_topology(f->node);
+    for (int i = 0; i < 10000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%d", i);
+        struct partition partition =
+            key_in(f, TABLE_DATA, 0, bucket, key).partition;
+        bool matches = true;
+        for (size_t r = 0; owners[r] != '\0' && matches; r++)
+            matches = node_id_equal(topology_owner(topology, partition, r),
+                                    node_number(f, owners[r] - '0'));
+        if (matches)
+            return arena_string(&f->arena, key);
+    }
+    fail_msg("no key is owned by %s", owners);
+    return NULL;
 }
 
 /* --- taking effects --- */

@@ -78,8 +78,9 @@ void node_boot(struct fixture *f);
 void node_close(struct fixture *f);
 
 struct node_id node_number(const struct fixture *f, int number);
-/* A key with these owners in this order, "123" for n1, n2 and n3. */
-const char *key_owned_by(struct fixture *f, const char *owners);
+/* A key of the bucket with these owners in this order: "123" for n1, n2, n3. */
+const char *key_owned_by(struct fixture *f, const char *bucket,
+                         const char *owners);
 struct storage_key key_in(const struct fixture *f, enum table table, int target,
                           const char *bucket, const char *key);
 
