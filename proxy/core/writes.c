@@ -60,6 +60,13 @@ static void answer(struct node *node, struct write_op *op, enum status status,
     reply_with(effects, op->token, RKV__ENVELOPE__BODY_WRITE_REPLY, reply);
 }
 
+/* What a refusal makes of the write: a replica that was asked before and went
+ * silent may hold it all the same. */
+static Rkv__Outcome refused(const struct write_op *op)
+{
+    return op->attempted ? RKV__OUTCOME__UNKNOWN : RKV__OUTCOME__NOT_APPLIED;
+}
+
 /* --- replicating --- */
 
 static void send_store(struct node *node, const struct write_op *op,
@@ -149,7 +156,7 @@ static void coordinate(struct node *node, struct write_op *op,
     memcpy(storage.request.bytes, write->request_id.data, REQUEST_ID_SIZE);
     if (effects_storage(effects, &storage))
         return;
-    answer(node, op, STATUS_OVERLOADED, RKV__OUTCOME__NOT_APPLIED,
+    answer(node, op, STATUS_OVERLOADED, refused(op),
            "effects: the budget of one step is spent", effects);
     finish(node, op);
 }
@@ -183,7 +190,7 @@ void write_prepared(struct node *node, const struct storage_result *result,
         /* Refused before anything was sent; our own copy is unchanged. */
         answer(node, op, status,
                result->status == STATUS_OK ? RKV__OUTCOME__UNKNOWN
-                                           : RKV__OUTCOME__NOT_APPLIED,
+                                           : refused(op),
                result->message, effects);
         finish(node, op);
         return;
@@ -225,7 +232,7 @@ void write_stored(struct node *node, const struct storage_result *result,
         /* It was never run: too late, too much, or the engine is closed. */
         answer(node, op,
                result->status == STATUS_OK ? STATUS_IO : result->status,
-               RKV__OUTCOME__NOT_APPLIED, result->message, effects);
+               refused(op), result->message, effects);
         finish(node, op);
         return;
     }
@@ -239,8 +246,7 @@ void write_stored(struct node *node, const struct storage_result *result,
 static void give_up(struct node *node, struct write_op *op,
                     struct effects *effects)
 {
-    answer(node, op, STATUS_UNAVAILABLE,
-           op->attempted ? RKV__OUTCOME__UNKNOWN : RKV__OUTCOME__NOT_APPLIED,
+    answer(node, op, STATUS_UNAVAILABLE, refused(op),
            "no replica of the key could be asked to coordinate", effects);
     finish(node, op);
 }
@@ -310,14 +316,14 @@ static void forwarded_reply(struct node *node, struct write_op *op,
     else if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_RESULT)
         result = reply->result;
     bool applied = result != NULL && result->outcome == RKV__OUTCOME__APPLIED;
-    bool refused =
+    bool was_refused =
         result != NULL && result->outcome == RKV__OUTCOME__NOT_APPLIED;
-    op->attempted |= !refused;
+    op->attempted |= !was_refused;
     /* What every replica would refuse is refused now. */
     bool is_final =
-        applied || (refused && (result->status == RKV__STATUS__INVALID ||
-                                result->status == RKV__STATUS__REFUSED ||
-                                result->status == RKV__STATUS__TOO_LARGE));
+        applied || (was_refused && (result->status == RKV__STATUS__INVALID ||
+                                    result->status == RKV__STATUS__REFUSED ||
+                                    result->status == RKV__STATUS__TOO_LARGE));
     if (!is_final) {
         /* An answer of one that was given up on moves nothing on. */
         if (op->candidate_next > 0 &&
@@ -330,8 +336,9 @@ static void forwarded_reply(struct node *node, struct write_op *op,
                       bytes_of_binary(reply->write_reply->context)) !=
             STATUS_OK)
         buffer_clear(&op->context);
-    answer(node, op, (enum status)result->status, result->outcome,
-           result->message, effects);
+    answer(node, op, (enum status)result->status,
+           applied ? RKV__OUTCOME__APPLIED : refused(op), result->message,
+           effects);
     finish(node, op);
 }
 

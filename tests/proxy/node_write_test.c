@@ -357,6 +357,30 @@ static void what_all_would_refuse_is_refused_by_the_first(void **state)
                      "reply 1 refused not_applied 0/2\n");
 }
 
+/* The first may have applied it before it went silent: what the second says of
+ * itself is not the outcome. */
+static void a_refusal_after_a_silent_replica_is_unknown(void **state)
+{
+    (void)state;
+    put(&f, 1, 1, elsewhere("default"));
+    gone(&f, 2, 2);
+    written(&f, 3, 3, STATUS_TOO_LARGE, RKV__OUTCOME__NOT_APPLIED);
+    put(&f, 4, 2, elsewhere("default"));
+    tick(&f, 204);
+    written(&f, 205, 2, STATUS_OVERLOADED, RKV__OUTCOME__NOT_APPLIED);
+    gone(&f, 206, 3);
+    written(&f, 207, 4, STATUS_OVERLOADED, RKV__OUTCOME__NOT_APPLIED);
+    expect_trace(&f, "[  1] ask 1 -> forward n2\n"
+                     "[  2] n2 gone -> forward n3\n"
+                     "[  3] n3 wrote too_large -> "
+                     "reply 1 too_large unknown 0/2\n"
+                     "[  4] ask 2 -> forward n2\n"
+                     "[204] tick -> forward n3\n"
+                     "[206] n3 gone -> forward n4\n"
+                     "[207] n4 wrote overloaded -> "
+                     "reply 2 unavailable unknown 0/2\n");
+}
+
 static void the_deadline_of_a_forwarded_write_is_unknown(void **state)
 {
     (void)state;
@@ -439,6 +463,7 @@ int main(void)
         WITH(five_nodes, a_slow_replica_gives_way_to_the_next_with_the_same_id),
         WITH(five_nodes, a_replica_that_refuses_gives_way_at_once),
         WITH(five_nodes, what_all_would_refuse_is_refused_by_the_first),
+        WITH(five_nodes, a_refusal_after_a_silent_replica_is_unknown),
         WITH(five_nodes, the_deadline_of_a_forwarded_write_is_unknown),
         WITH(five_nodes, a_forwarded_write_is_not_forwarded_on),
         WITH(five_nodes, a_stand_in_keeps_it_for_a_primary_that_is_slow),
