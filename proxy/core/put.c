@@ -121,6 +121,7 @@ void put_start(struct put *put, const struct put_config *config, int64_t now_ms,
     ASSERT(config->w > 0 && config->w <= config->primary_count);
     actions->count = 0;
     *put = (struct put){
+        .state = config->answered ? PUT_ANSWERED : PUT_WAITING,
         .slot_count = config->primary_count,
         .w = config->w,
         .deadline_ms = config->deadline_ms,

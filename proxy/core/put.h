@@ -57,6 +57,8 @@ struct put_config {
     /* The coordinator, which has the record in hand: when it is itself a
      * fallback, the slot it takes is that of primaries[0]. */
     struct node_id self;
+    /* The client has its answer: only the record is still to go round. */
+    bool answered;
 };
 
 enum slot_state { SLOT_ASKED, SLOT_HELD, SLOT_FAILED };

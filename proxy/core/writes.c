@@ -188,10 +188,11 @@ void write_prepared(struct node *node, const struct storage_result *result,
     }
     if (status != STATUS_OK) {
         /* Refused before anything was sent; our own copy is unchanged. */
-        answer(node, op, status,
-               result->status == STATUS_OK ? RKV__OUTCOME__UNKNOWN
-                                           : refused(op),
-               result->message, effects);
+        if (!op->answered)
+            answer(node, op, status,
+                   result->status == STATUS_OK ? RKV__OUTCOME__UNKNOWN
+                                               : refused(op),
+                   result->message, effects);
         finish(node, op);
         return;
     }
@@ -207,7 +208,10 @@ void write_prepared(struct node *node, const struct storage_result *result,
         .deadline_ms = op->deadline_ms,
         .fallback_ms = node->config.timeouts.hedge_ms,
         .self = node->self,
+        .answered = op->answered,
     };
+    if (op->answered)
+        config.deadline_ms = node->now_ms + node->config.timeouts.request_ms;
     /* A fallback that coordinates took the slot of the hint's target. */
     for (size_t i = 1; i < config.primary_count; i++)
         if (node_id_equal(primaries[i], result->op->key.target)) {
@@ -230,9 +234,10 @@ void write_stored(struct node *node, const struct storage_result *result,
         return;
     if (op->stage == WRITE_PREPARING) {
         /* It was never run: too late, too much, or the engine is closed. */
-        answer(node, op,
-               result->status == STATUS_OK ? STATUS_IO : result->status,
-               refused(op), result->message, effects);
+        if (!op->answered)
+            answer(node, op,
+                   result->status == STATUS_OK ? STATUS_IO : result->status,
+                   refused(op), result->message, effects);
         finish(node, op);
         return;
     }
@@ -461,7 +466,14 @@ void writes_tick(struct node *node, struct effects *effects)
 {
     for (size_t i = 0; i < slots_end(&node->write_slots); i++) {
         struct write_op *op = &node->writes[i];
-        if (op->stage == WRITE_REPLICATING) {
+        if (op->stage == WRITE_PREPARING) {
+            /* It stays: what the disk makes of it is still to go round. */
+            if (node->now_ms >= op->deadline_ms && !op->answered)
+                answer(node, op, STATUS_TIMEOUT, RKV__OUTCOME__UNKNOWN,
+                       "our own disk did not answer in time; send the write "
+                       "again with the same request_id",
+                       effects);
+        } else if (op->stage == WRITE_REPLICATING) {
             struct put_actions actions;
             put_tick(&op->put, node->now_ms, &actions);
             carry_out(node, op, &actions, effects);

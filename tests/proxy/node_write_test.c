@@ -143,6 +143,45 @@ static void what_was_never_run_is_not_applied(void **state)
                      "[  2] stored broken -> reply 1 broken not_applied 0/2\n");
 }
 
+/* A disk that hangs holds up the write, never its answer. What comes of it
+ * later is still replicated. */
+static void a_disk_that_hangs_gives_unknown_at_the_deadline(void **state)
+{
+    (void)state;
+    put(&f, 1, 1, write_of(&f, "k", "v"));
+    tick(&f, 1000);
+    tick(&f, 1001);
+    disk(&f, 1500);
+    ack(&f, 1501, 2, STATUS_OK);
+    gone(&f, 1502, 3);
+    expect_trace(&f, "[  1] ask 1 -> coordinate k\n"
+                     "[1001] tick -> reply 1 timeout unknown 0/2\n"
+                     "[1500] prepared -> store n3, store n2\n"
+                     "[1502] n3 gone -> merge k for n3\n");
+}
+
+static void a_disk_that_hangs_may_also_never_run_it(void **state)
+{
+    (void)state;
+    put(&f, 1, 1, write_of(&f, "k", "v"));
+    tick(&f, 1001);
+    disk_fails(&f, 1500, STATUS_BROKEN);
+    expect_trace(&f, "[  1] ask 1 -> coordinate k\n"
+                     "[1001] tick -> reply 1 timeout unknown 0/2\n");
+    put(&f, 1501, 2, write_of(&f, "k", "v"));
+    tick(&f, 2501);
+    Rkv__Write *refused = write_of(&f, "k", "w");
+    refused->context = binary_of_bytes(bytes_of_string("nonsense"));
+    put(&f, 2502, 3, refused);
+    tick(&f, 3502);
+    prepare(&f, 3503);
+    expect_trace(&f, "[1501] ask 2 -> coordinate k\n"
+                     "[2501] tick -> reply 2 timeout unknown 0/2\n"
+                     "[2502] ask 3 -> coordinate k\n"
+                     "[3502] tick -> reply 3 timeout unknown 0/2\n"
+                     "[3503] prepared -> store n3, store n2\n");
+}
+
 static void a_request_sent_again_is_one_write(void **state)
 {
     (void)state;
@@ -452,6 +491,8 @@ int main(void)
         WITH(three_nodes, lost_replicas_give_unknown_at_once),
         WITH(three_nodes, a_failed_disk_of_our_own_is_one_replica_less),
         WITH(three_nodes, what_was_never_run_is_not_applied),
+        WITH(three_nodes, a_disk_that_hangs_gives_unknown_at_the_deadline),
+        WITH(three_nodes, a_disk_that_hangs_may_also_never_run_it),
         WITH(three_nodes, a_request_sent_again_is_one_write),
         WITH(three_nodes, a_write_without_an_id_is_a_write_of_its_own),
         WITH(three_nodes, a_context_supersedes_what_it_has_seen),
