@@ -381,6 +381,11 @@ static enum status check(const struct node *node, const Rkv__Write *write,
         return error_set(error, STATUS_INVALID,
                          "request_id: %zu bytes, allowed are %d or none",
                          write->request_id.len, REQUEST_ID_SIZE);
+    static const uint8_t none[REQUEST_ID_SIZE];
+    if (write->request_id.len == REQUEST_ID_SIZE &&
+        memcmp(write->request_id.data, none, sizeof none) == 0)
+        return error_set(error, STATUS_INVALID,
+                         "request_id: all zeros, which names no request");
     return STATUS_OK;
 }
 

@@ -314,7 +314,10 @@ static void what_cannot_be_written_is_refused_and_says_why(void **state)
     write->request_id = binary_of_bytes(bytes_of(zeros, 15));
     refused("request_id: 15 bytes", write, 7,
             "[  1] ask 7 -> reply 7 invalid not_applied\n");
-    assert_int_equal(counter_of(&f, "refused_invalid"), 7);
+    write->request_id = binary_of_bytes(bytes_of(zeros, REQUEST_ID_SIZE));
+    refused("request_id: all zeros", write, 8,
+            "[  1] ask 8 -> reply 8 invalid not_applied\n");
+    assert_int_equal(counter_of(&f, "refused_invalid"), 8);
 }
 
 static void the_largest_key_and_value_are_written(void **state)
