@@ -54,6 +54,17 @@ void hints_changed(struct node *node, const struct storage_result *result)
         node_count(node, COUNTER_HINTS_STORED);
 }
 
+bool fallback_admit(struct node *node)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < node->hint_count; i++)
+        bytes += node->hints[i].bytes;
+    if (bytes < node->config.limits.fallback_bytes_max)
+        return true;
+    node_count(node, COUNTER_FALLBACKS_REFUSED);
+    return false;
+}
+
 void hint_keep(struct node *node, struct node_id target,
                const struct storage_key *key, enum record_kind kind,
                struct bytes record, struct effects *effects)

@@ -259,6 +259,9 @@ void serve_stored(struct node *node, const struct storage_result *result,
 void hint_keep(struct node *node, struct node_id target,
                const struct storage_key *key, enum record_kind kind,
                struct bytes record, struct effects *effects);
+/* A fallback's records are replicas: over its bound, which is counted, it
+ * refuses to vote. */
+bool fallback_admit(struct node *node);
 struct hint_target *hint_target(struct node *node, struct node_id id);
 void hints_changed(struct node *node, const struct storage_result *result);
 void handoff_tick(struct node *node, struct effects *effects);

@@ -50,15 +50,6 @@ static const char *key_of(struct node *node, uint32_t bucket,
     return NULL;
 }
 
-/* A fallback's records are replicas: over the bound it refuses to vote. */
-static bool has_room_for_fallback(const struct node *node)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < node->hint_count; i++)
-        bytes += node->hints[i].bytes;
-    return bytes < node->config.limits.fallback_bytes_max;
-}
-
 void serve_store(struct node *node, struct reply_token token,
                  const Rkv__Store *store, struct effects *effects)
 {
@@ -79,8 +70,7 @@ void serve_store(struct node *node, struct reply_token token,
     if (store->target.len == NODE_ID_SIZE) {
         op.key.table = TABLE_HINTS;
         memcpy(op.key.target.bytes, store->target.data, NODE_ID_SIZE);
-        if (!has_room_for_fallback(node)) {
-            node_count(node, COUNTER_FALLBACKS_REFUSED);
+        if (!fallback_admit(node)) {
             reply_store(effects, token, STATUS_OVERLOADED,
                         "limits.fallback_bytes_max is reached");
             return;

@@ -274,7 +274,7 @@ static void forward_next(struct node *node, struct write_op *op,
                          struct effects *effects)
 {
     if (op->candidate_next == op->candidate_count) {
-        if (op->bucket->sloppy && node->config.limits.fallback_bytes_max > 0)
+        if (op->bucket->sloppy && fallback_admit(node))
             coordinate_as_fallback(node, op, effects);
         else
             give_up(node, op, effects);

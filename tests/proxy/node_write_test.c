@@ -481,6 +481,33 @@ static void one_that_owns_nothing_coordinates_when_no_owner_can(void **state)
                      "[  7] n5 stored ok -> reply 1 ok applied 2/2\n");
 }
 
+static void a_fallback_over_its_bound_does_not_vote(void **state)
+{
+    (void)state;
+    node_close(&f);
+    node_open(&f, 5, 3);
+    f.config.limits.fallback_bytes_max = 100;
+    node_start(&f);
+    Rkv__Write *write = elsewhere("sloppy");
+    put(&f, 1, 1, write);
+    for (int i = 2; i <= 4; i++)
+        gone(&f, 1, i);
+    disk(&f, 2);
+    f.trace_size = 0;
+    put(&f, 3, 2, write);
+    for (int i = 2; i <= 4; i++)
+        while (request_at(&f, i) != NULL)
+            gone(&f, 4, i);
+    f.trace_size = 0;
+    Rkv__Store *store = store_of(&f, key_owned_by(&f, "default", "234"),
+                                 record_of(&f, 2, 1, "v"));
+    store->target =
+        binary_of_bytes(bytes_of(f.members[1].id.bytes, NODE_ID_SIZE));
+    peer(&f, 5, 2, 3, RKV__ENVELOPE__BODY_STORE, store);
+    expect_trace(&f, "[  5] ask 3 -> reply 3 overloaded\n");
+    assert_int_equal(counter_of(&f, "fallbacks_refused"), 2);
+}
+
 #define WITH(nodes, test) cmocka_unit_test_setup_teardown(test, nodes, closed)
 
 int main(void)
@@ -512,6 +539,7 @@ int main(void)
         WITH(five_nodes, a_forwarded_write_is_not_forwarded_on),
         WITH(five_nodes, a_stand_in_keeps_it_for_a_primary_that_is_slow),
         WITH(five_nodes, one_that_owns_nothing_coordinates_when_no_owner_can),
+        WITH(five_nodes, a_fallback_over_its_bound_does_not_vote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
