@@ -22,17 +22,19 @@ enum event_kind {
     EVENT_PREPARED,       /* storage: a coordinated write has its record */
     EVENT_STORED,         /* storage: an operation ended */
     EVENT_REOPENED,       /* the engine failed and is open again */
-    EVENT_LEAVE,          /* the process was asked to stop: say goodbye */
+    EVENT_LEAVE,          /* we stop: the others are told; more may follow */
 };
 
 struct event {
     enum event_kind kind;
-    int64_t now_ms;                       /* monotonic */
-    int64_t wall_ms;                      /* Unix time */
-    struct node_id from;                  /* PEER_REQUEST, REPLY */
-    struct reply_token token;             /* requests, HELLO */
-    const Rkv__Envelope *message;         /* requests, replies */
-    uint64_t request;                     /* REPLY, NO_REPLY */
+    int64_t now_ms;               /* monotonic */
+    int64_t wall_ms;              /* Unix time */
+    struct node_id from;          /* PEER_REQUEST, REPLY, NO_REPLY */
+    struct reply_token token;     /* requests, HELLO */
+    const Rkv__Envelope *message; /* requests, replies */
+    /* REPLY, NO_REPLY. One number may have gone to several nodes; each is
+     * heard of once, so `from` tells them apart. */
+    uint64_t request;
     const struct storage_result *storage; /* PREPARED, STORED */
 };
 
