@@ -122,8 +122,11 @@ static enum status check(const struct node *node, const Rkv__Hello *hello,
     return status;
 }
 
+/* Ourselves under another spelling of our address, too: that is nobody. */
 static void met(struct node *node, const struct member *who)
 {
+    if (node_id_equal(who->id, node->self))
+        return;
     membership_met(node->membership, node->now_ms, who);
     int founder = topology_node(&node->topology, who->id);
     if (founder >= 0)

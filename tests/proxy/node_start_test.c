@@ -59,6 +59,18 @@ static void a_node_alone_is_its_own_majority(void **state)
     assert_true(node_is_ready(f.node));
 }
 
+/* Under another spelling of its own address among the seeds. */
+static void meeting_itself_is_no_majority(void **state)
+{
+    (void)state;
+    f.config.self.boot = 1;
+    node_boot(&f);
+    f.members[0].boot = 1;
+    meet(&f, 1, 1);
+    tick(&f, 2);
+    assert_false(node_is_ready(f.node));
+}
+
 static void a_disk_that_cannot_be_read_stops_the_start(void **state)
 {
     (void)state;
@@ -331,6 +343,7 @@ int main(void)
         WITH(opened, a_known_disk_is_ready_without_the_others),
         WITH(opened, a_new_disk_waits_for_a_majority),
         WITH(opened, a_node_alone_is_its_own_majority),
+        WITH(opened, meeting_itself_is_no_majority),
         WITH(opened, a_disk_that_cannot_be_read_stops_the_start),
         WITH(opened, hints_and_members_are_found_again),
         WITH(started, leaving_is_said_to_the_others),
