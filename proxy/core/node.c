@@ -471,6 +471,32 @@ static void stored(struct node *node, const struct event *event,
     }
 }
 
+/* Until the disk was read nothing is known of what it lacks or keeps. */
+static bool is_too_early(struct node *node, const struct event *event,
+                         struct effects *effects)
+{
+    Rkv__Envelope__BodyCase body = event->message->body_case;
+    if (node->stage != NODE_STARTING || body == RKV__ENVELOPE__BODY_ADMIN ||
+        body >= RKV__ENVELOPE__BODY_HELLO)
+        return false;
+    reply_result(node, effects, event->token, STATUS_UNAVAILABLE,
+                 RKV__OUTCOME__NOT_APPLIED,
+                 "the node is starting: it has not read its disk yet");
+    return true;
+}
+
+static void request(struct node *node, const struct event *event,
+                    struct effects *effects)
+{
+    if (is_too_early(node, event, effects) ||
+        storage_service(node, event, effects))
+        return;
+    if (event->kind == EVENT_PEER_REQUEST)
+        peer_request(node, event, effects);
+    else
+        unknown_request(node, event, effects);
+}
+
 void node_step(struct node *node, const struct event *event,
                struct effects *effects)
 {
@@ -483,12 +509,8 @@ void node_step(struct node *node, const struct event *event,
         tick(node, effects);
         break;
     case EVENT_CLIENT_REQUEST:
-        if (!storage_service(node, event, effects))
-            unknown_request(node, event, effects);
-        break;
     case EVENT_PEER_REQUEST:
-        if (!storage_service(node, event, effects))
-            peer_request(node, event, effects);
+        request(node, event, effects);
         break;
     case EVENT_HELLO:
         hello_heard(node, event, effects);

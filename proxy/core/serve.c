@@ -102,7 +102,8 @@ void serve_fetch(struct node *node, struct reply_token token,
     if (fetch->target.len == NODE_ID_SIZE) {
         op.key.table = TABLE_HINTS;
         memcpy(op.key.target.bytes, fetch->target.data, NODE_ID_SIZE);
-    } else if (fill_is_missing(node, op.key.partition) ||
+    } else if (node->stage != NODE_READY ||
+               fill_is_missing(node, op.key.partition) ||
                !topology_owns(&node->topology, op.key.partition, node->self)) {
         reply_fetch(effects, token, STATUS_UNCERTAIN, (struct bytes){0});
         return;

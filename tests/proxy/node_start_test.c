@@ -118,6 +118,47 @@ static void hints_and_members_are_found_again(void **state)
                      MEMBER_DEAD);
 }
 
+/* What is missing is not known yet, so nothing may be vouched for. */
+static void before_its_disk_is_read_a_node_says_nothing_of_it(void **state)
+{
+    (void)state;
+    struct error error;
+    Rkv__Scan scan = RKV__SCAN__INIT;
+    Rkv__Handoff handoff = RKV__HANDOFF__INIT;
+    Rkv__List list = RKV__LIST__INIT;
+    assert_int_equal(node_new(&f.config, &f.node, &error), STATUS_OK);
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, "k"));
+    peer(&f, 1, 2, 2, RKV__ENVELOPE__BODY_STORE,
+         store_of(&f, "k", record_of(&f, 2, 1, "v")));
+    peer(&f, 1, 2, 3, RKV__ENVELOPE__BODY_SCAN, &scan);
+    peer(&f, 1, 2, 4, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    client(&f, 1, 5, RKV__ENVELOPE__BODY_LIST, &list);
+    get(&f, 1, 6, read_of(&f, "k"));
+    expect_trace(&f, "[  1] ask 1 -> reply 1 unavailable not_applied\n"
+                     "[  1] ask 2 -> reply 2 unavailable not_applied\n"
+                     "[  1] ask 3 -> reply 3 unavailable not_applied\n"
+                     "[  1] ask 4 -> reply 4 unavailable not_applied\n"
+                     "[  1] ask 5 -> reply 5 unavailable not_applied\n"
+                     "[  1] ask 6 -> reply 6 unavailable not_applied\n");
+}
+
+/* A new disk may be an emptied one that nobody has told so yet. */
+static void before_it_has_met_a_majority_a_new_disk_does_not_vote(void **state)
+{
+    (void)state;
+    f.config.self.boot = 1;
+    node_boot(&f);
+    f.trace_size = 0;
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, "k"));
+    meet(&f, 2, 2);
+    tick(&f, 3);
+    f.trace_size = 0;
+    peer(&f, 4, 2, 2, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, "k"));
+    disk(&f, 4);
+    expect_trace(&f, "[  4] ask 2 -> read k\n"
+                     "[  4] stored not_found -> reply 2 not_found\n");
+}
+
 /* --- leaving --- */
 
 static void leaving_is_said_to_the_others(void **state)
@@ -346,6 +387,8 @@ int main(void)
         WITH(opened, meeting_itself_is_no_majority),
         WITH(opened, a_disk_that_cannot_be_read_stops_the_start),
         WITH(opened, hints_and_members_are_found_again),
+        WITH(opened, before_its_disk_is_read_a_node_says_nothing_of_it),
+        WITH(opened, before_it_has_met_a_majority_a_new_disk_does_not_vote),
         WITH(started, leaving_is_said_to_the_others),
         WITH(started, hello_of_another_cluster_is_refused_with_the_difference),
         WITH(started, hello_of_a_bucket_that_is_not_declared_here_is_accepted),
