@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_H
+#define REPLIKV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* libreplikv, the C client of replikv.
+ *
+ * A client holds one connection to each of its endpoints that it needs, with
+ * any number of requests in flight on it. It talks to one node as long as that
+ * one answers. When a connection is lost, or no answer comes within attempt_ms,
+ * the request goes to the next endpoint, a write with the same request id, by
+ * which the nodes know that it is one write. That goes on until the deadline.
+ *
+ *     replikv_start ---> WAITING ----------------> callback, exactly once
+ *                        ^     | lost, late, overloaded
+ *                        +-----+
+ *
+ * Outcome. The result of every write says what became of it:
+ * REPLIKV_APPLIED, on as many replicas as its level asked for;
+ * REPLIKV_NOT_APPLIED, nothing was attempted anywhere; REPLIKV_UNKNOWN, some
+ * replica may hold it: write again with result.request_id, or read.
+ *
+ * Threads. All functions may be called from any thread at once, except that
+ * nothing may be called with a client after replikv_close. Callbacks run on
+ * threads of the library, several at a time; they may call replikv_start, and
+ * must neither wait nor call replikv_call or replikv_close.
+ *
+ * Memory. What a request points to is copied before replikv_start returns. A
+ * result, and all that it points to, belongs to who gets it, until
+ * replikv_result_free; it outlives its client. */
+
+/* The same numbers as on the wire (enum Status of replikv.proto). */
+enum replikv_status {
+    REPLIKV_OK = 0,
+    REPLIKV_NOT_FOUND = 1,    /* no such key; an answer, not a failure */
+    REPLIKV_INVALID = 2,      /* the message names the field */
+    REPLIKV_TOO_LARGE = 3,    /* the message names the limit */
+    REPLIKV_CORRUPT = 4,      /* stored bytes fail their checksum */
+    REPLIKV_NO_SPACE = 5,     /* a node's disk is full */
+    REPLIKV_IO = 6,           /* a node's disk or a socket failed */
+    REPLIKV_BROKEN = 7,       /* a node's engine failed a write */
+    REPLIKV_TIMEOUT = 8,      /* the deadline passed */
+    REPLIKV_OVERLOADED = 9,   /* a bound is reached: wait retry_after_ms */
+    REPLIKV_UNAVAILABLE = 10, /* no node, or too few replicas, in reach */
+    REPLIKV_UNCERTAIN = 11,   /* a replica that is still being filled */
+    REPLIKV_REFUSED = 12,     /* a context of another key */
+    REPLIKV_UNSUPPORTED = 13, /* by this version of the node */
+    REPLIKV_NO_MEMORY = 14,
+    REPLIKV_CLOSED = 15, /* replikv_close came first */
+};
+
+enum replikv_outcome {
+    REPLIKV_NONE = 0, /* the request was not a write */
+    REPLIKV_APPLIED = 1,
+    REPLIKV_NOT_APPLIED = 2,
+    REPLIKV_UNKNOWN = 3,
+};
+
+/* Short lower-case words, static strings. */
+const char *replikv_status_name(enum replikv_status status);
+const char *replikv_outcome_name(enum replikv_outcome outcome);
+
+enum {
+    REPLIKV_ENDPOINTS_MAX = 16,
+    REPLIKV_REQUEST_ID_BYTES = 16,
+    REPLIKV_KEY_BYTES_MAX = 480,
+};
+
+struct replikv_bytes {
+    const void *data; /* may be NULL when size is 0 */
+    size_t size;
+};
+
+struct replikv_error {
+    enum replikv_status status;
+    char text[320]; /* a sentence for people */
+};
+
+/* ---- a client ---- */
+
+/* Zero means the default of each field but the endpoints. */
+struct replikv_options {
+    /* "tcp://127.0.0.1:3001" or "ipc:///path", 1 to REPLIKV_ENDPOINTS_MAX, the
+     * preferred one first. Copied. */
+    const char *const *endpoints;
+    size_t endpoint_count;
+    /* The deadline of a request that names none. 5000. */
+    uint32_t timeout_ms;
+    /* Without an answer for so long, the next endpoint is asked as well; also
+     * what connecting may take. 1000. Below the usual latency it multiplies
+     * the work. With one endpoint a request waits for its deadline. */
+    uint32_t attempt_ms;
+    /* Requests, and bytes of them, that may be under way; beyond it
+     * replikv_start says REPLIKV_OVERLOADED. 4096, at most 1048576; 64 MiB. */
+    uint32_t inflight_max;
+    size_t inflight_bytes_max;
+    /* The largest request or reply. 128 MiB. A node that sends more is taken
+     * for broken. */
+    size_t message_bytes_max;
+    /* Give up once no endpoint can be connected to, rather than at the
+     * deadline. */
+    bool fail_fast;
+};
+
+struct replikv;
+
+/* Connects to nothing yet. On any status but OK *client is unchanged and error
+ * (which may be NULL) says why. */
+enum replikv_status replikv_open(const struct replikv_options *options,
+                                 struct replikv **client,
+                                 struct replikv_error *error);
+/* Requests under way end with REPLIKV_CLOSED; when it returns every callback
+ * has. NULL is allowed. */
+void replikv_close(struct replikv *client);
+
+/* ---- requests ---- */
+
+enum replikv_kind {
+    REPLIKV_GET,
+    REPLIKV_PUT,
+    REPLIKV_DELETE,
+    REPLIKV_LIST, /* a chunk of one partition, in key order */
+    REPLIKV_ADMIN,
+};
+
+/* What an admin request asks of the node that answers. */
+enum replikv_what {
+    REPLIKV_WHAT_STATUS = 0,
+    REPLIKV_WHAT_MEMBERS = 1,
+    REPLIKV_WHAT_RING = 2,
+    REPLIKV_WHAT_HINTS = 3,
+    REPLIKV_WHAT_EXPLAIN = 4, /* of bucket and key */
+    REPLIKV_WHAT_DIGEST = 5,  /* of the node's own copy of partition */
+};
+
+/* Replicas that must answer: one of these, or their number. */
+enum {
+    REPLIKV_LEVEL_DEFAULT = 0, /* the bucket's */
+    REPLIKV_LEVEL_ONE = 1,
+    REPLIKV_LEVEL_QUORUM = -1,
+    REPLIKV_LEVEL_ALL = -2,
+};
+
+/* Fields that the kind has no use for are ignored. */
+struct replikv_request {
+    enum replikv_kind kind;
+    const char *bucket;       /* NULL: "default" */
+    struct replikv_bytes key; /* 1 to REPLIKV_KEY_BYTES_MAX, any bytes */
+    struct replikv_bytes value;
+    /* Of writes: the context of what was read, which this write supersedes.
+     * Empty: it supersedes nothing, and may leave siblings. */
+    struct replikv_bytes context;
+    int level;
+    uint32_t timeout_ms; /* 0: the client's */
+    /* Of writes: REPLIKV_REQUEST_ID_BYTES to go on with a write whose outcome
+     * is unknown; NULL draws a new one. */
+    const uint8_t *request_id;
+    /* LIST, DIGEST: resume behind `after`, the `next` of an earlier result. */
+    uint32_t partition;
+    struct replikv_bytes after;
+    uint32_t bytes_max; /* LIST: about; 0 the node's default */
+    enum replikv_what what;
+};
+
+/* ---- results ---- */
+
+struct replikv_item {
+    const char *bucket;
+    struct replikv_bytes key;
+    const struct replikv_bytes *values; /* more than one: siblings */
+    size_t value_count;
+    struct replikv_bytes context;
+};
+
+enum replikv_member_state {
+    REPLIKV_ALIVE = 0,
+    REPLIKV_SUSPECT = 1,
+    REPLIKV_DEAD = 2,
+    REPLIKV_LEFT = 3,
+};
+
+struct replikv_member {
+    const char *name, *zone, *peer_address, *client_address;
+    enum replikv_member_state state; /* as the answering node sees it */
+    uint32_t incarnation;
+    uint64_t boot; /* how often its disk was started */
+};
+
+struct replikv_counter {
+    const char *name;
+    uint64_t value;
+};
+
+struct replikv_owners {
+    uint32_t partition;
+    const char *const *nodes;
+    size_t node_count;
+};
+
+/* Records that the answering node keeps for target. */
+struct replikv_hints {
+    const char *target;
+    uint64_t records, bytes;
+};
+
+/* Names one write: the counter-th of an actor. */
+struct replikv_dot {
+    uint64_t incarnation;
+    uint32_t epoch;
+    uint64_t counter;
+};
+
+/* What one replica holds of a key. */
+struct replikv_replica {
+    const char *node;
+    enum replikv_status status;
+    uint64_t version; /* replicas in step have the same */
+    const struct replikv_dot *dots;
+    size_t dot_count;
+    uint32_t values, tombstones; /* tombstones are among the values */
+    uint64_t record_bytes;
+};
+
+/* The answer to REPLIKV_ADMIN; the first group always, the rest as asked. */
+struct replikv_node {
+    const char *node, *cluster, *engine;
+    bool ready;
+    uint64_t epoch;
+    uint32_t partitions, replicas;
+    uint32_t filling; /* partitions that do not vote yet */
+
+    const struct replikv_counter *counters; /* STATUS */
+    size_t counter_count;
+    const struct replikv_member *members; /* MEMBERS */
+    size_t member_count;
+    const struct replikv_owners *owners; /* RING */
+    size_t owner_count;
+    const struct replikv_hints *hints; /* HINTS, STATUS */
+    size_t hint_count;
+    const struct replikv_replica *states; /* EXPLAIN */
+    size_t state_count;
+    uint32_t partition; /* EXPLAIN */
+    /* DIGEST, of a chunk: XOR them over the chunks, add the records. */
+    uint64_t digest, records;
+};
+
+struct replikv_result {
+    enum replikv_status status;
+    enum replikv_outcome outcome;
+    const char *message;     /* a sentence, "" when there is nothing to say */
+    uint32_t need, got;      /* answers that the level asked for, and came */
+    uint64_t epoch;          /* of the topology; 0 when no node answered */
+    uint32_t retry_after_ms; /* OVERLOADED */
+    uint32_t attempts;       /* times that it was sent */
+    uint8_t request_id[REPLIKV_REQUEST_ID_BYTES]; /* of writes */
+
+    const struct replikv_bytes *values; /* GET; more than one: siblings */
+    size_t value_count;
+    /* GET, and writes that were applied: give it to the write that supersedes
+     * what was read. */
+    struct replikv_bytes context;
+
+    const struct replikv_item *items; /* LIST */
+    size_t item_count;
+    struct replikv_bytes next; /* LIST, DIGEST */
+    bool done;                 /* this was the last chunk */
+    uint32_t partitions;       /* LIST: how many there are */
+
+    const struct replikv_node *node; /* ADMIN, or NULL */
+};
+
+/* Takes over result. */
+typedef void replikv_callback(void *user, struct replikv_result *result);
+
+/* Send a request; callback gets the result, maybe before this returns. On any
+ * status but OK nothing was sent, callback is never called, and error (which
+ * may be NULL) says why: OVERLOADED, TOO_LARGE, INVALID, NO_MEMORY, CLOSED. */
+enum replikv_status replikv_start(struct replikv *client,
+                                  const struct replikv_request *request,
+                                  replikv_callback *callback, void *user,
+                                  struct replikv_error *error);
+/* Send it and wait. Never NULL. */
+struct replikv_result *replikv_call(struct replikv *client,
+                                    const struct replikv_request *request);
+
+/* The usual calls, in the default bucket at its levels. context as in the
+ * request; {NULL, 0} for none. */
+struct replikv_result *replikv_get(struct replikv *client,
+                                   struct replikv_bytes key);
+struct replikv_result *replikv_put(struct replikv *client,
+                                   struct replikv_bytes key,
+                                   struct replikv_bytes value,
+                                   struct replikv_bytes context);
+struct replikv_result *replikv_delete(struct replikv *client,
+                                      struct replikv_bytes key,
+                                      struct replikv_bytes context);
+
+/* NULL is allowed. */
+void replikv_result_free(struct replikv_result *result);
+
+static inline struct replikv_bytes replikv_bytes_of(const void *data,
+                                                    size_t size)
+{
+    struct replikv_bytes bytes = {data, size};
+    return bytes;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
