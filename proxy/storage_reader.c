@@ -264,6 +264,7 @@ static enum status hand_over(struct storage *storage,
         storage->read_last = &job->next;
         storage->read_count++;
         storage->read_bytes += bytes;
+        atomic_fetch_add(&storage->reads_handed_over, 1);
     }
     pthread_mutex_unlock(&storage->read_lock);
     if (status == STATUS_OK)
@@ -300,8 +301,5 @@ bool storage_read(struct storage *storage, const struct storage_op *op,
         return true;
     }
     result->status = hand_over(storage, op);
-    if (result->status != STATUS_OK)
-        return true;
-    atomic_fetch_add(&storage->reads_handed_over, 1);
-    return false;
+    return result->status != STATUS_OK;
 }

@@ -177,6 +177,7 @@ static void all_is_broken_until_the_engine_is_open_again(void **state)
     assert_int_equal(stored(fixture, 2), STATUS_BROKEN);
     fixture_expect(fixture, 2, "stored broken");
     submit(fixture, 3, "k");
+    assert_int_equal(stored(fixture, 3), STATUS_BROKEN);
     fixture_expect(fixture, 3, "stored broken");
     assert_int_equal(read_of(fixture, 4, "first"), STATUS_BROKEN);
     fault_fail_opens(false);
@@ -262,6 +263,18 @@ static void a_corrupt_read_and_renew_draw_a_new_incarnation(void **state)
     storage_renew(fixture->storage);
     submit(fixture, 5, "k");
     assert_true(incarnation(fixture, 5) != second);
+}
+
+static void a_corrupt_copy_is_written_over_by_a_new_incarnation(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    submit(fixture, 1, "k");
+    assert_int_equal(stored(fixture, 1), STATUS_OK);
+    fault_corrupt_reads(true);
+    submit(fixture, 2, "k");
+    assert_int_equal(stored(fixture, 2), STATUS_OK);
+    assert_true(incarnation(fixture, 1) != incarnation(fixture, 2));
 }
 
 static void merge_repairs_a_corrupt_copy(void **state)
@@ -514,6 +527,29 @@ static void what_was_there_at_the_start_is_synced_before_it_counts(void **state)
     buffer_fini(&record);
 }
 
+/* A failed sync may have left it in the engine and not on the disk. */
+static void
+what_is_there_after_reopening_is_synced_before_it_counts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = op_of(STORAGE_MERGE, 1, "k");
+    merge.data = buffer_bytes(&record);
+    fixture_open(fixture);
+    fixture_store(fixture, &merge);
+    fault_fail_write();
+    submit(fixture, 2, "other");
+    assert_int_equal(stored(fixture, 2), STATUS_IO);
+    fixture_wait_reopened(fixture, 1);
+    unsigned writes = fault_counts().writes;
+    merge.token = 3;
+    fixture_store(fixture, &merge);
+    assert_int_equal(fault_counts().writes, writes + 1);
+    assert_int_equal(fault_counts().last_batch, 0);
+    buffer_fini(&record);
+}
+
 static void a_dropped_hint_is_not_synced(void **state)
 {
     struct fixture *fixture = *state;
@@ -615,6 +651,7 @@ int main(void)
         CLAIM(close_while_broken_answers_what_is_queued),
         CLAIM(no_dot_is_issued_twice_after_a_failed_write),
         CLAIM(a_corrupt_read_and_renew_draw_a_new_incarnation),
+        CLAIM(a_corrupt_copy_is_written_over_by_a_new_incarnation),
         CLAIM(merge_repairs_a_corrupt_copy),
         CLAIM(a_corrupt_scan_has_no_rows),
         CLAIM(keys_of_others_are_left_out_of_a_scan),
@@ -627,6 +664,7 @@ int main(void)
         CLAIM(reads_beyond_the_queue_are_overloaded),
         CLAIM(what_changes_nothing_is_not_written),
         CLAIM(what_was_there_at_the_start_is_synced_before_it_counts),
+        CLAIM(what_is_there_after_reopening_is_synced_before_it_counts),
         CLAIM(a_dropped_hint_is_not_synced),
         CLAIM(without_sync_only_a_set_is_synced),
         CLAIM(what_is_unsynced_is_synced_after_the_interval),
