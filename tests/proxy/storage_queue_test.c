@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "tests/proxy/fault_fixture.h"
+
+#include <stdio.h>
+
+/* What storage.h promises of what waits, and of what is written together: on an
+ * engine that takes its time on command. */
+
+static void batch_is_told_prepared_before_it_is_written(void **state)
+{
+    struct fixture *fixture = *state;
+    fault_open_and_block(fixture);
+    fixture_expect(fixture, 1, "prepared ok");
+    assert_int_equal(fault_read(fixture, 2, "first"), STATUS_NOT_FOUND);
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    assert_int_equal(fault_read(fixture, 3, "first"), STATUS_OK);
+}
+
+static void what_waits_shares_one_batch_and_one_sync(void **state)
+{
+    struct fixture *fixture = *state;
+    char name[16];
+    fault_open_and_block(fixture);
+    for (uint64_t i = 2; i <= 11; i++) {
+        snprintf(name, sizeof name, "k%u", (unsigned)i);
+        fault_submit(fixture, i, name);
+    }
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 11), STATUS_OK);
+    struct fault_counts counts = fault_counts();
+    assert_int_equal(counts.writes, 2);
+    assert_int_equal(counts.syncs, 2);
+    assert_int_equal(counts.last_batch, 10);
+    struct storage_stats stats;
+    storage_stats(fixture->storage, &stats);
+    assert_int_equal(stats.batches, 2);
+    assert_int_equal(stats.operations, 11);
+    assert_int_equal(stats.syncs, 2);
+}
+
+static void a_later_write_of_the_batch_sees_the_earlier(void **state)
+{
+    struct fixture *fixture = *state;
+    fault_open_and_block(fixture);
+    fault_submit(fixture, 2, "k");
+    fault_submit(fixture, 3, "k");
+    struct storage_op again = coordinate_of(2, "k", "value");
+    again.token = 4;
+    fixture_submit(fixture, &again);
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 4), STATUS_OK);
+    assert_int_equal(fault_counts().writes, 2);
+    assert_int_equal(fault_counts().last_batch, 1);
+    struct told second = fixture_wait(fixture, EVENT_PREPARED, 3);
+    assert_int_equal(value_count_of(&second.record), 2);
+    assert_true(fixture_wait(fixture, EVENT_PREPARED, 4).duplicate);
+}
+
+static void a_hint_dropped_in_the_batch_is_gone_for_the_next(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = hint_of(STORAGE_MERGE, 2, "k");
+    struct storage_op drop = hint_of(STORAGE_DROP, 3, "k");
+    merge.data = buffer_bytes(&record);
+    drop.version = version_of(&record);
+    fault_open_and_block(fixture);
+    fixture_submit(fixture, &merge);
+    fixture_submit(fixture, &drop);
+    merge.token = 4;
+    fixture_submit(fixture, &merge);
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 4), STATUS_OK);
+    assert_int_equal(fixture_wait(fixture, EVENT_STORED, 3).records_delta, -1);
+    assert_int_equal(fixture_wait(fixture, EVENT_STORED, 4).records_delta, 1);
+    struct storage_op read = hint_of(STORAGE_READ, 5, "k");
+    assert_int_equal(fixture_read(fixture, &read, NULL), STATUS_OK);
+    buffer_fini(&record);
+}
+
+/* --- waiting --- */
+
+static void writes_beyond_the_queue_are_overloaded_at_once(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.queue_max = 4;
+    fault_open_and_block(fixture);
+    for (uint64_t i = 2; i <= 5; i++)
+        fault_submit(fixture, i, "k");
+    fault_submit(fixture, 6, "k");
+    fixture_expect(fixture, 5, "");
+    fixture_expect(fixture, 6, "stored overloaded");
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 5), STATUS_OK);
+}
+
+static void bytes_beyond_the_queue_are_overloaded_at_once(void **state)
+{
+    struct fixture *fixture = *state;
+    static char large[600];
+    memset(large, 'x', sizeof large - 1);
+    fixture->config.queue_bytes_max = 1000;
+    fault_open_and_block(fixture);
+    struct storage_op fits = coordinate_of(2, "k", large);
+    struct storage_op more = coordinate_of(3, "k", large);
+    fixture_submit(fixture, &fits);
+    fixture_submit(fixture, &more);
+    fixture_expect(fixture, 2, "");
+    fixture_expect(fixture, 3, "stored overloaded");
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
+}
+
+static void a_write_past_its_deadline_is_not_run(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    struct storage_op late = coordinate_of(1, "k", "value");
+    struct storage_op timely = coordinate_of(2, "other", "value");
+    late.deadline_ms = 1;
+    timely.deadline_ms = INT64_MAX;
+    fixture_submit(fixture, &late);
+    fixture_submit(fixture, &timely);
+    assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
+    fixture_expect(fixture, 1, "stored timeout");
+    assert_int_equal(fault_read(fixture, 3, "k"), STATUS_NOT_FOUND);
+}
+
+struct slow_reader {
+    struct fixture *fixture;
+    uint64_t token;
+    pthread_t thread;
+};
+
+static void *slow_read(void *argument)
+{
+    struct slow_reader *reader = argument;
+    assert_int_equal(fault_read(reader->fixture, reader->token, "k"),
+                     STATUS_OK);
+    return NULL;
+}
+
+enum { SLOW_MAX = 256 }; /* more than any machine has permits */
+
+/* Block a thread a permit in reads; how many there are. */
+static size_t take_permits(struct fixture *fixture, struct slow_reader *readers)
+{
+    struct storage_stats stats = {0};
+    size_t count = 0;
+    fault_block_reads(true);
+    while (stats.reads_handed_over == 0 && count < SLOW_MAX) {
+        readers[count] =
+            (struct slow_reader){.fixture = fixture, .token = 100 + count};
+        assert_int_equal(pthread_create(&readers[count].thread, NULL, slow_read,
+                                        &readers[count]),
+                         0);
+        count++;
+        /* In the engine, on its own thread or on a reader's. */
+        assert_true(fault_wait_blocked_reads((unsigned)count));
+        storage_stats(fixture->storage, &stats);
+    }
+    return count;
+}
+
+static void reads_beyond_permits_go_to_readers(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct slow_reader readers[SLOW_MAX];
+    fixture_open(fixture);
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    size_t count = take_permits(fixture, readers);
+    struct storage_op read = op_of(STORAGE_READ, 2, "k");
+    struct storage_result result;
+    struct buffer value = {0};
+    read.deadline_ms = INT64_MAX;
+    assert_false(storage_read(fixture->storage, &read, &value, &result));
+    fault_block_reads(false);
+    assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
+    for (size_t i = 0; i < count; i++)
+        pthread_join(readers[i].thread, NULL);
+    struct storage_stats stats;
+    storage_stats(fixture->storage, &stats);
+    assert_int_equal(stats.reads_handed_over, 2);
+    assert_int_equal(stats.reads_inline, count - 1);
+    /* Permits come back. */
+    assert_true(storage_read(fixture->storage, &read, &value, &result));
+    buffer_fini(&value);
+}
+
+static void reads_beyond_the_queue_are_overloaded(void **state)
+{
+    struct fixture *fixture = *state;
+    static struct slow_reader readers[SLOW_MAX];
+    fixture->config.queue_max = 1;
+    fixture_open(fixture);
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    size_t count = take_permits(fixture, readers);
+    struct storage_op read = op_of(STORAGE_READ, 2, "k");
+    struct storage_result result;
+    struct buffer value = {0};
+    /* The second reader thread takes it. */
+    assert_false(storage_read(fixture->storage, &read, &value, &result));
+    assert_true(fault_wait_blocked_reads((unsigned)count + 1));
+    read.token = 3;
+    read.deadline_ms = 1;
+    assert_false(storage_read(fixture->storage, &read, &value, &result));
+    read.token = 4;
+    assert_true(storage_read(fixture->storage, &read, &value, &result));
+    assert_int_equal(result.status, STATUS_OVERLOADED);
+    fault_block_reads(false);
+    assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
+    assert_int_equal(fault_stored(fixture, 3), STATUS_TIMEOUT);
+    for (size_t i = 0; i < count; i++)
+        pthread_join(readers[i].thread, NULL);
+    buffer_fini(&value);
+}
+
+/* --- syncs --- */
+
+static void what_changes_nothing_is_not_written(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = op_of(STORAGE_MERGE, 1, "k");
+    merge.data = buffer_bytes(&record);
+    fixture_open(fixture);
+    fixture_store(fixture, &merge);
+    merge.token = 2;
+    fixture_store(fixture, &merge);
+    assert_int_equal(fault_counts().writes, 1);
+    buffer_fini(&record);
+}
+
+/* It may have been read back from a log that never reached the disk. */
+static void what_was_there_at_the_start_is_synced_before_it_counts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = op_of(STORAGE_MERGE, 1, "k");
+    merge.data = buffer_bytes(&record);
+    fixture_open(fixture);
+    fixture_store(fixture, &merge);
+    fixture_close(fixture);
+    unsigned syncs = fault_counts().syncs;
+    fixture_open(fixture);
+    merge.token = 2;
+    fixture_store(fixture, &merge);
+    assert_int_equal(fault_counts().syncs, syncs + 1);
+    assert_int_equal(fault_counts().last_batch, 0);
+    buffer_fini(&record);
+}
+
+/* A failed sync may have left it in the engine and not on the disk. */
+static void
+what_is_there_after_reopening_is_synced_before_it_counts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = op_of(STORAGE_MERGE, 1, "k");
+    merge.data = buffer_bytes(&record);
+    fixture_open(fixture);
+    fixture_store(fixture, &merge);
+    fault_fail_write();
+    fault_submit(fixture, 2, "other");
+    assert_int_equal(fault_stored(fixture, 2), STATUS_IO);
+    fixture_wait_reopened(fixture, 1);
+    unsigned writes = fault_counts().writes;
+    merge.token = 3;
+    fixture_store(fixture, &merge);
+    assert_int_equal(fault_counts().writes, writes + 1);
+    assert_int_equal(fault_counts().last_batch, 0);
+    buffer_fini(&record);
+}
+
+static void a_dropped_hint_is_not_synced(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = hint_of(STORAGE_MERGE, 1, "k");
+    struct storage_op drop = hint_of(STORAGE_DROP, 2, "k");
+    merge.data = buffer_bytes(&record);
+    drop.version = version_of(&record);
+    fixture_open(fixture);
+    fixture_store(fixture, &merge);
+    fixture_store(fixture, &drop);
+    assert_int_equal(fault_counts().writes, 2);
+    assert_int_equal(fault_counts().syncs, 1);
+    fixture_close(fixture);
+    assert_int_equal(fault_counts().syncs, 2);
+    buffer_fini(&record);
+}
+
+static struct storage_op set_of(uint64_t token)
+{
+    return (struct storage_op){
+        .kind = STORAGE_SET,
+        .token = token,
+        .key = {.table = TABLE_META, .key = bytes_of_string("name")},
+        .data = bytes_of_string("value"),
+    };
+}
+
+static void without_sync_only_a_set_is_synced(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.sync = STORAGE_SYNC_NONE;
+    fixture_open(fixture);
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    assert_int_equal(fault_counts().syncs, 0);
+    struct storage_op set = set_of(2);
+    fixture_store(fixture, &set);
+    assert_int_equal(fault_counts().syncs, 1);
+}
+
+static void what_is_unsynced_is_synced_after_the_interval(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.sync = STORAGE_SYNC_INTERVAL;
+    fixture->config.interval_ms = 20;
+    fixture_open(fixture);
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    assert_true(fault_wait_syncs(1));
+    assert_int_equal(fault_counts().writes, 2);
+    assert_int_equal(fault_counts().last_batch, 0);
+}
+
+int main(void)
+{
+#define CLAIM(name)                                                            \
+    cmocka_unit_test_setup_teardown(name, fault_set_up, fault_tear_down)
+    const struct CMUnitTest tests[] = {
+        CLAIM(batch_is_told_prepared_before_it_is_written),
+        CLAIM(what_waits_shares_one_batch_and_one_sync),
+        CLAIM(a_later_write_of_the_batch_sees_the_earlier),
+        CLAIM(a_hint_dropped_in_the_batch_is_gone_for_the_next),
+        CLAIM(writes_beyond_the_queue_are_overloaded_at_once),
+        CLAIM(bytes_beyond_the_queue_are_overloaded_at_once),
+        CLAIM(a_write_past_its_deadline_is_not_run),
+        CLAIM(reads_beyond_permits_go_to_readers),
+        CLAIM(reads_beyond_the_queue_are_overloaded),
+        CLAIM(what_changes_nothing_is_not_written),
+        CLAIM(what_was_there_at_the_start_is_synced_before_it_counts),
+        CLAIM(what_is_there_after_reopening_is_synced_before_it_counts),
+        CLAIM(a_dropped_hint_is_not_synced),
+        CLAIM(without_sync_only_a_set_is_synced),
+        CLAIM(what_is_unsynced_is_synced_after_the_interval),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
