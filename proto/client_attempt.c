@@ -10,6 +10,12 @@ enum {
     AVOID_SLOW_MS = 1000,
     /* When a node does not say how long to wait. */
     RETRY_AFTER_MS = 50,
+    /* A node closes the connection of a frame beyond its limit, which is that
+     * of its values and some. Sent again for ever, such a request would take
+     * all others with it: after this many losses for each endpoint it is given
+     * up. Smaller ones are beyond suspicion. */
+    SUSPECT_BYTES = 64 * 1024,
+    SUSPECT_LOSSES = 2,
     /* Everything is momentarily in the way: a connection that is closing, a
      * full queue. */
     PAUSE_MIN_MS = 10,
@@ -163,6 +169,26 @@ static void on_opened(struct connection *connection, void *user)
     client_leave(client);
 }
 
+static void lost(struct replikv *client, struct request *request,
+                 const struct error *why, int64_t now_ms)
+{
+    bool sent = request->state == ATTEMPT_SENT;
+    bool suspect = sent && request->packed.size > SUSPECT_BYTES;
+    if (sent)
+        request->maybe_applied = true;
+    if (suspect)
+        request->losses++;
+    error_set(&request->last, STATUS_UNAVAILABLE,
+              suspect ? "%s; is this request, %zu bytes, beyond the node's "
+                        "limits.value_bytes_max?"
+                      : "%s",
+              why->text, request->packed.size);
+    if (request->losses > SUSPECT_LOSSES * client->endpoint_count)
+        client_finish(client, request, REPLIKV_UNAVAILABLE);
+    else
+        client_attempt(client, request, request->endpoint + 1, now_ms);
+}
+
 static void on_closed(struct connection *connection, void *user,
                       const struct error *why)
 {
@@ -178,12 +204,8 @@ static void on_closed(struct connection *connection, void *user,
     struct request *next;
     for (struct request *r = client->requests; r != NULL; r = next) {
         next = r->next;
-        if (r->state == ATTEMPT_PAUSED || r->endpoint != index)
-            continue;
-        if (r->state == ATTEMPT_SENT)
-            r->maybe_applied = true;
-        error_set(&r->last, STATUS_UNAVAILABLE, "%s", why->text);
-        client_attempt(client, r, index + 1, now_ms);
+        if (r->state != ATTEMPT_PAUSED && r->endpoint == index)
+            lost(client, r, why, now_ms);
     }
     client_leave(client);
     connection_release(connection);
