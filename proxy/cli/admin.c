@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/cli/output.h"
+
+/* status, members, ring, hints and explain. */
+
+static struct replikv_result *ask(struct replikv *client,
+                                  enum replikv_what what)
+{
+    return replikv_call(
+        client, &(struct replikv_request){.kind = REPLIKV_ADMIN, .what = what});
+}
+
+static void set_array(json_t *object, const char *name, json_t *array)
+{
+    if (json_object_set_new(object, name, must_have(array)) != 0)
+        must_have(NULL);
+}
+
+/* ---- what each endpoint is asked ---- */
+
+/* Answers in the order of the endpoints. Returns the exit code: of the first
+ * that failed. */
+static int ask_each(const struct cli *cli, enum replikv_what what,
+                    struct replikv_result **results)
+{
+    int code = EXIT_DONE;
+    for (size_t i = 0; i < cli->endpoint_count; i++) {
+        struct replikv *client = cli_open_one(cli, i);
+        results[i] = ask(client, what);
+        replikv_close(client);
+        if (code == EXIT_DONE)
+            code = exit_code_of(results[i]);
+    }
+    return code;
+}
+
+static json_t *json_of_hints(const struct replikv_node *node)
+{
+    json_t *hints = must_have(json_array());
+    for (size_t i = 0; i < node->hint_count; i++) {
+        json_t *hint = must_have(json_object());
+        json_set_string(hint, "target", node->hints[i].target);
+        json_set_number(hint, "records", node->hints[i].records);
+        json_set_number(hint, "bytes", node->hints[i].bytes);
+        json_array_append_new(hints, hint);
+    }
+    return hints;
+}
+
+static json_t *json_of_node(const char *endpoint,
+                            const struct replikv_result *result, bool all)
+{
+    const struct replikv_node *node = result->node;
+    json_t *object = json_of_result(result);
+    json_set_string(object, "endpoint", endpoint);
+    if (node == NULL)
+        return object;
+    json_set_string(object, "node", node->node);
+    if (all) {
+        json_t *counters = must_have(json_object());
+        json_set_string(object, "cluster", node->cluster);
+        json_set_string(object, "engine", node->engine);
+        set_array(object, "ready", json_boolean(node->ready));
+        json_set_number(object, "partitions", node->partitions);
+        json_set_number(object, "replicas", node->replicas);
+        json_set_number(object, "filling", node->filling);
+        for (size_t i = 0; i < node->counter_count; i++)
+            json_set_number(counters, node->counters[i].name,
+                            node->counters[i].value);
+        set_array(object, "counters", counters);
+    }
+    set_array(object, "hints", json_of_hints(node));
+    return object;
+}
+
+static void print_each_json(const struct cli *cli,
+                            struct replikv_result *const *results, bool all)
+{
+    json_t *list = must_have(json_array());
+    for (size_t i = 0; i < cli->endpoint_count; i++)
+        json_array_append_new(list,
+                              json_of_node(cli->endpoints[i], results[i], all));
+    json_document(list);
+}
+
+static void free_results(const struct cli *cli, struct replikv_result **results)
+{
+    for (size_t i = 0; i < cli->endpoint_count; i++)
+        replikv_result_free(results[i]);
+}
+
+static void print_failures(const struct cli *cli,
+                           struct replikv_result *const *results)
+{
+    struct cli quiet = *cli;
+    quiet.json = false;
+    for (size_t i = 0; i < cli->endpoint_count; i++)
+        if (results[i]->node == NULL)
+            cli_failed(&quiet, results[i]);
+}
+
+static void print_status(const struct cli *cli,
+                         struct replikv_result *const *results)
+{
+    static const char *const headers[] = {
+        "ENDPOINT", "NODE",        "CLUSTER",   "ENGINE",   "READY",
+        ">EPOCH",   ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS"};
+    struct table table;
+    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    for (size_t i = 0; i < cli->endpoint_count; i++) {
+        const struct replikv_node *node = results[i]->node;
+        if (node == NULL)
+            continue;
+        uint64_t hints = 0;
+        for (size_t j = 0; j < node->hint_count; j++)
+            hints += node->hints[j].records;
+        table_add(&table, "%s", cli->endpoints[i]);
+        table_add(&table, "%s", node->node);
+        table_add(&table, "%s", node->cluster);
+        table_add(&table, "%s", node->engine);
+        table_add(&table, "%s", node->ready ? "yes" : "no");
+        table_add(&table, "%" PRIu64, node->epoch);
+        table_add(&table, "%u", node->partitions);
+        table_add(&table, "%u", node->replicas);
+        table_add(&table, "%u", node->filling);
+        table_add(&table, "%" PRIu64, hints);
+    }
+    table_finish(&table);
+}
+
+static uint64_t counter_of(const struct replikv_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->counter_count; i++)
+        if (strcmp(node->counters[i].name, name) == 0)
+            return node->counters[i].value;
+    return 0;
+}
+
+/* A row for each counter that is not zero everywhere, by the names of the
+ * first node that answered. */
+static void print_counters(const struct cli *cli,
+                           struct replikv_result *const *results)
+{
+    const struct replikv_node *nodes[REPLIKV_ENDPOINTS_MAX];
+    char headers[REPLIKV_ENDPOINTS_MAX][80];
+    const char *names[REPLIKV_ENDPOINTS_MAX + 1] = {"COUNTER"};
+    size_t count = 0;
+    for (size_t i = 0; i < cli->endpoint_count; i++)
+        if (results[i]->node != NULL) {
+            nodes[count] = results[i]->node;
+            snprintf(headers[count], sizeof(headers[count]), ">%.70s",
+                     nodes[count]->node);
+            names[count + 1] = headers[count];
+            count++;
+        }
+    struct table table;
+    table_init(&table, names, count + 1);
+    for (size_t i = 0; count > 0 && i < nodes[0]->counter_count; i++) {
+        const char *name = nodes[0]->counters[i].name;
+        uint64_t sum = 0;
+        for (size_t j = 0; j < count; j++)
+            sum += counter_of(nodes[j], name);
+        if (sum == 0)
+            continue;
+        table_add(&table, "%s", name);
+        for (size_t j = 0; j < count; j++)
+            table_add(&table, "%" PRIu64, counter_of(nodes[j], name));
+    }
+    if (table.count > 0)
+        putchar('\n');
+    if (table.count > 0)
+        table_finish(&table);
+}
+
+int command_status(const struct cli *cli)
+{
+    struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
+    int code = ask_each(cli, REPLIKV_WHAT_STATUS, results);
+    if (cli->json) {
+        print_each_json(cli, results, true);
+    } else {
+        print_status(cli, results);
+        print_counters(cli, results);
+    }
+    print_failures(cli, results);
+    free_results(cli, results);
+    return code;
+}
+
+int command_hints(const struct cli *cli)
+{
+    static const char *const headers[] = {"ENDPOINT", "NODE", "FOR", ">RECORDS",
+                                          ">BYTES"};
+    struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
+    int code = ask_each(cli, REPLIKV_WHAT_HINTS, results);
+    struct table table;
+    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    for (size_t i = 0; !cli->json && i < cli->endpoint_count; i++) {
+        const struct replikv_node *node = results[i]->node;
+        for (size_t j = 0; node != NULL && j < node->hint_count; j++) {
+            if (node->hints[j].records == 0)
+                continue;
+            table_add(&table, "%s", cli->endpoints[i]);
+            table_add(&table, "%s", node->node);
+            table_add(&table, "%s", node->hints[j].target);
+            table_add(&table, "%" PRIu64, node->hints[j].records);
+            table_add(&table, "%" PRIu64, node->hints[j].bytes);
+        }
+    }
+    if (cli->json)
+        print_each_json(cli, results, false);
+    else if (table.count == 0 && code == EXIT_DONE)
+        puts("no hints");
+    else
+        table_finish(&table);
+    print_failures(cli, results);
+    free_results(cli, results);
+    return code;
+}
+
+/* ---- what any node may answer ---- */
+
+/* NULL with *code set, having said why. */
+static struct replikv_result *
+ask_any(const struct cli *cli, const struct replikv_request *request, int *code)
+{
+    struct replikv *client = cli_open(cli, true);
+    struct replikv_result *result = replikv_call(client, request);
+    replikv_close(client);
+    *code = EXIT_DONE;
+    if (result->node != NULL && result->status == REPLIKV_OK)
+        return result;
+    *code = cli_failed(cli, result);
+    replikv_result_free(result);
+    return NULL;
+}
+
+static const char *state_name(enum replikv_member_state state)
+{
+    static const char *const names[] = {"alive", "suspect", "dead", "left"};
+    return (unsigned)state < 4 ? names[state] : "unknown";
+}
+
+static json_t *json_of_member(const struct replikv_member *member)
+{
+    json_t *object = must_have(json_object());
+    json_set_string(object, "name", member->name);
+    json_set_string(object, "state", state_name(member->state));
+    json_set_string(object, "zone", member->zone);
+    json_set_string(object, "client", member->client_address);
+    json_set_string(object, "peer", member->peer_address);
+    json_set_number(object, "incarnation", member->incarnation);
+    json_set_number(object, "boot", member->boot);
+    return object;
+}
+
+static void print_members(const struct replikv_node *node)
+{
+    static const char *const headers[] = {
+        "NODE", "STATE", "ZONE", "CLIENT", "PEER", ">INCARNATION", ">BOOT"};
+    struct table table;
+    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    for (size_t i = 0; i < node->member_count; i++) {
+        const struct replikv_member *member = &node->members[i];
+        table_add(&table, "%s", member->name);
+        table_add(&table, "%s", state_name(member->state));
+        table_add(&table, "%s", member->zone[0] == '\0' ? "-" : member->zone);
+        table_add(&table, "%s", member->client_address);
+        table_add(&table, "%s", member->peer_address);
+        table_add(&table, "%u", member->incarnation);
+        table_add(&table, "%" PRIu64, member->boot);
+    }
+    table_finish(&table);
+}
+
+int command_members(const struct cli *cli)
+{
+    int code;
+    struct replikv_result *result =
+        ask_any(cli,
+                &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                          .what = REPLIKV_WHAT_MEMBERS},
+                &code);
+    if (result == NULL)
+        return code;
+    if (cli->json) {
+        json_t *object = json_of_result(result);
+        json_t *members = must_have(json_array());
+        json_set_string(object, "node", result->node->node);
+        for (size_t i = 0; i < result->node->member_count; i++)
+            json_array_append_new(members,
+                                  json_of_member(&result->node->members[i]));
+        set_array(object, "members", members);
+        json_document(object);
+    } else {
+        print_members(result->node);
+    }
+    replikv_result_free(result);
+    return code;
+}
+
+static json_t *json_of_names(const char *const *names, size_t count)
+{
+    json_t *list = must_have(json_array());
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, must_have(json_string(names[i])));
+    return list;
+}
+
+static void print_ring_json(const struct replikv_result *result)
+{
+    const struct replikv_node *node = result->node;
+    json_t *object = json_of_result(result);
+    json_t *ring = must_have(json_array());
+    json_set_number(object, "partitions", node->partitions);
+    json_set_number(object, "replicas", node->replicas);
+    for (size_t i = 0; i < node->owner_count; i++) {
+        json_t *owners = must_have(json_object());
+        json_set_number(owners, "partition", node->owners[i].partition);
+        set_array(
+            owners, "owners",
+            json_of_names(node->owners[i].nodes, node->owners[i].node_count));
+        json_array_append_new(ring, owners);
+    }
+    set_array(object, "ring", ring);
+    json_document(object);
+}
+
+static void print_ring(const struct replikv_node *node)
+{
+    static const char *const headers[] = {">PARTITION", "OWNERS"};
+    struct table table;
+    printf("epoch %" PRIu64 ", %u partitions, %u replicas\n", node->epoch,
+           node->partitions, node->replicas);
+    table_init(&table, headers, 2);
+    for (size_t i = 0; i < node->owner_count; i++) {
+        const struct replikv_owners *owners = &node->owners[i];
+        char line[1200] = "";
+        size_t size = 0;
+        for (size_t j = 0; j < owners->node_count && size < sizeof(line); j++)
+            size += (size_t)snprintf(line + size, sizeof(line) - size, "%s%s",
+                                     j > 0 ? " " : "", owners->nodes[j]);
+        table_add(&table, "%u", owners->partition);
+        table_add(&table, "%s", line);
+    }
+    table_finish(&table);
+}
+
+int command_ring(const struct cli *cli)
+{
+    int code;
+    struct replikv_result *result =
+        ask_any(cli,
+                &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                          .what = REPLIKV_WHAT_RING},
+                &code);
+    if (result == NULL)
+        return code;
+    if (cli->json)
+        print_ring_json(result);
+    else
+        print_ring(result->node);
+    replikv_result_free(result);
+    return code;
+}
+
+/* ---- explain ---- */
+
+static bool in_step(const struct replikv_node *node)
+{
+    for (size_t i = 0; i < node->state_count; i++)
+        if (node->states[i].status != node->states[0].status ||
+            node->states[i].version != node->states[0].version)
+            return false;
+    return true;
+}
+
+static json_t *json_of_state(const struct replikv_replica *state)
+{
+    json_t *object = must_have(json_object());
+    json_t *dots = must_have(json_array());
+    json_set_string(object, "node", state->node);
+    json_set_string(object, "status", replikv_status_name(state->status));
+    json_set_hex(object, "version", state->version);
+    json_set_number(object, "values", state->values - state->tombstones);
+    json_set_number(object, "tombstones", state->tombstones);
+    json_set_number(object, "record_bytes", state->record_bytes);
+    for (size_t i = 0; i < state->dot_count; i++) {
+        json_t *dot = must_have(json_object());
+        json_set_hex(dot, "incarnation", state->dots[i].incarnation);
+        json_set_number(dot, "epoch", state->dots[i].epoch);
+        json_set_number(dot, "counter", state->dots[i].counter);
+        json_array_append_new(dots, dot);
+    }
+    set_array(object, "dots", dots);
+    return object;
+}
+
+static void print_explanation_json(const struct cli *cli,
+                                   const struct replikv_result *result,
+                                   struct replikv_bytes key)
+{
+    const struct replikv_node *node = result->node;
+    json_t *object = json_of_result(result);
+    json_t *states = must_have(json_array());
+    json_set_bytes(object, "key", key);
+    json_set_string(object, "bucket",
+                    cli->bucket == NULL ? "default" : cli->bucket);
+    json_set_number(object, "partition", node->partition);
+    set_array(object, "in_step", json_boolean(in_step(node)));
+    for (size_t i = 0; i < node->state_count; i++)
+        json_array_append_new(states, json_of_state(&node->states[i]));
+    set_array(object, "replicas", states);
+    json_document(object);
+}
+
+static void print_explanation(const struct replikv_node *node)
+{
+    static const char *const headers[] = {"REPLICA",
+                                          "STATUS",
+                                          "VERSION",
+                                          ">VALUES",
+                                          ">TOMBSTONES",
+                                          ">BYTES",
+                                          "DOTS (incarnation.epoch:counter)"};
+    struct table table;
+    printf("partition %u, %zu replicas answered, %s\n", node->partition,
+           node->state_count, in_step(node) ? "in step" : "not in step");
+    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    for (size_t i = 0; i < node->state_count; i++) {
+        const struct replikv_replica *state = &node->states[i];
+        char dots[1000] = "";
+        size_t size = 0;
+        for (size_t j = 0; j < state->dot_count && size < sizeof(dots); j++)
+            size += (size_t)snprintf(
+                dots + size, sizeof(dots) - size, "%s%08" PRIx64 ".%u:%" PRIu64,
+                j > 0 ? " " : "", state->dots[j].incarnation >> 32,
+                state->dots[j].epoch, state->dots[j].counter);
+        table_add(&table, "%s", state->node);
+        table_add(&table, "%s", replikv_status_name(state->status));
+        table_add(&table, "%016" PRIx64, state->version);
+        table_add(&table, "%u", state->values - state->tombstones);
+        table_add(&table, "%u", state->tombstones);
+        table_add(&table, "%" PRIu64, state->record_bytes);
+        table_add(&table, "%s", dots);
+    }
+    table_finish(&table);
+}
+
+int command_explain(const struct cli *cli)
+{
+    struct owned key = {0};
+    if (!cli_key(cli, &key))
+        return EXIT_USAGE;
+    int code;
+    struct replikv_result *result =
+        ask_any(cli,
+                &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                          .what = REPLIKV_WHAT_EXPLAIN,
+                                          .bucket = cli->bucket,
+                                          .key = owned_bytes(&key)},
+                &code);
+    if (result != NULL && cli->json)
+        print_explanation_json(cli, result, owned_bytes(&key));
+    else if (result != NULL)
+        print_explanation(result->node);
+    replikv_result_free(result);
+    owned_fini(&key);
+    return code;
+}

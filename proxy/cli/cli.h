@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CLI_CLI_H
+#define REPLIKV_PROXY_CLI_CLI_H
+
+#include "proto/replikv.h"
+
+/* The command line, on libreplikv alone. main.c reads the options; each command
+ * is a function that gets them and returns the exit code. It prints to standard
+ * output what was asked for, aligned for people or as JSON, and to standard
+ * error everything else. */
+
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_NOT_FOUND = 1, /* digest: the replicas differ */
+    EXIT_USAGE = 2,
+    EXIT_REFUSED = 3, /* failed, and nothing was applied */
+    EXIT_UNKNOWN = 4, /* failed, and something may have been */
+};
+
+struct cli {
+    const char *endpoints[REPLIKV_ENDPOINTS_MAX];
+    size_t endpoint_count;
+    uint32_t timeout_ms;
+    bool json;
+    /* Of the command: NULL, 0 or false when not given. */
+    const char *bucket, *context, *request_id, *format, *resume;
+    int level;
+    uint32_t inflight;
+    bool base64, overwrite;
+    const char *command;
+    char **args; /* what follows the command */
+    int arg_count;
+};
+
+/* data.c */
+int command_put(const struct cli *cli);
+int command_get(const struct cli *cli);
+int command_del(const struct cli *cli);
+/* load.c, dump.c */
+int command_load(const struct cli *cli);
+int command_dump(const struct cli *cli);
+/* admin.c */
+int command_status(const struct cli *cli);
+int command_members(const struct cli *cli);
+int command_ring(const struct cli *cli);
+int command_hints(const struct cli *cli);
+int command_explain(const struct cli *cli);
+/* digest.c */
+int command_digest(const struct cli *cli);
+
+/* A client for all endpoints, or for one of them. fail_fast: do not wait for
+ * nodes that are not there. Exits with EXIT_USAGE on an endpoint that cannot
+ * be. */
+struct replikv *cli_open(const struct cli *cli, bool fail_fast);
+struct replikv *cli_open_one(const struct cli *cli, size_t endpoint);
+
+/* Bytes of ours, freed with owned_fini. */
+struct owned {
+    char *data; /* with a zero behind it */
+    size_t size;
+};
+void owned_fini(struct owned *owned);
+struct replikv_bytes owned_bytes(const struct owned *owned);
+/* The argument, decoded if --base64 says so. False, having said why, when it
+ * is not base64. */
+bool cli_argument(const struct cli *cli, const char *what, const char *argument,
+                  struct owned *out);
+bool cli_key(const struct cli *cli, struct owned *key);
+
+/* "one", "quorum", "all", or a number from 1 to 16. */
+bool parse_level(const char *text, int *level);
+
+int exit_code_of(const struct replikv_result *result);
+/* Print to standard error what failed and what to do about it; with --json
+ * also the result, to standard output. Returns the exit code. */
+int cli_failed(const struct cli *cli, const struct replikv_result *result);
+
+/* Exit with EXIT_REFUSED when there is no memory. */
+void *must_have(void *memory);
+
+/* SIGINT or SIGTERM came; they no longer end the program after the first call,
+ * nor does writing to a closed pipe. */
+bool interrupted(void);
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/cli/output.h"
+
+#define DEFAULT_ENDPOINT "tcp://127.0.0.1:3001"
+
+static const struct command {
+    const char *name;
+    int (*run)(const struct cli *cli);
+    int args_min, args_max;
+    const char *options; /* letters of the options it has a use for */
+    const char *synopsis, *summary;
+} commands[] = {
+    {"put", command_put, 1, 2, "bwcoq6", "put KEY [VALUE|-]",
+     "write a value; without VALUE or with -, standard input"},
+    {"get", command_get, 1, 1, "br6", "get KEY",
+     "read; siblings come with the context that resolves them"},
+    {"del", command_del, 1, 1, "bwcq6", "del KEY",
+     "delete what is there, or what --context has seen"},
+    {"load", command_load, 0, 1, "bwfino6", "load [FILE|-]",
+     "write many: lines of JSON or KEY<tab>VALUE"},
+    {"dump", command_dump, 0, 0, "u", "dump",
+     "print everything as lines of JSON, which load reads"},
+    {"status", command_status, 0, 0, "", "status",
+     "each endpoint's node and its counters"},
+    {"members", command_members, 0, 0, "", "members",
+     "who is in the cluster, as one node sees it"},
+    {"ring", command_ring, 0, 0, "", "ring", "which nodes own which partition"},
+    {"hints", command_hints, 0, 0, "", "hints",
+     "what each endpoint's node keeps for others"},
+    {"explain", command_explain, 1, 1, "b6", "explain KEY",
+     "what each replica of a key holds"},
+    {"digest", command_digest, 0, 0, "", "digest",
+     "whether the endpoints' nodes hold the same records"},
+};
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(*commands) };
+
+static const struct option options[] = {
+    {"endpoint", required_argument, NULL, 'e'},
+    {"timeout", required_argument, NULL, 't'},
+    {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},
+    {"bucket", required_argument, NULL, 'b'},
+    {"w", required_argument, NULL, 'w'},
+    {"r", required_argument, NULL, 'r'},
+    {"context", required_argument, NULL, 'c'},
+    {"overwrite", no_argument, NULL, 'o'},
+    {"request-id", required_argument, NULL, 'q'},
+    {"base64", no_argument, NULL, '6'},
+    {"format", required_argument, NULL, 'f'},
+    {"inflight", required_argument, NULL, 'i'},
+    {"resume", required_argument, NULL, 'u'},
+    {NULL, 0, NULL, 0},
+};
+
+static void print_help(void)
+{
+    puts("replikv [OPTION]... COMMAND\n\nCommands:");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        printf("  %-18s %s\n", commands[i].synopsis, commands[i].summary);
+    puts(
+        "\n"
+        "Options:\n"
+        "  -e, --endpoint URL  a node's listen.client, tcp://HOST:PORT or\n"
+        "                      ipc:///PATH; repeat it for more, which are\n"
+        "                      used in turn when one fails. Or set\n"
+        "                      REPLIKV_ENDPOINTS, separated by commas.\n"
+        "                      Default: " DEFAULT_ENDPOINT "\n"
+        "  -t, --timeout MS    deadline of each request; default 5000\n"
+        "  -j, --json          print JSON; what is not UTF-8 as base64, in\n"
+        "                      fields whose names end in _base64\n"
+        "  -h, --help          this text\n"
+        "\n"
+        "Of put, get, del, load and explain:\n"
+        "  -b, --bucket NAME   default: default\n"
+        "      --w LEVEL       replicas that must hold a write\n"
+        "      --r LEVEL       replicas that must answer a read\n"
+        "                      LEVEL: one, quorum, all, or a number;\n"
+        "                      default: the bucket's\n"
+        "      --context CTX   as get printed it: supersede what was read.\n"
+        "                      Without one, put leaves what is there as a\n"
+        "                      sibling, and del reads first\n"
+        "      --overwrite     of put, load: read first, and supersede that\n"
+        "      --request-id ID as an unknown outcome printed it: the same\n"
+        "                      write again, which counts once\n"
+        "      --base64        KEY and VALUE are base64, and so is what get\n"
+        "                      prints\n"
+        "\n"
+        "Of load and dump:\n"
+        "      --format F      of load: json or tab; default: as the first\n"
+        "                      line looks. JSON lines have key or key_base64,\n"
+        "                      value or value_base64, maybe bucket\n"
+        "      --inflight N    writes under way at once; default 128\n"
+        "      --resume TOKEN  go on where dump said it stopped\n"
+        "\n"
+        "Exit codes:\n"
+        "  0  done\n"
+        "  1  not found; digest: the replicas differ\n"
+        "  2  usage: nothing was sent\n"
+        "  3  refused or failed, and nothing was applied\n"
+        "  4  failed, and the outcome is unknown: some replica may hold it");
+}
+
+/* found: what was given instead, or NULL. */
+static int usage(const char *allowed, const char *found)
+{
+    fprintf(stderr, "replikv: %s", allowed);
+    if (found != NULL)
+        fprintf(stderr, ", not \"%s\"", found);
+    fputs("\nreplikv --help says how.\n", stderr);
+    return EXIT_USAGE;
+}
+
+static bool parse_number(const char *text, uint32_t max, uint32_t *number)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    *number = (uint32_t)value;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 &&
+           value >= 1 && value <= max;
+}
+
+bool parse_level(const char *text, int *level)
+{
+    enum { REPLICAS_MAX = 16 };
+    static const struct {
+        const char *name;
+        int level;
+    } names[] = {{"one", REPLIKV_LEVEL_ONE},
+                 {"quorum", REPLIKV_LEVEL_QUORUM},
+                 {"all", REPLIKV_LEVEL_ALL}};
+    uint32_t number;
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strcmp(text, names[i].name) == 0) {
+            *level = names[i].level;
+            return true;
+        }
+    if (!parse_number(text, REPLICAS_MAX, &number))
+        return false;
+    *level = (int)number;
+    return true;
+}
+
+static bool add_endpoint(struct cli *cli, const char *endpoint)
+{
+    if (cli->endpoint_count == REPLIKV_ENDPOINTS_MAX)
+        return false;
+    cli->endpoints[cli->endpoint_count++] = endpoint;
+    return true;
+}
+
+/* What the command line does not say the environment may. */
+static bool default_endpoints(struct cli *cli, char *environment)
+{
+    if (cli->endpoint_count > 0)
+        return true;
+    char *rest = environment;
+    for (char *one; rest != NULL && (one = strsep(&rest, ", \t\n")) != NULL;)
+        if (*one != '\0' && !add_endpoint(cli, one))
+            return false;
+    return cli->endpoint_count > 0 || add_endpoint(cli, DEFAULT_ENDPOINT);
+}
+
+/* NULL, or what is wrong with the option's argument. */
+static const char *take_option(struct cli *cli, int letter)
+{
+    enum { TIMEOUT_MAX_MS = 3600 * 1000, INFLIGHT_MAX = 65536 };
+    switch (letter) {
+    case 'e':
+        return add_endpoint(cli, optarg) ? NULL : "--endpoint: at most 16";
+    case 't':
+        return parse_number(optarg, TIMEOUT_MAX_MS, &cli->timeout_ms)
+                   ? NULL
+                   : "--timeout: 1 to 3600000 ms";
+    case 'i':
+        return parse_number(optarg, INFLIGHT_MAX, &cli->inflight)
+                   ? NULL
+                   : "--inflight: 1 to 65536";
+    case 'w':
+    case 'r':
+        return parse_level(optarg, &cli->level)
+                   ? NULL
+                   : "level: one, quorum, all, or 1 to 16";
+    case 'f':
+        cli->format = optarg;
+        return strcmp(optarg, "json") == 0 || strcmp(optarg, "tab") == 0
+                   ? NULL
+                   : "--format: json or tab";
+    case 'b':
+        cli->bucket = optarg;
+        return NULL;
+    case 'c':
+        cli->context = optarg;
+        return NULL;
+    case 'q':
+        cli->request_id = optarg;
+        return NULL;
+    case 'u':
+        cli->resume = optarg;
+        return NULL;
+    case 'o':
+        cli->overwrite = true;
+        return NULL;
+    case '6':
+        cli->base64 = true;
+        return NULL;
+    case 'j':
+        cli->json = true;
+        return NULL;
+    default:
+        return "";
+    }
+}
+
+static const char *name_of(int letter)
+{
+    for (const struct option *o = options; o->name != NULL; o++)
+        if (o->val == letter)
+            return o->name;
+    return "";
+}
+
+static int run(struct cli *cli, const char *used)
+{
+    const struct command *command = commands;
+    const struct command *end = commands + COMMAND_COUNT;
+    while (command < end && strcmp(command->name, cli->command) != 0)
+        command++;
+    if (command == end)
+        return usage("a command of --help", cli->command);
+    if (cli->arg_count < command->args_min ||
+        cli->arg_count > command->args_max) {
+        fprintf(stderr, "replikv: too %s: it is replikv %s\n",
+                cli->arg_count < command->args_min ? "little" : "much",
+                command->synopsis);
+        return EXIT_USAGE;
+    }
+    for (; *used != '\0'; used++)
+        if (strchr(command->options, *used) == NULL) {
+            fprintf(stderr, "replikv: %s has no use for --%s\n", command->name,
+                    name_of(*used));
+            return EXIT_USAGE;
+        }
+    return command->run(cli);
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    char used[sizeof(options) / sizeof(*options) + 1] = "";
+    int letter;
+    while ((letter = getopt_long(argc, argv, "e:t:jhb:", options, NULL)) !=
+           -1) {
+        if (letter == 'h') {
+            print_help();
+            return EXIT_DONE;
+        }
+        if (letter == '?')
+            return usage("that option is not known or not complete", NULL);
+        const char *wrong = take_option(&cli, letter);
+        if (wrong != NULL)
+            return usage(wrong, optarg);
+        if (strchr("etj", letter) == NULL && strchr(used, letter) == NULL)
+            used[strlen(used)] = (char)letter;
+    }
+    if (optind == argc)
+        return usage("a command is missing", NULL);
+    cli.command = argv[optind];
+    cli.args = argv + optind + 1;
+    cli.arg_count = argc - optind - 1;
+    const char *environment = getenv("REPLIKV_ENDPOINTS");
+    char *copy = environment == NULL ? NULL : must_have(strdup(environment));
+    int code = default_endpoints(&cli, copy)
+                   ? run(&cli, used)
+                   : usage("REPLIKV_ENDPOINTS: at most 16", environment);
+    free(copy);
+    if (fflush(stdout) != 0 && code == EXIT_DONE) {
+        perror("replikv: standard output");
+        code = EXIT_REFUSED;
+    }
+    return code;
+}

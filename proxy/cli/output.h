@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CLI_OUTPUT_H
+#define REPLIKV_PROXY_CLI_OUTPUT_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "proxy/cli/cli.h"
+
+/* Tables for people, JSON for programs, bytes for both. */
+
+/* Columns as wide as their widest cell, under headers; a header that begins
+ * with '>' aligns its column to the right. Cells come row by row. */
+struct table {
+    const char *const *headers;
+    size_t columns;
+    char **cells;
+    size_t count, capacity;
+};
+
+void table_init(struct table *table, const char *const *headers,
+                size_t columns);
+void table_add(struct table *table, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Print to standard output and free. */
+void table_finish(struct table *table);
+
+/* Set name to the bytes as a string, or, if they are not UTF-8, NAME_base64. */
+void json_set_bytes(json_t *object, const char *name,
+                    struct replikv_bytes bytes);
+void json_set_base64(json_t *object, const char *name,
+                     struct replikv_bytes bytes);
+void json_set_string(json_t *object, const char *name, const char *string);
+void json_set_number(json_t *object, const char *name, uint64_t number);
+/* 16 hex digits: more than a JSON number holds everywhere. */
+void json_set_hex(json_t *object, const char *name, uint64_t number);
+/* One value as "value"; siblings as "values", a list of objects with one each;
+ * none as nothing. */
+void json_set_values(json_t *object, const struct replikv_bytes *values,
+                     size_t count);
+/* status, outcome, message, need, got, epoch, attempts: what every reply
+ * says. */
+json_t *json_of_result(const struct replikv_result *result);
+/* Print as a document, or as one line, and free. */
+void json_document(json_t *json);
+void json_line(json_t *json);
+
+struct owned base64_encode(struct replikv_bytes bytes);
+bool base64_decode(const char *text, size_t size, struct owned *out);
+
+/* Bytes for a message: what is not printable as \xHH, 60 at most. */
+struct owned printable(struct replikv_bytes bytes);
+
+/* How far something is, on standard error: at once and in place on a terminal,
+ * otherwise a line every two seconds, so that short runs say nothing. */
+struct progress {
+    const char *what;
+    bool terminal, shown;
+    int64_t start_ms, next_ms;
+};
+void progress_start(struct progress *progress, const char *what);
+/* done of total, total 0 when unknown; count things so far, for the rate. */
+void progress_show(struct progress *progress, uint64_t done, uint64_t total,
+                   uint64_t count);
+/* Wipe the bar. Returns the milliseconds since the start. */
+int64_t progress_finish(struct progress *progress);
+
+#endif
