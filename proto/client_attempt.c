@@ -62,6 +62,7 @@ static bool try_endpoint(struct request *request, struct endpoint *endpoint,
             return false;
         }
         request->state = ATTEMPT_SENT;
+        request->sent_ms = now_ms;
         request->result.attempts++;
         endpoint->flush = true;
     }
@@ -124,6 +125,16 @@ void client_attempt(struct replikv *client, struct request *request,
     pause_until(client, request, until_ms);
 }
 
+/* An endpoint that answers others is slow, not gone: sending it all again
+ * elsewhere would only make it slower. Large values over a busy cluster were
+ * seen to end so, each written three times and in time by none. */
+static int64_t quiet_since(const struct endpoint *endpoint,
+                           const struct request *request)
+{
+    return endpoint->heard_ms > request->sent_ms ? endpoint->heard_ms
+                                                 : request->sent_ms;
+}
+
 void client_due(struct replikv *client, struct request *request, int64_t now_ms)
 {
     struct endpoint *endpoint = &client->endpoints[request->endpoint];
@@ -134,6 +145,14 @@ void client_due(struct replikv *client, struct request *request, int64_t now_ms)
                           (enum replikv_status)request->last.status);
         else
             client_attempt(client, request, request->endpoint + 1, now_ms);
+        return;
+    }
+    int64_t quiet_ms =
+        quiet_since(endpoint, request) + client->options.attempt_ms;
+    if (!late && request->state == ATTEMPT_SENT && quiet_ms > now_ms) {
+        client_schedule(client, request,
+                        quiet_ms < request->deadline_ms ? quiet_ms
+                                                        : request->deadline_ms);
         return;
     }
     if (request->state == ATTEMPT_SENT)
@@ -281,6 +300,7 @@ static bool heard(struct endpoint *endpoint, uint32_t id,
     if (result == NULL)
         return false;
     endpoint->failures = 0;
+    endpoint->heard_ms = client_now_ms();
     if (request == NULL || request->id != id)
         return true;
     if (!is_sensible(request, envelope, result))

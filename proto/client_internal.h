@@ -33,7 +33,7 @@ struct request {
     size_t endpoint;
     uint32_t refusals; /* answers that another endpoint may not give */
     uint32_t losses;   /* of its connection, if it may be the reason */
-    int64_t deadline_ms, due_ms;
+    int64_t deadline_ms, due_ms, sent_ms;
     bool is_write;
     bool maybe_applied; /* an attempt left and its answer is not known */
     Rkv__Envelope__BodyCase reply_case;
@@ -54,6 +54,7 @@ struct endpoint {
     bool flush; /* frames were appended */
     uint32_t failures;
     int64_t avoid_until_ms;
+    int64_t heard_ms; /* any answer */
 };
 
 struct replikv {

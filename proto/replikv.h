@@ -14,9 +14,10 @@ extern "C" {
  *
  * A client holds one connection to each of its endpoints that it needs, with
  * any number of requests in flight on it. It talks to one node as long as that
- * one answers. When a connection is lost, or no answer comes within attempt_ms,
- * the request goes to the next endpoint, a write with the same request id, by
- * which the nodes know that it is one write. That goes on until the deadline.
+ * one answers. When a connection is lost, or no answer at all comes from it
+ * for attempt_ms, the request goes to the next endpoint, a write with the same
+ * request id, by which the nodes know that it is one write. That goes on until
+ * the deadline.
  *
  *     replikv_start ---> WAITING ----------------> callback, exactly once
  *                        ^     | lost, late, overloaded
@@ -93,9 +94,10 @@ struct replikv_options {
     size_t endpoint_count;
     /* The deadline of a request that names none. 5000. */
     uint32_t timeout_ms;
-    /* Without an answer for so long, the next endpoint is asked as well; also
-     * what connecting may take. 1000. Below the usual latency it multiplies
-     * the work. With one endpoint a request waits for its deadline. */
+    /* When a node has answered nothing, this request or others, for so long,
+     * the next endpoint is asked as well; also what connecting may take. 1000.
+     * Below the usual latency it multiplies the work. With one endpoint a
+     * request waits for its deadline. */
     uint32_t attempt_ms;
     /* Requests, and bytes of them, that may be under way; beyond it
      * replikv_start says REPLIKV_OVERLOADED. 4096, at most 1048576; 64 MiB. */
@@ -279,7 +281,8 @@ struct replikv_result {
 /* Takes over result. */
 typedef void replikv_callback(void *user, struct replikv_result *result);
 
-/* Send a request; callback gets the result, maybe before this returns. On any
+/* Send a request; callback gets the result, maybe before this returns and on
+ * the calling thread, so call it without locks that callback takes. On any
  * status but OK nothing was sent, callback is never called, and error (which
  * may be NULL) says why: OVERLOADED, TOO_LARGE, INVALID, NO_MEMORY, CLOSED. */
 enum replikv_status replikv_start(struct replikv *client,

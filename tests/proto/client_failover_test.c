@@ -99,6 +99,37 @@ static void reads_move_on_too(void **state)
     }
 }
 
+static void slow_request_stays_where_others_are_answered(void **state)
+{
+    (void)state;
+    enum { ATTEMPT_MS = 1500 };
+    struct tally tally;
+    tally_init(&tally);
+    node_open(&a, NULL, ANSWERS);
+    node_open(&b, NULL, ANSWERS);
+    node_behave(&a, KEEPS_SILENT, 1);
+    struct replikv *client =
+        client_of(&a, &b, (struct replikv_options){.attempt_ms = ATTEMPT_MS});
+    assert_int_equal(
+        replikv_start(client,
+                      &(struct replikv_request){.kind = REPLIKV_PUT,
+                                                .key = bytes_from("k")},
+                      tally_add, &tally, NULL),
+        REPLIKV_OK);
+    node_wait(&a, 1);
+    for (int64_t end = now_ms() + ATTEMPT_MS + 200; now_ms() < end;)
+        replikv_result_free(replikv_get(client, bytes_from("k")));
+    assert_int_equal(node_seen(&b), 0);
+    /* Left alone, a is quiet, and the write moves on. */
+    tally_wait(&tally, 1);
+    assert_int_equal(tally.by_outcome[REPLIKV_APPLIED], 1);
+    assert_int_equal(node_seen(&b), 1);
+    replikv_close(client);
+    node_close(&a);
+    node_close(&b);
+    tally_fini(&tally);
+}
+
 static void request_that_nodes_hang_up_on_is_given_up(void **state)
 {
     (void)state;
@@ -315,6 +346,7 @@ int main(void)
         cmocka_unit_test(malformed_answers_are_no_answers),
         cmocka_unit_test(what_one_node_cannot_another_can),
         cmocka_unit_test(reads_move_on_too),
+        cmocka_unit_test(slow_request_stays_where_others_are_answered),
         cmocka_unit_test(request_that_nodes_hang_up_on_is_given_up),
         cmocka_unit_test(overloaded_is_waited_out),
         cmocka_unit_test(overloaded_to_the_end_is_not_applied),
