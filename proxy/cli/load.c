@@ -13,7 +13,13 @@
  * count what became of them; this thread reads, waits for room and draws the
  * progress. */
 
-enum { INFLIGHT_DEFAULT = 128, FAILURES_SHOWN = 10, WAKE_EVERY_MS = 100 };
+enum {
+    INFLIGHT_DEFAULT = 128,
+    /* Keys and values under way: half of what the library allows. */
+    BYTES_MAX = 32 << 20,
+    FAILURES_SHOWN = 10,
+    WAKE_EVERY_MS = 100,
+};
 
 enum format { FORMAT_UNKNOWN, FORMAT_JSON, FORMAT_TAB };
 
@@ -28,6 +34,7 @@ struct load {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     uint32_t inflight;
+    size_t inflight_bytes;
     uint64_t by_outcome[REPLIKV_UNKNOWN + 1];
     uint64_t malformed;
     uint64_t failures_shown;
@@ -63,6 +70,11 @@ static void tell(struct load *load, uint64_t line, struct replikv_bytes key,
     owned_fini(&shown);
 }
 
+static size_t size_of(const struct load_write *write)
+{
+    return write->key.size + write->value.size;
+}
+
 static void end_write(struct load_write *write,
                       const struct replikv_result *result)
 {
@@ -77,6 +89,7 @@ static void end_write(struct load_write *write,
         tell(load, write->line, owned_bytes(&write->key),
              replikv_outcome_name(outcome), result->message);
     load->inflight--;
+    load->inflight_bytes -= size_of(write);
     pthread_cond_signal(&load->changed);
     pthread_mutex_unlock(&load->lock);
     write_free(write);
@@ -140,12 +153,13 @@ static void show_progress(struct load *load)
     progress_show(&load->progress, load->bytes_read, load->bytes_total, count);
 }
 
-/* Until at most `most` writes are under way. */
-static void wait_for_room(struct load *load, uint32_t most)
+/* Until at most `writes` and `bytes` are under way. */
+static void wait_for_room(struct load *load, uint32_t writes, size_t bytes)
 {
     pthread_mutex_lock(&load->lock);
     show_progress(load);
-    while (load->inflight > most) {
+    while (load->inflight > writes ||
+           (load->inflight > 0 && load->inflight_bytes > bytes)) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += WAKE_EVERY_MS * 1000000;
@@ -160,25 +174,17 @@ static void wait_for_room(struct load *load, uint32_t most)
 static void submit(struct load_write *write)
 {
     struct load *load = write->load;
+    size_t size = size_of(write);
     struct replikv_error error;
-    enum replikv_status status = REPLIKV_OVERLOADED;
-    uint32_t most = load->cli->inflight - 1;
-    do {
-        wait_for_room(load, most);
-        pthread_mutex_lock(&load->lock);
-        load->inflight++;
-        pthread_mutex_unlock(&load->lock);
-        status = write->reads_first
-                     ? start(write, REPLIKV_GET, on_read, &error)
-                     : start(write, REPLIKV_PUT, on_written, &error);
-        if (status != REPLIKV_OVERLOADED)
-            break;
-        pthread_mutex_lock(&load->lock);
-        load->inflight--;
-        pthread_mutex_unlock(&load->lock);
-        /* The library's bound on bytes: go on with half as many. */
-        most /= 2;
-    } while (true);
+    wait_for_room(load, load->cli->inflight - 1,
+                  size < BYTES_MAX ? BYTES_MAX - size : 0);
+    pthread_mutex_lock(&load->lock);
+    load->inflight++;
+    load->inflight_bytes += size;
+    pthread_mutex_unlock(&load->lock);
+    enum replikv_status status =
+        write->reads_first ? start(write, REPLIKV_GET, on_read, &error)
+                           : start(write, REPLIKV_PUT, on_written, &error);
     if (status != REPLIKV_OK)
         end_refused(write, &error);
 }
@@ -411,7 +417,7 @@ int command_load(const struct cli *cli)
     pthread_cond_init(&load.changed, NULL);
     progress_start(&load.progress, "written");
     bool read_all_of_it = read_lines(&load);
-    wait_for_room(&load, 0);
+    wait_for_room(&load, 0, 0);
     replikv_close(load.client);
     int code = summary(&load, read_all_of_it);
     pthread_cond_destroy(&load.changed);

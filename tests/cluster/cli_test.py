@@ -205,6 +205,12 @@ class OneCluster(Cli):
         self.text("load", "--bucket", "lines", "--overwrite", given="a\tnew\n")
         self.assertEqual(get("a"), b"new")
 
+    def test_load_bounds_the_bytes_under_way(self):
+        lines = "".join(f"large{i}\t{'x' * 1000000}\n" for i in range(70))
+        summary = self.json("--timeout", "60000", "load", "--bucket", "lines",
+                            "--overwrite", given=lines)
+        self.assertEqual(summary["applied"], 70)
+
     def test_load_names_the_lines_that_it_cannot_write(self):
         bad = ['{"key": "k1", "value": "v"}', '{"key": "k2"}', "no json",
                '{"key": "k3", "value": 7}', '["k4"]', '{"key": "", "value": ""}',
