@@ -245,6 +245,16 @@ static void bytes_in_flight_are_bounded(void **state)
     assert_int_equal(replikv_start(client, &put, tally_add, &tally, &error),
                      REPLIKV_OVERLOADED);
     assert_non_null(strstr(error.text, "inflight_bytes_max"));
+    /* What was answered counts no more. */
+    const struct replikv_request small = {.kind = REPLIKV_PUT,
+                                          .key = bytes_from("k")};
+    node_wait(&a, 1);
+    node_answer_held(&a);
+    tally_wait(&tally, 1);
+    assert_int_equal(replikv_start(client, &put, tally_add, &tally, NULL),
+                     REPLIKV_OK);
+    assert_int_equal(replikv_start(client, &small, tally_add, &tally, NULL),
+                     REPLIKV_OK);
     static const char large[3000];
     struct replikv_result *result =
         replikv_put(client, bytes_from("k"),
