@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/proxy/node_fixture.h"
+
+static struct fixture f;
+
+static int three_nodes(void **state)
+{
+    (void)state;
+    node_open(&f, 3, 3);
+    node_start(&f);
+    return 0;
+}
+
+static int five_nodes(void **state)
+{
+    (void)state;
+    node_open(&f, 5, 3);
+    node_start(&f);
+    return 0;
+}
+
+static int closed(void **state)
+{
+    (void)state;
+    node_close(&f);
+    return 0;
+}
+
+/* Put the record under k of our own copy. */
+static void hold(struct bytes record)
+{
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "k");
+    toy_put(&f.toy, &key, record);
+}
+
+static const struct bytes nothing = {0};
+
+static void read_asks_r_replicas_us_first(void **state)
+{
+    (void)state;
+    struct bytes v = record_of(&f, 2, 1, "v");
+    hold(v);
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_OK, v);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  3] n3 fetched ok -> reply 1 ok 2/2 v\n");
+    assert_true(f.reply->read_reply->context.len > 0);
+}
+
+static void level_one_is_answered_by_our_own_disk(void **state)
+{
+    (void)state;
+    hold(record_of(&f, 2, 1, "v"));
+    Rkv__Read *read = read_of(&f, "k");
+    read->r = 1;
+    get(&f, 1, 1, read);
+    disk(&f, 2);
+    expect_trace(&f, "[  1] ask 1 -> read k\n"
+                     "[  2] stored -> reply 1 ok 1/1 v\n");
+}
+
+static void a_slow_replica_is_hedged(void **state)
+{
+    (void)state;
+    struct bytes v = record_of(&f, 2, 1, "v");
+    hold(v);
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    tick(&f, 50);
+    tick(&f, 51);
+    fetched(&f, 52, 2, STATUS_OK, v);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[ 51] tick -> fetch n2\n"
+                     "[ 52] n2 fetched ok -> reply 1 ok 2/2 v\n");
+    assert_int_equal(counter_of(&f, "reads_hedged"), 1);
+    fetched(&f, 60, 3, STATUS_OK, v);
+    expect_trace(&f, "");
+}
+
+static void a_failed_replica_gives_way_at_once(void **state)
+{
+    (void)state;
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    gone(&f, 3, 3);
+    fetched(&f, 4, 2, STATUS_NOT_FOUND, nothing);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  3] n3 gone -> fetch n2\n"
+                     "[  4] n2 fetched not_found -> "
+                     "reply 1 not_found 2/2\n");
+}
+
+static void a_replica_that_may_lack_the_key_does_not_count(void **state)
+{
+    (void)state;
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_UNCERTAIN, nothing);
+    fetched(&f, 4, 2, STATUS_UNCERTAIN, nothing);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  3] n3 fetched uncertain -> fetch n2\n"
+                     "[  4] n2 fetched uncertain -> "
+                     "reply 1 unavailable 1/2\n");
+}
+
+/* A record on one of two is written to a second before it is answered, so that
+ * no later quorum misses it. */
+static void a_quorum_read_writes_back_before_it_answers(void **state)
+{
+    (void)state;
+    struct bytes v = record_of(&f, 2, 1, "v");
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_OK, v);
+    disk(&f, 4);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  3] n3 fetched ok -> merge k\n"
+                     "[  4] stored -> reply 1 ok 2/2 v\n");
+    assert_int_equal(counter_of(&f, "read_repairs"), 1);
+    get(&f, 5, 2, read_of(&f, "k"));
+    disk(&f, 5);
+    fetched(&f, 6, 3, STATUS_NOT_FOUND, nothing);
+    ack(&f, 7, 3, STATUS_OK);
+    expect_trace(&f, "[  5] ask 2 -> read k, fetch n3\n"
+                     "[  6] n3 fetched not_found -> store n3\n"
+                     "[  7] n3 stored ok -> reply 2 ok 2/2 v\n");
+}
+
+static void a_write_back_that_fails_is_tried_on_another(void **state)
+{
+    (void)state;
+    struct bytes v = record_of(&f, 2, 1, "v");
+    hold(v);
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_NOT_FOUND, nothing);
+    gone(&f, 4, 3);
+    fetched(&f, 5, 2, STATUS_OK, v);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  3] n3 fetched not_found -> store n3\n"
+                     "[  4] n3 gone -> fetch n2\n"
+                     "[  5] n2 fetched ok -> reply 1 ok 2/2 v\n");
+}
+
+static void a_read_of_one_repairs_behind_its_answer(void **state)
+{
+    (void)state;
+    Rkv__Read *read = read_of(&f, "k");
+    read->r = 1;
+    get(&f, 1, 1, read);
+    tick(&f, 51);
+    fetched(&f, 52, 3, STATUS_OK, record_of(&f, 2, 1, "v"));
+    disk(&f, 53);
+    expect_trace(&f, "[  1] ask 1 -> read k\n"
+                     "[ 51] tick -> fetch n3\n"
+                     "[ 52] n3 fetched ok -> reply 1 ok 1/1 v\n"
+                     "[ 53] stored not_found -> merge k\n");
+}
+
+static void siblings_are_all_answered(void **state)
+{
+    (void)state;
+    struct bytes a = record_of(&f, 2, 1, "a"), b = record_of(&f, 3, 1, "b");
+    hold(a);
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_OK, b);
+    disk(&f, 4);
+    ack(&f, 5, 3, STATUS_OK);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  3] n3 fetched ok -> merge k, store n3\n"
+                     "[  5] n3 stored ok -> reply 1 ok 2/2 a|b\n");
+    assert_int_equal(counter_of(&f, "reads_with_siblings"), 1);
+}
+
+static void a_tombstone_is_not_found_with_a_context(void **state)
+{
+    (void)state;
+    Rkv__Write *write = write_of(&f, "k", "");
+    write->remove = true;
+    put(&f, 1, 1, write);
+    disk(&f, 1);
+    f.trace_size = 0;
+    Rkv__Read *read = read_of(&f, "k");
+    read->r = 1;
+    get(&f, 2, 2, read);
+    disk(&f, 2);
+    expect_trace(&f, "[  2] ask 2 -> read k\n"
+                     "[  2] stored -> reply 2 not_found 1/1\n");
+    assert_true(f.reply->read_reply->context.len > 0);
+}
+
+/* An empty value is a value. */
+static void an_empty_value_is_found(void **state)
+{
+    (void)state;
+    hold(record_of(&f, 2, 1, ""));
+    Rkv__Read *read = read_of(&f, "k");
+    read->r = 1;
+    get(&f, 2, 1, read);
+    disk(&f, 2);
+    expect_trace(&f, "[  2] ask 1 -> read k\n"
+                     "[  2] stored -> reply 1 ok 1/1 \n");
+    assert_int_equal(f.reply->read_reply->n_values, 1);
+}
+
+static void a_damaged_record_does_not_count_and_is_not_shown(void **state)
+{
+    (void)state;
+    struct bytes v = record_of(&f, 2, 1, "v");
+    uint8_t *damaged = arena_copy(&f.arena, v.data, v.size);
+    damaged[v.size / 2] ^= 1;
+    hold(bytes_of(damaged, v.size));
+    get(&f, 1, 1, read_of(&f, "k"));
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_OK, v);
+    fetched(&f, 4, 2, STATUS_OK, v);
+    get(&f, 5, 2, read_of(&f, "k"));
+    disk(&f, 6);
+    fetched(&f, 7, 3, STATUS_OK, bytes_of(damaged, v.size));
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  2] stored -> fetch n2\n"
+                     "[  4] n2 fetched ok -> reply 1 ok 2/2 v\n"
+                     "[  5] ask 2 -> read k, fetch n3\n"
+                     "[  6] stored -> fetch n2\n"
+                     "[  7] n3 fetched ok -> reply 2 unavailable 0/2\n");
+}
+
+static void the_deadline_of_a_read_is_a_timeout(void **state)
+{
+    (void)state;
+    Rkv__Read *read = read_of(&f, "k");
+    read->timeout_ms = 40;
+    get(&f, 1, 1, read);
+    tick(&f, 41);
+    fetched(&f, 42, 3, STATUS_OK, record_of(&f, 2, 1, "v"));
+    disk(&f, 43);
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[ 41] tick -> reply 1 timeout 0/2\n");
+}
+
+static void a_node_that_owns_nothing_reads_from_those_that_do(void **state)
+{
+    (void)state;
+    get(&f, 1, 1, read_of(&f, key_owned_by(&f, "default", "234")));
+    fetched(&f, 2, 2, STATUS_NOT_FOUND, nothing);
+    fetched(&f, 3, 3, STATUS_NOT_FOUND, nothing);
+    expect_trace(&f, "[  1] ask 1 -> fetch n2, fetch n3\n"
+                     "[  3] n3 fetched not_found -> "
+                     "reply 1 not_found 2/2\n");
+}
+
+static void what_cannot_be_read_is_refused(void **state)
+{
+    (void)state;
+    static uint8_t zeros[KEY_BYTES_MAX + 1];
+    Rkv__Read *read = read_of(&f, "");
+    get(&f, 1, 1, read);
+    read->key = binary_of_bytes(bytes_of(zeros, sizeof zeros));
+    get(&f, 1, 2, read);
+    read = read_of(&f, "k");
+    read->r = 9;
+    get(&f, 1, 3, read);
+    read->r = 1;
+    read->bucket = arena_string(&f.arena, "nowhere");
+    get(&f, 1, 4, read);
+    expect_trace(&f, "[  1] ask 1 -> reply 1 invalid\n"
+                     "[  1] ask 2 -> reply 2 too_large\n"
+                     "[  1] ask 3 -> reply 3 invalid\n"
+                     "[  1] ask 4 -> reply 4 invalid\n");
+}
+
+#define WITH(nodes, test) cmocka_unit_test_setup_teardown(test, nodes, closed)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(three_nodes, read_asks_r_replicas_us_first),
+        WITH(three_nodes, level_one_is_answered_by_our_own_disk),
+        WITH(three_nodes, a_slow_replica_is_hedged),
+        WITH(three_nodes, a_failed_replica_gives_way_at_once),
+        WITH(three_nodes, a_replica_that_may_lack_the_key_does_not_count),
+        WITH(three_nodes, a_quorum_read_writes_back_before_it_answers),
+        WITH(three_nodes, a_write_back_that_fails_is_tried_on_another),
+        WITH(three_nodes, a_read_of_one_repairs_behind_its_answer),
+        WITH(three_nodes, siblings_are_all_answered),
+        WITH(three_nodes, a_tombstone_is_not_found_with_a_context),
+        WITH(three_nodes, an_empty_value_is_found),
+        WITH(three_nodes, a_damaged_record_does_not_count_and_is_not_shown),
+        WITH(three_nodes, the_deadline_of_a_read_is_a_timeout),
+        WITH(five_nodes, a_node_that_owns_nothing_reads_from_those_that_do),
+        WITH(three_nodes, what_cannot_be_read_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
