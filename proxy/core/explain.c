@@ -27,8 +27,10 @@ static void ask_owners(struct node *node, struct relay_op *relay,
                        struct effects *effects)
 {
     uint64_t number = request_number(OWNER_EXPLAIN, relay->serial);
-    struct bytes key = bytes_of(relay->key, relay->key_size);
-    for (size_t i = 0; i < relay->owner_count; i++) {
+    struct bytes key = {
+        arena_copy(&effects->arena, relay->key, relay->key_size),
+        relay->key_size};
+    for (size_t i = 0; i < relay->owner_count && key.data != NULL; i++) {
         if (node_id_equal(relay->owners[i], node->self)) {
             struct storage_op op = {
                 .kind = STORAGE_READ,
@@ -45,11 +47,10 @@ static void ask_owners(struct node *node, struct relay_op *relay,
         }
         Rkv__Fetch *fetch =
             message_new(&effects->arena, &rkv__fetch__descriptor);
-        void *copy = arena_copy(&effects->arena, key.data, key.size);
-        if (fetch == NULL || copy == NULL)
+        if (fetch == NULL)
             return; /* the deadline answers */
         fetch->bucket = relay->bucket.value;
-        fetch->key = binary_of_bytes(bytes_of(copy, key.size));
+        fetch->key = binary_of_bytes(key);
         outbox_request(
             &effects->out, relay->owners[i], LANE_FOREGROUND, number,
             envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH, fetch));

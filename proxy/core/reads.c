@@ -97,6 +97,11 @@ static void ask(struct node *node, const struct read_op *op,
                 struct node_id whom, struct effects *effects)
 {
     uint64_t number = request_number(OWNER_READ, op->serial);
+    /* Copied, because the operation may end in the same step. */
+    struct bytes key = {arena_copy(&effects->arena, op->key, op->key_size),
+                        op->key_size};
+    if (key.data == NULL)
+        return; /* as if the message were lost */
     if (node_id_equal(whom, node->self)) {
         struct storage_op storage = {
             .kind = STORAGE_READ,
@@ -104,18 +109,17 @@ static void ask(struct node *node, const struct read_op *op,
             .key = {.table = TABLE_DATA,
                     .partition = op->partition,
                     .bucket = op->bucket->id,
-                    .key = bytes_of(op->key, op->key_size)},
+                    .key = key},
             .deadline_ms = op->get.deadline_ms,
         };
         (void)effects_storage(effects, &storage);
         return;
     }
     Rkv__Fetch *fetch = message_new(&effects->arena, &rkv__fetch__descriptor);
-    void *key = arena_copy(&effects->arena, op->key, op->key_size);
-    if (fetch == NULL || key == NULL)
-        return; /* as if the message were lost */
+    if (fetch == NULL)
+        return;
     fetch->bucket = op->bucket->id.value;
-    fetch->key = binary_of_bytes(bytes_of(key, op->key_size));
+    fetch->key = binary_of_bytes(key);
     fetch->epoch = node->topology.epoch;
     outbox_request(
         &effects->out, whom, LANE_FOREGROUND, number,

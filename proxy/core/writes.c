@@ -149,12 +149,14 @@ static void coordinate(struct node *node, struct write_op *op,
         .context = bytes_of_binary(write->context),
         .stamp = node_stamp(node),
     };
+    void *key = arena_copy(&effects->arena, op->key, op->key_size);
+    storage.key.key = bytes_of(key, op->key_size);
     if (!node_id_is_zero(target)) {
         storage.key.table = TABLE_HINTS;
         storage.key.target = target;
     }
     memcpy(storage.request.bytes, write->request_id.data, REQUEST_ID_SIZE);
-    if (effects_storage(effects, &storage))
+    if (key != NULL && effects_storage(effects, &storage))
         return;
     answer(node, op, STATUS_OVERLOADED, refused(op),
            "effects: the budget of one step is spent", effects);

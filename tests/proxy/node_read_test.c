@@ -271,6 +271,32 @@ static void what_cannot_be_read_is_refused(void **state)
                      "[  1] ask 4 -> reply 4 invalid\n");
 }
 
+/* Effects of several steps may be applied together: what an operation points
+ * to must not be of a slot that another request has taken meanwhile. */
+static void effects_outlive_the_request_that_caused_them(void **state)
+{
+    (void)state;
+    Rkv__Read *read = read_of(&f, "first");
+    read->timeout_ms = 1;
+    struct event event = {
+        .kind = EVENT_CLIENT_REQUEST,
+        .now_ms = 1,
+        .message = envelope_new(&f.arena, RKV__ENVELOPE__BODY_READ, read)};
+    effects_reset(&f.effects);
+    node_step(f.node, &event, &f.effects);
+    event = (struct event){.kind = EVENT_TICK, .now_ms = 2};
+    node_step(f.node, &event, &f.effects);
+    event.kind = EVENT_CLIENT_REQUEST;
+    event.message =
+        envelope_new(&f.arena, RKV__ENVELOPE__BODY_READ, read_of(&f, "other"));
+    node_step(f.node, &event, &f.effects);
+    assert_int_equal(f.effects.storage_count, 2);
+    assert_true(
+        bytes_equal(f.effects.storage[0].key.key, bytes_of_string("first")));
+    assert_true(
+        bytes_equal(f.effects.storage[1].key.key, bytes_of_string("other")));
+}
+
 #define WITH(nodes, test) cmocka_unit_test_setup_teardown(test, nodes, closed)
 
 int main(void)
@@ -291,6 +317,7 @@ int main(void)
         WITH(three_nodes, the_deadline_of_a_read_is_a_timeout),
         WITH(five_nodes, a_node_that_owns_nothing_reads_from_those_that_do),
         WITH(three_nodes, what_cannot_be_read_is_refused),
+        WITH(three_nodes, effects_outlive_the_request_that_caused_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
