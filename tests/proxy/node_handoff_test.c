@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/proxy/node_fixture.h"
+
+static struct fixture f;
+
+static int opened(void **state)
+{
+    (void)state;
+    node_open(&f, 3, 3);
+    return 0;
+}
+
+static int closed(void **state)
+{
+    (void)state;
+    node_close(&f);
+    return 0;
+}
+
+static void hint(int target, const char *key, struct bytes record)
+{
+    struct storage_key name = key_in(&f, TABLE_HINTS, target, "default", key);
+    toy_put(&f.toy, &name, record);
+}
+
+static const char *hinted(int target, const char *key)
+{
+    struct storage_key name = key_in(&f, TABLE_HINTS, target, "default", key);
+    return values_of(&f, toy_get(&f.toy, &name));
+}
+
+static void handed(int64_t now_ms, int from, Rkv__Status status)
+{
+    Rkv__HandoffReply reply = RKV__HANDOFF_REPLY__INIT;
+    reply.status = status;
+    answer(&f, now_ms, from, RKV__ENVELOPE__BODY_HANDOFF_REPLY, &reply);
+}
+
+static uint64_t hint_count(void)
+{
+    Rkv__Admin admin = RKV__ADMIN__INIT;
+    static uint64_t token = 2000;
+    size_t before = f.trace_size;
+    uint64_t count = 0;
+    admin.what = RKV__ADMIN__WHAT__HINTS;
+    client(&f, f.now_ms, ++token, RKV__ENVELOPE__BODY_ADMIN, &admin);
+    for (size_t i = 0; i < f.reply->admin_reply->n_hints; i++)
+        count += f.reply->admin_reply->hints[i]->records;
+    f.trace_size = before;
+    return count;
+}
+
+/* --- hinted hand-off --- */
+
+static void hints_go_to_their_node_when_it_is_back(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    hint(2, "b", record_of(&f, 1, 1, "w"));
+    node_boot(&f);
+    tick(&f, 1000);
+    f.trace_size = 0;
+    meet(&f, 1001, 2);
+    tick(&f, 1002);
+    disk(&f, 1003);
+    assert_int_equal(hint_count(), 2);
+    handed(1010, 2, RKV__STATUS__OK);
+    disk(&f, 1011);
+    tick(&f, 1012);
+    expect_trace(&f, "[1001] ask 4095 -> set n2, reply 4095 ok\n"
+                     "[1002] tick -> scan hints for n2\n"
+                     "[1003] stored -> handoff 2 n2\n"
+                     "[1010] n2 answers -> drop b for n2, drop a for n2\n");
+    assert_int_equal(hint_count(), 0);
+    assert_int_equal(counter_of(&f, "hints_delivered"), 2);
+    assert_string_equal(hinted(2, "a"), "nothing");
+}
+
+static void a_hint_that_changed_on_its_way_stays(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "old"));
+    node_start(&f);
+    tick(&f, 1);
+    disk(&f, 2);
+    hint(2, "a", record_of(&f, 1, 2, "new"));
+    handed(3, 2, RKV__STATUS__OK);
+    disk(&f, 4);
+    assert_int_equal(hint_count(), 1);
+    assert_int_equal(counter_of(&f, "hints_delivered"), 0);
+    assert_string_equal(hinted(2, "a"), "new");
+    f.trace_size = 0;
+    tick(&f, 10);
+    disk(&f, 11);
+    handed(12, 2, RKV__STATUS__OK);
+    disk(&f, 13);
+    assert_string_equal(hinted(2, "a"), "nothing");
+    assert_int_equal(hint_count(), 0);
+}
+
+static void later_writes_merge_into_the_hint(void **state)
+{
+    (void)state;
+    node_start(&f);
+    for (uint64_t i = 1; i <= 3; i++) {
+        int64_t now_ms = (int64_t)i * 10;
+        put(&f, now_ms, i, write_of(&f, "k", "v"));
+        disk(&f, now_ms);
+        ack(&f, now_ms, 2, STATUS_OK);
+        gone(&f, now_ms, 3);
+        disk(&f, now_ms);
+    }
+    assert_int_equal(hint_count(), 1);
+    assert_string_equal(hinted(3, "k"), "v|v|v");
+}
+
+static void a_failed_delivery_is_tried_again(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    disk(&f, 2);
+    gone(&f, 3, 2);
+    tick(&f, 502);
+    tick(&f, 503);
+    disk(&f, 504);
+    handed(505, 2, RKV__STATUS__OVERLOADED);
+    tick(&f, 1005);
+    disk(&f, 1006);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[  2] stored -> handoff 1 n2\n"
+                     "[503] tick -> scan hints for n2\n"
+                     "[504] stored -> handoff 1 n2\n"
+                     "[1005] tick -> scan hints for n2\n"
+                     "[1006] stored -> handoff 1 n2\n");
+    assert_int_equal(hint_count(), 1);
+}
+
+static void a_disk_that_fails_loses_no_hint(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    disk_fails(&f, 2, STATUS_BROKEN);
+    tick(&f, 502);
+    disk(&f, 503);
+    handed(504, 2, RKV__STATUS__OK);
+    disk_fails(&f, 505, STATUS_BROKEN);
+    tick(&f, 2000);
+    disk(&f, 2001);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[502] tick -> scan hints for n2\n"
+                     "[503] stored -> handoff 1 n2\n"
+                     "[504] n2 answers -> drop a for n2\n"
+                     "[2000] tick -> scan hints for n2\n"
+                     "[2001] stored -> handoff 1 n2\n");
+    assert_int_equal(hint_count(), 1);
+}
+
+static void a_slow_target_gets_less(void **state)
+{
+    (void)state;
+    f.config.limits.list_bytes_max = 1;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    hint(3, "b", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    disk(&f, 2);
+    handed(301, 2, RKV__STATUS__OK);
+    disk(&f, 301);
+    tick(&f, 600);
+    tick(&f, 601);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[  2] stored -> handoff 1 n2\n"
+                     "[301] n2 answers -> drop a for n2\n"
+                     "[601] tick -> scan hints for n3\n");
+}
+
+static void a_damaged_hint_is_counted_and_the_rest_goes(void **state)
+{
+    (void)state;
+    hint(2, "a", bytes_of_string("damaged"));
+    hint(2, "b", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    disk(&f, 2);
+    handed(3, 2, RKV__STATUS__OK);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[  2] stored -> handoff 1 n2\n"
+                     "[  3] n2 answers -> drop b for n2\n");
+    assert_int_equal(counter_of(&f, "storage_failures"), 1);
+}
+
+static void courtesy_hints_are_shed_over_their_bound_and_counted(void **state)
+{
+    (void)state;
+    f.config.limits.hint_bytes_max = 400;
+    node_start(&f);
+    for (uint64_t i = 1; i <= 5; i++) {
+        char key[] = {(char)('a' + i), '\0'};
+        put(&f, 1, i, write_of(&f, key, "v"));
+        disk(&f, 1);
+        gone(&f, 1, 3);
+        ack(&f, 1, 2, STATUS_OK);
+        disk(&f, 1);
+    }
+    assert_in_range(hint_count(), 1, 3);
+    assert_int_equal(counter_of(&f, "hints_shed"), 5 - hint_count());
+    assert_int_equal(counter_of(&f, "hints_stored"), hint_count());
+    assert_int_equal(counter_of(&f, "writes_applied"), 5);
+    f.trace_size = 0;
+}
+
+static void
+what_is_handed_over_is_merged_and_acknowledged_once_stored(void **state)
+{
+    (void)state;
+    node_start(&f);
+    Rkv__Row rows[2] = {RKV__ROW__INIT, RKV__ROW__INIT};
+    Rkv__Row *list[] = {&rows[0], &rows[1]};
+    Rkv__Handoff handoff = RKV__HANDOFF__INIT;
+    handoff.rows = list;
+    handoff.n_rows = 2;
+    for (size_t i = 0; i < 2; i++) {
+        rows[i].bucket = bucket_id_of("default").value;
+        rows[i].key = binary_of_bytes(bytes_of_string(i == 0 ? "a" : "b"));
+        rows[i].record = binary_of_bytes(record_of(&f, 2, 1, "v"));
+    }
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    disk(&f, 2);
+    peer(&f, 3, 2, 2, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    disk_fails(&f, 4, STATUS_NO_SPACE);
+    rows[1].key.len = 0;
+    peer(&f, 5, 2, 3, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    disk(&f, 6);
+    handoff.n_rows = 0;
+    peer(&f, 7, 2, 4, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    expect_trace(&f, "[  1] ask 1 -> merge a, merge b\n"
+                     "[  2] stored -> reply 1 ok\n"
+                     "[  3] ask 2 -> merge a, merge b\n"
+                     "[  4] stored no_space -> reply 2 no_space\n"
+                     "[  5] ask 3 -> merge a\n"
+                     "[  6] stored -> reply 3 refused\n"
+                     "[  7] ask 4 -> reply 4 ok\n");
+}
+
+#define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(opened, hints_go_to_their_node_when_it_is_back),
+        WITH(opened, a_hint_that_changed_on_its_way_stays),
+        WITH(opened, later_writes_merge_into_the_hint),
+        WITH(opened, a_failed_delivery_is_tried_again),
+        WITH(opened, a_disk_that_fails_loses_no_hint),
+        WITH(opened, a_slow_target_gets_less),
+        WITH(opened, a_damaged_hint_is_counted_and_the_rest_goes),
+        WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
+        WITH(opened,
+             what_is_handed_over_is_merged_and_acknowledged_once_stored),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
