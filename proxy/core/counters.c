@@ -22,6 +22,7 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_HINTS_STORED] = "hints_stored",
     [COUNTER_HINTS_DELIVERED] = "hints_delivered",
     [COUNTER_HINTS_SHED] = "hints_shed",
+    [COUNTER_HINTS_REFUSED] = "hints_refused",
     [COUNTER_FALLBACKS_REFUSED] = "fallbacks_refused",
     [COUNTER_PARTITIONS_FILLED] = "partitions_filled",
     [COUNTER_HELLOS_REFUSED] = "hellos_refused",

@@ -12,7 +12,9 @@
  *     +------------------------------------------+
  *
  * One chunk is under way at a time, and the next waits as long as the last one
- * took: a slow target gets less, a fast one more. */
+ * took: a slow target gets less, a fast one more. A chunk that is refused is
+ * halved until the row that is not wanted stands alone; that one is counted
+ * and passed over, so that it does not hold up the rest. */
 
 enum {
     /* Of records in one message: large against a round trip, small against
@@ -20,6 +22,8 @@ enum {
     CHUNK_BYTES = 256 * 1024,
     /* After a failure; a target that is not there is found so by probes. */
     RETRY_MS = 500,
+    /* Longer than any lane stays silent: the message was lost on its way. */
+    LOST_MS = 30000,
 };
 
 /* One row of the chunk under way, in handoff.rows. */
@@ -103,12 +107,34 @@ void handoff_wake(struct node *node)
     node->handoff.next_ms = 0;
 }
 
+/* Another target has its turn, or this one the same chunk once more. */
+static void fail(struct node *node)
+{
+    node->handoff.target_next++;
+    rest(node, RETRY_MS);
+}
+
+/* The chunk is done with: the next begins behind it, at the first again when
+ * it was the last. */
+static void advance(struct node *node)
+{
+    struct handoff *handoff = &node->handoff;
+    struct buffer empty = handoff->after;
+    handoff->after = handoff->next;
+    handoff->next = empty;
+    if (handoff->after.size == 0)
+        handoff->target_next++;
+    handoff->chunk_bytes = CHUNK_BYTES;
+}
+
 static void scan(struct node *node, struct node_id target,
                  struct effects *effects)
 {
     struct handoff *handoff = &node->handoff;
-    if (!node_id_equal(handoff->target, target))
+    if (!node_id_equal(handoff->target, target)) {
         buffer_clear(&handoff->after);
+        handoff->chunk_bytes = CHUNK_BYTES;
+    }
     handoff->target = target;
     handoff->started_ms = node->now_ms;
     struct storage_op op = {
@@ -116,17 +142,20 @@ static void scan(struct node *node, struct node_id target,
         .token = request_number(OWNER_HANDOFF, ++handoff->serial),
         .key = {.table = TABLE_HINTS, .target = target},
         .after = buffer_bytes(&handoff->after),
-        .bytes_max = CHUNK_BYTES,
+        .bytes_max = handoff->chunk_bytes,
     };
     if (effects_storage(effects, &op))
         handoff->stage = HANDOFF_SCANNING;
     else
-        rest(node, RETRY_MS);
+        fail(node);
 }
 
 void handoff_tick(struct node *node, struct effects *effects)
 {
     struct handoff *handoff = &node->handoff;
+    if (handoff->stage == HANDOFF_SENT &&
+        node->now_ms - handoff->started_ms >= LOST_MS)
+        fail(node);
     if (handoff->stage != HANDOFF_IDLE || node->now_ms < handoff->next_ms)
         return;
     for (size_t i = 0; i < node->hint_count; i++) {
@@ -157,6 +186,7 @@ static enum status remember(struct handoff *handoff,
         .key_size = (uint16_t)row->key.key.size,
     };
     memcpy(sent.key, row->key.key.data, row->key.key.size);
+    handoff->rows_bytes += row->key.key.size + row->record.size;
     return buffer_append(&handoff->rows, bytes_of(&sent, sizeof sent));
 }
 
@@ -194,25 +224,48 @@ static void scanned(struct node *node, const struct storage_result *result,
 {
     struct handoff *handoff = &node->handoff;
     buffer_clear(&handoff->rows);
-    buffer_clear(&handoff->after);
-    if (result->status != STATUS_OK) {
-        rest(node, RETRY_MS);
+    buffer_clear(&handoff->next);
+    handoff->rows_bytes = 0;
+    if (result->status != STATUS_OK ||
+        (!result->done &&
+         buffer_append(&handoff->next, result->next) != STATUS_OK)) {
+        fail(node);
         return;
     }
-    if (!result->done &&
-        buffer_append(&handoff->after, result->next) != STATUS_OK)
-        buffer_clear(&handoff->after);
-    if (result->done)
-        handoff->target_next++;
     const Rkv__Envelope *message =
         handoff_message(node, result, &effects->arena);
-    if (message == NULL || message->handoff->n_rows == 0) {
+    if (message == NULL) {
+        fail(node);
+        return;
+    }
+    if (message->handoff->n_rows == 0) {
+        advance(node);
         rest(node, RETRY_MS);
         return;
     }
     handoff->stage = HANDOFF_SENT;
     outbox_request(&effects->out, handoff->target, LANE_BULK,
                    request_number(OWNER_HANDOFF, handoff->serial), message);
+}
+
+/* Whether sending the same again would only be refused again. */
+static bool is_lasting(Rkv__Status status)
+{
+    return status == RKV__STATUS__REFUSED || status == RKV__STATUS__INVALID ||
+           status == RKV__STATUS__CORRUPT || status == RKV__STATUS__UNSUPPORTED;
+}
+
+static void refused(struct node *node)
+{
+    struct handoff *handoff = &node->handoff;
+    if (handoff->rows.size > sizeof(struct sent_row)) {
+        handoff->chunk_bytes = (uint32_t)(handoff->rows_bytes / 2);
+        rest(node, (uint32_t)(node->now_ms - handoff->started_ms));
+        return;
+    }
+    node_count(node, COUNTER_HINTS_REFUSED);
+    advance(node);
+    rest(node, RETRY_MS);
 }
 
 void handoff_reply(struct node *node, uint64_t request,
@@ -222,13 +275,17 @@ void handoff_reply(struct node *node, uint64_t request,
     if (request != request_number(OWNER_HANDOFF, handoff->serial) ||
         handoff->stage != HANDOFF_SENT)
         return;
-    if (reply == NULL ||
-        reply->body_case != RKV__ENVELOPE__BODY_HANDOFF_REPLY ||
-        reply->handoff_reply->status != RKV__STATUS__OK) {
-        buffer_clear(&handoff->after);
-        rest(node, RETRY_MS);
+    const Rkv__HandoffReply *answer = NULL;
+    if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_HANDOFF_REPLY)
+        answer = reply->handoff_reply;
+    if (answer == NULL || answer->status != RKV__STATUS__OK) {
+        if (answer != NULL && is_lasting(answer->status))
+            refused(node);
+        else
+            fail(node);
         return;
     }
+    advance(node);
     handoff->stage = HANDOFF_DROPPING;
     handoff->dropping = 0;
     size_t count = handoff->rows.size / sizeof(struct sent_row);

@@ -120,11 +120,13 @@ struct handoff {
     struct node_id target;
     uint64_t serial;
     int64_t started_ms, next_ms;
-    size_t target_next;  /* round robin */
-    struct buffer after; /* where the next chunk of this target begins */
-    bool last_chunk;
-    struct buffer rows; /* keys and versions of the chunk under way */
-    size_t row_count, dropping;
+    size_t target_next;   /* round robin */
+    struct buffer after;  /* behind which the chunk under way begins */
+    struct buffer next;   /* and where it ends; empty: with the last */
+    uint32_t chunk_bytes; /* less while a refused row is looked for */
+    struct buffer rows;   /* keys and versions of the chunk under way */
+    size_t rows_bytes;    /* of their keys and records */
+    size_t dropping;
 };
 
 enum fill_stage { FILL_IDLE, FILL_ASKED, FILL_STORING };

@@ -137,6 +137,29 @@ static void a_failed_delivery_is_tried_again(void **state)
     assert_int_equal(hint_count(), 1);
 }
 
+/* The edge tells when a session ends; but a message may also be lost on the
+ * way out. */
+static void a_delivery_that_nobody_answers_is_given_up(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    disk(&f, 2);
+    tick(&f, 30002);
+    disk(&f, 30002);
+    tick(&f, 30502);
+    disk(&f, 30503);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[  2] stored -> handoff 1 n2\n"
+                     "[30502] tick -> scan hints for n2\n"
+                     "[30503] stored -> handoff 1 n2\n");
+    handed(30504, 2, RKV__STATUS__OK); /* to the first: it is late */
+    expect_trace(&f, "");
+    handed(30505, 2, RKV__STATUS__OK);
+    expect_trace(&f, "[30505] n2 answers -> drop a for n2\n");
+}
+
 static void a_disk_that_fails_loses_no_hint(void **state)
 {
     (void)state;
@@ -176,6 +199,33 @@ static void a_slow_target_gets_less(void **state)
                      "[  2] stored -> handoff 1 n2\n"
                      "[301] n2 answers -> drop a for n2\n"
                      "[601] tick -> scan hints for n3\n");
+}
+
+/* One record that the target will not take must not keep the others. */
+static void a_hint_that_is_refused_does_not_hold_up_the_rest(void **state)
+{
+    (void)state;
+    for (char key[] = "a"; key[0] <= 'h'; key[0]++)
+        hint(2, key, record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    /* The target's answers: it refuses every message that has "c". */
+    int64_t now_ms = 1;
+    for (int round = 0; round < 20 && hint_count() > 1; round++) {
+        tick(&f, now_ms += 1000);
+        disk(&f, now_ms);
+        const Rkv__Envelope *message = request_at(&f, 2);
+        if (message == NULL)
+            continue;
+        bool refused = false;
+        for (size_t i = 0; i < message->handoff->n_rows; i++)
+            refused |= message->handoff->rows[i]->key.data[0] == 'c';
+        handed(now_ms, 2, refused ? RKV__STATUS__REFUSED : RKV__STATUS__OK);
+        disk(&f, now_ms);
+    }
+    assert_int_equal(hint_count(), 1);
+    assert_string_equal(hinted(2, "c"), "v");
+    assert_true(counter_of(&f, "hints_refused") > 0);
+    f.trace_size = 0;
 }
 
 static void a_damaged_hint_is_counted_and_the_rest_goes(void **state)
@@ -255,8 +305,10 @@ int main(void)
         WITH(opened, a_hint_that_changed_on_its_way_stays),
         WITH(opened, later_writes_merge_into_the_hint),
         WITH(opened, a_failed_delivery_is_tried_again),
+        WITH(opened, a_delivery_that_nobody_answers_is_given_up),
         WITH(opened, a_disk_that_fails_loses_no_hint),
         WITH(opened, a_slow_target_gets_less),
+        WITH(opened, a_hint_that_is_refused_does_not_hold_up_the_rest),
         WITH(opened, a_damaged_hint_is_counted_and_the_rest_goes),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
         WITH(opened,
