@@ -13,7 +13,12 @@
  *
  * Which partitions are missing is stored, so that a restart does not vote. */
 
-enum { RETRY_MS = 500, CHUNK_BYTES = 256 * 1024 };
+enum {
+    RETRY_MS = 500,
+    /* Longer than any lane stays silent: the message was lost on its way. */
+    LOST_MS = 30000,
+    CHUNK_BYTES = 256 * 1024,
+};
 
 static const char META_MISSING[] = "missing";
 
@@ -47,22 +52,21 @@ bool fill_is_missing(const struct node *node, struct partition partition)
            is_missing(&node->fill, partition.value);
 }
 
-/* Store what is missing, synced. */
-static void save(struct node *node, struct effects *effects)
+/* Store what is missing, synced. False when there is no room to say so. */
+static bool save(struct node *node, uint64_t token, struct effects *effects)
 {
     void *copy =
         arena_copy(&effects->arena, node->fill.missing, bitmap_size(node));
     struct storage_op op = {
         .kind = STORAGE_SET,
-        .token = request_number(OWNER_META, 0),
+        .token = token,
         .key = {.table = TABLE_META, .key = bytes_of_string(META_MISSING)},
         .data = bytes_of(copy, bitmap_size(node)),
     };
-    if (copy != NULL)
-        (void)effects_storage(effects, &op);
+    return copy != NULL && effects_storage(effects, &op);
 }
 
-void fill_all(struct node *node, struct effects *effects)
+bool fill_all(struct node *node, uint64_t token, struct effects *effects)
 {
     for (size_t i = 0; i < node->topology.partitions; i++) {
         struct partition partition = {(uint16_t)i};
@@ -73,7 +77,7 @@ void fill_all(struct node *node, struct effects *effects)
         node->fill.missing[i / 8] |= (uint8_t)(1 << i % 8);
         node->fill.missing_count++;
     }
-    save(node, effects);
+    return save(node, token, effects);
 }
 
 void fill_restore(struct node *node, struct bytes missing)
@@ -110,6 +114,7 @@ static void ask(struct node *node, struct effects *effects)
     scan->max_bytes = CHUNK_BYTES;
     scan->epoch = node->topology.epoch;
     fill->stage = FILL_ASKED;
+    fill->next_ms = node->now_ms + LOST_MS;
     outbox_request(
         &effects->out, owner, LANE_BULK,
         request_number(OWNER_FILL, ++fill->serial),
@@ -151,7 +156,8 @@ static void go_on(struct node *node, struct effects *effects)
     fill->missing_count--;
     fill->owner = 0;
     node_count(node, COUNTER_PARTITIONS_FILLED);
-    save(node, effects);
+    /* Not on disk it is filled once more after a restart. */
+    (void)save(node, request_number(OWNER_META, 0), effects);
     fill->stage = FILL_IDLE;
     fill->next_ms = node->now_ms;
     if (fill->missing_count == 0)
@@ -161,9 +167,13 @@ static void go_on(struct node *node, struct effects *effects)
 void fill_tick(struct node *node, struct effects *effects)
 {
     struct fill *fill = &node->fill;
-    if (fill->missing_count == 0 || fill->stage != FILL_IDLE ||
+    if (fill->missing_count == 0 || fill->stage == FILL_STORING ||
         node->now_ms < fill->next_ms)
         return;
+    if (fill->stage == FILL_ASKED) {
+        rest(node);
+        return;
+    }
     seek(node);
     go_on(node, effects);
 }
@@ -200,8 +210,11 @@ static void store_rows(struct node *node, const Rkv__ScanReply *reply,
             .wall_ms = node->wall_ms,
             .data = bytes_of_binary(row->record),
         };
+        /* A row that belongs elsewhere would be found by nobody. */
         if (bucket == NULL || row->key.len == 0 ||
-            row->key.len > KEY_BYTES_MAX) {
+            row->key.len > KEY_BYTES_MAX ||
+            partition_of(bucket->id, op.key.key, node->topology.partitions)
+                    .value != fill->partition.value) {
             fill->failed = true;
             continue;
         }

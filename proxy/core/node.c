@@ -222,20 +222,28 @@ static void start_stored(struct node *node, const struct storage_result *result,
 {
     node->start_waiting--;
     if (result->status != STATUS_OK) {
-        effects->halt = "start: what was stored cannot be read";
+        effects->halt = result->op->kind == STORAGE_SCAN
+                            ? "start: what was stored cannot be read"
+                            : "start: what is missing cannot be stored";
         return;
     }
     for (size_t i = 0; i < result->row_count; i++)
         start_row(node, &result->rows[i], &effects->arena);
-    if (!result->done) {
+    bool was_scan = result->op->kind == STORAGE_SCAN;
+    if (was_scan && !result->done)
         start_scan(node, result->op->key.table, result->next, effects);
-        return;
-    }
     if (node->start_waiting > 0)
         return;
+    /* What is missing must be on disk before anyone knows this disk: a crash
+     * would leave one that seems whole. */
+    if (was_scan && (node->config.replace || node->config.amnesiac)) {
+        if (fill_all(node, request_number(OWNER_START, 0), effects))
+            node->start_waiting++;
+        else
+            effects->halt = "start: no memory to store what is missing";
+        return;
+    }
     node->stage = NODE_JOINING;
-    if (node->config.replace || node->config.amnesiac)
-        fill_all(node, effects);
 }
 
 /* A disk that has been in the cluster before is ready at once: the others

@@ -277,7 +277,9 @@ void handoff_wake(struct node *node);
 enum status fill_init(struct node *node) MUST_CHECK;
 void fill_fini(struct node *node);
 bool fill_is_missing(const struct node *node, struct partition partition);
-void fill_all(struct node *node, struct effects *effects);
+/* All that we own is missing: stored under token, or false. */
+bool fill_all(struct node *node, uint64_t token,
+              struct effects *effects) MUST_CHECK;
 void fill_restore(struct node *node, struct bytes missing);
 void fill_tick(struct node *node, struct effects *effects);
 void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,

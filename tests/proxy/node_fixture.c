@@ -435,21 +435,25 @@ static struct waiting_op take_waiting(struct fixture *f)
     return first;
 }
 
+void disk_one(struct fixture *f, int64_t now_ms)
+{
+    struct waiting_op waiting = take_waiting(f);
+    struct storage_result result = waiting.result;
+    result.op = &waiting.op;
+    if (!waiting.prepared) {
+        toy_run(&f->toy, &waiting.op, &result);
+        if (waiting.op.kind == STORAGE_COORDINATE)
+            hear(f, now_ms, EVENT_PREPARED, &result);
+    }
+    if (waiting.op.kind != STORAGE_COORDINATE || result.status == STATUS_OK)
+        hear(f, now_ms, EVENT_STORED, &result);
+    op_fini(&waiting);
+}
+
 void disk(struct fixture *f, int64_t now_ms)
 {
-    while (f->op_count > 0) {
-        struct waiting_op waiting = take_waiting(f);
-        struct storage_result result = waiting.result;
-        result.op = &waiting.op;
-        if (!waiting.prepared) {
-            toy_run(&f->toy, &waiting.op, &result);
-            if (waiting.op.kind == STORAGE_COORDINATE)
-                hear(f, now_ms, EVENT_PREPARED, &result);
-        }
-        if (waiting.op.kind != STORAGE_COORDINATE || result.status == STATUS_OK)
-            hear(f, now_ms, EVENT_STORED, &result);
-        op_fini(&waiting);
-    }
+    while (f->op_count > 0)
+        disk_one(f, now_ms);
 }
 
 void prepare(struct fixture *f, int64_t now_ms)

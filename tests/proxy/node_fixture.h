@@ -124,6 +124,8 @@ const Rkv__Envelope *request_at(struct fixture *f, int number);
 
 /* Carry out everything that waits for the disk, what that leads to as well. */
 void disk(struct fixture *f, int64_t now_ms);
+/* The oldest of it alone. */
+void disk_one(struct fixture *f, int64_t now_ms);
 /* Only as far as PREPARED. */
 void prepare(struct fixture *f, int64_t now_ms);
 /* Nothing of what waits is carried out. */

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/proxy/node_fixture.h"
+
+static struct fixture f;
+
+/* A disk that was lost: every partition has to be read from n2 and n3.
+ * Three partitions, so that traces are short. */
+static int replaced(void **state)
+{
+    (void)state;
+    node_open(&f, 3, 3);
+    f.config.founding.partitions = 3;
+    f.config.replace = f.config.amnesiac = true;
+    f.config.self.boot = 1;
+    return 0;
+}
+
+static int closed(void **state)
+{
+    (void)state;
+    node_close(&f);
+    return 0;
+}
+
+static void start(void)
+{
+    node_boot(&f);
+    for (int i = 2; i <= 3; i++)
+        meet(&f, 0, i);
+    disk(&f, 0);
+    tick(&f, 0);
+}
+
+/* A chunk of a partition, with one row or none. */
+static void chunk(int64_t now_ms, int from, const char *key, bool done)
+{
+    Rkv__ScanReply reply = RKV__SCAN_REPLY__INIT;
+    Rkv__Row row = RKV__ROW__INIT;
+    Rkv__Row *rows[] = {&row};
+    if (key != NULL) {
+        row.bucket = bucket_id_of("default").value;
+        row.key = binary_of_bytes(bytes_of_string(key));
+        row.record = binary_of_bytes(record_of(&f, from, 1, "v"));
+        reply.rows = rows;
+        reply.n_rows = 1;
+        reply.next = row.key;
+    }
+    reply.done = done;
+    answer(&f, now_ms, from, RKV__ENVELOPE__BODY_SCAN_REPLY, &reply);
+}
+
+static uint32_t filling(void)
+{
+    static uint64_t token = 3000;
+    size_t before = f.trace_size;
+    Rkv__Admin admin = RKV__ADMIN__INIT;
+    client(&f, f.now_ms, ++token, RKV__ENVELOPE__BODY_ADMIN, &admin);
+    f.trace_size = before;
+    return f.reply->admin_reply->filling;
+}
+
+/* A key of the partition that is filled first. */
+static const char *first_key(uint16_t partition)
+{
+    char key[] = "a";
+    while (key_in(&f, TABLE_DATA, 0, "default", key).partition.value !=
+           partition)
+        key[0]++;
+    return arena_string(&f.arena, key);
+}
+
+static void an_emptied_disk_reads_each_partition_from_every_owner(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    assert_int_equal(filling(), 3);
+    const char *a = first_key(0), *b = first_key(1);
+    chunk(10, 3, a, false);
+    disk(&f, 11);
+    chunk(12, 3, NULL, true);
+    chunk(13, 2, NULL, true);
+    assert_int_equal(filling(), 2);
+    tick(&f, 14);
+    chunk(15, 2, NULL, true);
+    chunk(16, 3, b, true);
+    disk(&f, 17);
+    tick(&f, 18);
+    chunk(19, 3, NULL, true);
+    chunk(20, 2, NULL, true);
+    assert_int_equal(filling(), 0);
+    disk(&f, 20);
+    tick(&f, 21);
+    expect_trace(&f, "[ 10] n3 answers -> merge b\n"
+                     "[ 11] stored -> scan on n3\n"
+                     "[ 12] n3 answers -> scan n2\n"
+                     "[ 13] n2 answers -> set missing\n"
+                     "[ 14] tick -> scan n2\n"
+                     "[ 15] n2 answers -> scan n3\n"
+                     "[ 16] n3 answers -> merge c\n"
+                     "[ 17] stored -> set missing\n"
+                     "[ 18] tick -> scan n3\n"
+                     "[ 19] n3 answers -> scan n2\n"
+                     "[ 20] n2 answers -> set missing, "
+                     "event=filled partitions=all\n");
+    assert_int_equal(counter_of(&f, "partitions_filled"), 3);
+}
+
+static void what_is_missing_does_not_vote(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    const char *key = first_key(0);
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, key));
+    Rkv__Read *read = read_of(&f, key);
+    get(&f, 2, 2, read);
+    disk(&f, 3);
+    expect_trace(&f, "[  1] ask 1 -> reply 1 uncertain\n"
+                     "[  2] ask 2 -> read b, fetch n3\n"
+                     "[  3] stored not_found -> fetch n2\n");
+    /* What it is given meanwhile it stores and acknowledges. */
+    peer(&f, 4, 2, 3, RKV__ENVELOPE__BODY_STORE,
+         store_of(&f, key, record_of(&f, 2, 1, "v")));
+    disk(&f, 4);
+    peer(&f, 5, 2, 4, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, key));
+    expect_trace(&f, "[  4] ask 3 -> merge b\n"
+                     "[  4] stored -> reply 3 ok\n"
+                     "[  5] ask 4 -> reply 4 uncertain\n");
+}
+
+static void what_is_missing_is_on_disk_before_anyone_is_met(void **state)
+{
+    (void)state;
+    struct error error;
+    assert_int_equal(node_new(&f.config, &f.node, &error), STATUS_OK);
+    tick(&f, 0);
+    disk_one(&f, 1);
+    disk_one(&f, 1);
+    tick(&f, 2);
+    disk(&f, 3);
+    tick(&f, 4);
+    expect_trace(&f, "[  0] tick -> scan meta, scan hints\n"
+                     "[  1] stored -> set missing\n"
+                     "[  4] tick -> scan n3\n");
+}
+
+static void a_disk_that_cannot_remember_what_is_missing_stops(void **state)
+{
+    (void)state;
+    struct error error;
+    assert_int_equal(node_new(&f.config, &f.node, &error), STATUS_OK);
+    tick(&f, 0);
+    disk_one(&f, 1);
+    disk_one(&f, 1);
+    f.trace_size = 0;
+    disk_fails(&f, 2, STATUS_NO_SPACE);
+    expect_trace(&f, "[  2] stored no_space -> halt\n");
+}
+
+static void a_restart_goes_on_filling_what_is_still_missing(void **state)
+{
+    (void)state;
+    start();
+    chunk(1, 3, NULL, true);
+    chunk(2, 2, NULL, true);
+    disk(&f, 3);
+    node_free(f.node);
+    f.config.replace = f.config.amnesiac = false;
+    f.config.self.boot = 2;
+    f.request_count = 0;
+    f.trace_size = 0;
+    node_boot(&f);
+    assert_int_equal(filling(), 2);
+    tick(&f, 5);
+    expect_trace(&f, "[  0] tick -> scan meta, scan hints\n"
+                     "[  0] tick -> scan n2, event=ready\n");
+    chunk(6, 2, NULL, true);
+    chunk(7, 3, NULL, true);
+    disk(&f, 8);
+    assert_int_equal(filling(), 1);
+}
+
+static void an_owner_that_fails_is_asked_again(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    gone(&f, 1, 3);
+    tick(&f, 500);
+    tick(&f, 501);
+    chunk(502, 3, first_key(0), true);
+    disk_fails(&f, 503, STATUS_BROKEN);
+    tick(&f, 1003);
+    chunk(1004, 3, first_key(0), true);
+    disk(&f, 1005);
+    expect_trace(&f, "[501] tick -> scan n3\n"
+                     "[502] n3 answers -> merge b\n"
+                     "[1003] tick -> scan n3\n"
+                     "[1004] n3 answers -> merge b\n"
+                     "[1005] stored -> scan n2\n");
+    assert_int_equal(filling(), 3);
+}
+
+static void a_scan_that_nobody_answers_is_given_up(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    tick(&f, 30000);
+    tick(&f, 30500);
+    expect_trace(&f, "[30500] tick -> scan n3\n");
+    chunk(30501, 3, NULL, true);
+    expect_trace(&f, "");
+    chunk(30502, 3, NULL, true);
+    expect_trace(&f, "[30502] n3 answers -> scan n2\n");
+}
+
+/* Two that lost their disks at once: what either has is all there is, and each
+ * would wait for the other for ever. */
+static void one_that_fills_itself_is_read_by_another_that_fills(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    Rkv__Scan scan = RKV__SCAN__INIT;
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_SCAN, &scan);
+    disk(&f, 2);
+    expect_trace(&f, "[  1] ask 1 -> scan data\n"
+                     "[  2] stored -> reply 1 ok rows 0 done\n");
+}
+
+static void nonsense_in_a_chunk_fills_nothing(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    chunk(1, 3, "", true);
+    tick(&f, 501);
+    chunk(502, 3, first_key(1), true);
+    disk(&f, 503);
+    tick(&f, 1003);
+    expect_trace(&f, "[501] tick -> scan n3\n"
+                     "[1003] tick -> scan n3\n");
+    assert_int_equal(filling(), 3);
+}
+
+#define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH(replaced, an_emptied_disk_reads_each_partition_from_every_owner),
+        WITH(replaced, what_is_missing_does_not_vote),
+        WITH(replaced, what_is_missing_is_on_disk_before_anyone_is_met),
+        WITH(replaced, a_disk_that_cannot_remember_what_is_missing_stops),
+        WITH(replaced, a_restart_goes_on_filling_what_is_still_missing),
+        WITH(replaced, an_owner_that_fails_is_asked_again),
+        WITH(replaced, a_scan_that_nobody_answers_is_given_up),
+        WITH(replaced, one_that_fills_itself_is_read_by_another_that_fills),
+        WITH(replaced, nonsense_in_a_chunk_fills_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
