@@ -9,35 +9,6 @@ static uint64_t serial_of(uint64_t request)
     return request & UINT64_C(0xffffffffffffff);
 }
 
-static void pass_on(struct node *node, struct reply_token token,
-                    const Rkv__List *list, struct effects *effects)
-{
-    struct partition partition = {(uint16_t)list->partition};
-    struct node_id owners[REPLICAS_MAX];
-    uint64_t serial;
-    if (preference_list(node, partition, owners) == 0) {
-        reply_result(node, effects, token, STATUS_UNAVAILABLE,
-                     RKV__OUTCOME__NONE, "the partition has no owner");
-        return;
-    }
-    int slot = slots_take(&node->relay_slots, &serial);
-    if (slot < 0) {
-        reply_result(node, effects, token, STATUS_OVERLOADED,
-                     RKV__OUTCOME__NONE, "too many lists are under way");
-        return;
-    }
-    node->relays[slot] = (struct relay_op){
-        .used = true,
-        .serial = serial,
-        .token = token,
-        .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
-    };
-    outbox_request(
-        &effects->out, owners[0], LANE_BULK,
-        request_number(OWNER_RELAY, serial),
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_LIST, list));
-}
-
 static void finish(struct node *node, struct relay_op *relay)
 {
     buffer_fini(&relay->states);
@@ -45,22 +16,70 @@ static void finish(struct node *node, struct relay_op *relay)
     slots_give(&node->relay_slots, relay->serial);
 }
 
+/* To the next owner; when none is left, to the client that it failed. */
+static void ask_next(struct node *node, struct relay_op *relay,
+                     struct effects *effects)
+{
+    struct error error;
+    if (relay->heard < relay->owner_count) {
+        const Rkv__Envelope *list = envelope_unpack(
+            buffer_bytes(&relay->states), &effects->arena, &error);
+        outbox_request(&effects->out, relay->owners[relay->heard++], LANE_BULK,
+                       request_number(OWNER_RELAY, relay->serial), list);
+        return;
+    }
+    reply_result(node, effects, relay->token, STATUS_UNAVAILABLE,
+                 RKV__OUTCOME__NONE, "no replica could list the partition");
+    finish(node, relay);
+}
+
+static void pass_on(struct node *node, struct reply_token token,
+                    const Rkv__List *list, struct effects *effects)
+{
+    struct partition partition = {(uint16_t)list->partition};
+    uint64_t serial;
+    const Rkv__Envelope *message =
+        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_LIST, list);
+    int slot = message == NULL ? -1 : slots_take(&node->relay_slots, &serial);
+    if (slot < 0) {
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NONE, "too many lists are under way");
+        return;
+    }
+    struct relay_op *relay = &node->relays[slot];
+    *relay = (struct relay_op){
+        .used = true,
+        .serial = serial,
+        .token = token,
+        .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
+    };
+    struct node_id owners[REPLICAS_MAX];
+    size_t count = preference_list(node, partition, owners);
+    for (size_t i = 0; i < count; i++)
+        if (!node_id_equal(owners[i], node->self))
+            relay->owners[relay->owner_count++] = owners[i];
+    if (envelope_pack(message, &relay->states) != STATUS_OK)
+        relay->owner_count = 0;
+    ask_next(node, relay, effects);
+}
+
 void relay_reply(struct node *node, uint64_t request, struct node_id from,
                  const Rkv__Envelope *reply, struct effects *effects)
 {
-    (void)from;
     uint64_t serial = serial_of(request);
     if (slot_of(serial) >= RELAYS_MAX)
         return;
     struct relay_op *relay = &node->relays[slot_of(serial)];
-    if (!relay->used || relay->serial != serial)
+    if (!relay->used || relay->serial != serial ||
+        !node_id_equal(from, relay->owners[relay->heard - 1]))
         return;
-    if (reply != NULL)
-        outbox_reply(&effects->out, relay->token, reply);
-    else
-        reply_result(node, effects, relay->token, STATUS_UNAVAILABLE,
-                     RKV__OUTCOME__NONE,
-                     "the connection to the replica ended; ask again");
+    if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_LIST_REPLY ||
+        reply->list_reply->result == NULL ||
+        reply->list_reply->result->status != RKV__STATUS__OK) {
+        ask_next(node, relay, effects);
+        return;
+    }
+    outbox_reply(&effects->out, relay->token, reply);
     finish(node, relay);
 }
 
@@ -117,13 +136,20 @@ static bool check_position(struct node *node, struct reply_token token,
 }
 
 void list_request(struct node *node, struct reply_token token,
-                  const Rkv__List *list, struct effects *effects)
+                  const Rkv__List *list, bool from_peer,
+                  struct effects *effects)
 {
     if (!check_position(node, token, list->partition, list->after.len, effects))
         return;
     struct partition partition = {(uint16_t)list->partition};
-    if (!topology_owns(&node->topology, partition, node->self) ||
-        fill_is_missing(node, partition))
+    bool can = node->stage == NODE_READY &&
+               topology_owns(&node->topology, partition, node->self) &&
+               !fill_is_missing(node, partition);
+    /* Who asks passes it on itself: two that cannot would do so for ever. */
+    if (!can && from_peer)
+        reply_result(node, effects, token, STATUS_UNCERTAIN, RKV__OUTCOME__NONE,
+                     "this node does not have the whole partition");
+    else if (!can)
         pass_on(node, token, list, effects);
     else if (!scan_own(node, OWNER_SERVE_LIST, token, list->partition,
                        list->after, list->max_bytes, effects))

@@ -348,7 +348,8 @@ static bool storage_service(struct node *node, const struct event *event,
         read_request(node, event->token, message->read, effects);
         return true;
     case RKV__ENVELOPE__BODY_LIST:
-        list_request(node, event->token, message->list, effects);
+        list_request(node, event->token, message->list,
+                     event->kind == EVENT_PEER_REQUEST, effects);
         return true;
     case RKV__ENVELOPE__BODY_ADMIN:
         admin_request(node, event->token, message->admin, effects);

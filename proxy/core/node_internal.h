@@ -84,13 +84,13 @@ struct relay_op {
     uint64_t serial;
     struct reply_token token;
     int64_t deadline_ms;
-    /* EXPLAIN: what each owner said so far. */
     bool explain;
     struct bucket_id bucket;
     uint16_t key_size;
     uint8_t key[KEY_BYTES_MAX];
     size_t owner_count, heard;
     struct node_id owners[REPLICAS_MAX];
+    /* EXPLAIN: what each owner said so far. A list: the packed request. */
     struct buffer states;
 };
 
@@ -309,7 +309,8 @@ void explain_answer(struct node *node, const struct relay_op *relay,
 
 /* list.c */
 void list_request(struct node *node, struct reply_token token,
-                  const Rkv__List *list, struct effects *effects);
+                  const Rkv__List *list, bool from_peer,
+                  struct effects *effects);
 void digest_request(struct node *node, struct reply_token token,
                     const Rkv__Admin *admin, struct effects *effects);
 void list_stored(struct node *node, const struct storage_result *result,

@@ -86,6 +86,8 @@ void node_start(struct fixture *f)
     for (size_t i = 1; i < f->config.founding.founder_count; i++)
         meet(f, 0, (int)i + 1);
     disk(f, 0);
+    if (!node_is_ready(f->node))
+        tick(f, 0);
     f->trace_size = 0;
     assert_true(node_is_ready(f->node));
 }
