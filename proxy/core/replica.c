@@ -68,6 +68,18 @@ static void store(const struct storage_op *op, struct bytes current,
     change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
 }
 
+/* A hint is dropped once it was delivered, and an older record of the key may
+ * become the next one: what it shows of our dots says nothing of those that we
+ * issued since. So a fallback begins an epoch with each write; it coordinates
+ * only while no replica can. */
+static struct dot next_dot(struct replica *replica, enum table table,
+                           const struct context *own)
+{
+    static const struct context nothing;
+    return actor_source_next(&replica->actors,
+                             table == TABLE_HINTS ? &nothing : own);
+}
+
 static void coordinate(struct replica *replica, const struct storage_op *op,
                        struct bytes current, struct arena *scratch,
                        struct buffer *next, struct replica_change *change)
@@ -92,7 +104,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
     struct record_write write = {
         .seen = seen,
         .request = op->request,
-        .dot = actor_source_next(&replica->actors, &own.context),
+        .dot = next_dot(replica, op->key.table, &own.context),
         .now_ms = op->wall_ms,
         .stamp = op->stamp,
         .tombstone = op->tombstone,
