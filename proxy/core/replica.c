@@ -31,8 +31,7 @@ void replica_renew(struct replica *replica)
 static void fail(struct replica_change *change, enum status status,
                  const char *message)
 {
-    change->status = status;
-    change->message = message;
+    *change = (struct replica_change){.status = status, .message = message};
 }
 
 /* Our own copy. One that cannot be read counts as missing: what it said of our
@@ -80,6 +79,16 @@ static struct dot next_dot(struct replica *replica, enum table table,
                              table == TABLE_HINTS ? &nothing : own);
 }
 
+/* A write that makes a large record smaller is the way out. */
+static bool outgrows(const struct replica *replica, struct bytes current,
+                     const struct buffer *next)
+{
+    size_t limit = RECORD_VALUE_SIZES_MAX * replica->value_bytes_max +
+                   RECORD_OVERHEAD_BYTES;
+    return replica->value_bytes_max > 0 && next->size > limit &&
+           next->size > current.size;
+}
+
 static void coordinate(struct replica *replica, const struct storage_op *op,
                        struct bytes current, struct arena *scratch,
                        struct buffer *next, struct replica_change *change)
@@ -121,6 +130,12 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         return;
     }
     store(op, current, &written, next, change);
+    if (change->status != STATUS_OK || !outgrows(replica, current, next))
+        return;
+    buffer_clear(next);
+    fail(change, STATUS_TOO_LARGE,
+         "record: with its siblings it is larger than twice "
+         "limits.value_bytes_max; read it and write with its context");
 }
 
 static void merge(struct replica *replica, const struct storage_op *op,

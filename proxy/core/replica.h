@@ -8,11 +8,19 @@
  * and the simulated disk both run, one operation at a time, with the batch's
  * overlay as `current`. Owns this node's source of dots. */
 
+enum {
+    /* What a client may make of a record, in sizes of the largest value, and
+     * what is around values. Merges may go beyond: two copies that both grew to
+     * it, apart, are twice as large, which a frame between nodes takes. */
+    RECORD_VALUE_SIZES_MAX = 2,
+    RECORD_OVERHEAD_BYTES = 64 * 1024,
+};
+
 struct replica {
     struct actor_source actors;
     uint64_t random; /* state of the generator that draws incarnations */
     int64_t dedup_window_ms;
-    size_t value_bytes_max;
+    size_t value_bytes_max; /* 0: a record may have any size */
 };
 
 /* seed: from the system's randomness at start; from the seed in tests/sim. */

@@ -274,6 +274,37 @@ a_write_beyond_a_hundred_siblings_is_refused_a_merge_never(void **state)
     assert_int_equal(decoded(record).value_count, 1);
 }
 
+/* Larger than a frame it could not be sent to the other replicas. */
+static void a_record_does_not_outgrow_what_a_frame_takes(void **state)
+{
+    (void)state;
+    static uint8_t big[100000];
+    struct storage_key key = data_key();
+    struct bytes record, none = {0}, value = bytes_of(big, sizeof big);
+    struct toy_storage *toy = &world.toys[0];
+    toy->replica.value_bytes_max = sizeof big;
+    for (size_t i = 0; i < RECORD_VALUE_SIZES_MAX; i++)
+        assert_int_equal(
+            coordinate(toy, key, new_request(), none, value, &record),
+            STATUS_OK);
+    assert_int_equal(coordinate(toy, key, new_request(), none, value, &record),
+                     STATUS_TOO_LARGE);
+    assert_int_equal(decoded(toy_get(toy, &key)).value_count,
+                     RECORD_VALUE_SIZES_MAX);
+    /* A merge that goes beyond is taken, and so is what makes it smaller. */
+    struct bytes other;
+    assert_int_equal(
+        coordinate(&world.toys[1], key, new_request(), none, value, &other),
+        STATUS_OK);
+    merge(toy, key, other);
+    struct bytes all = toy_get(toy, &key);
+    assert_int_equal(decoded(all).value_count, RECORD_VALUE_SIZES_MAX + 1);
+    assert_int_equal(
+        coordinate(toy, key, new_request(), context_of(all), value, &record),
+        STATUS_OK);
+    assert_int_equal(decoded(record).value_count, 1);
+}
+
 /* --- dots, over and over --- */
 
 enum { DOTS_MAX = 4096 };
@@ -381,6 +412,7 @@ int main(void)
         WITH(another_copy_that_is_further_than_ours_renews_the_incarnation),
         WITH(a_context_of_another_key_is_refused),
         WITH(a_write_beyond_a_hundred_siblings_is_refused_a_merge_never),
+        WITH(a_record_does_not_outgrow_what_a_frame_takes),
         WITH(no_dot_is_ever_issued_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
