@@ -163,13 +163,19 @@ static void coordinate(struct node *node, struct write_op *op,
     finish(node, op);
 }
 
-static enum status keep_context(struct write_op *op, struct bytes encoded,
-                                struct arena *scratch)
+/* What the client may write over next. Beside siblings that it has not read
+ * there is none: the record's context covers them too, and they would be
+ * lost unseen. */
+static enum status keep_context(struct write_op *op, struct request_id request,
+                                struct bytes encoded, struct arena *scratch)
 {
     struct record record;
     enum status status = record_decode(encoded, scratch, &record);
     if (status != STATUS_OK)
         return status;
+    if (record.value_count != 1 ||
+        !request_id_equal(record.values[0].request, request))
+        return STATUS_OK;
     return context_encode(
         &record.context,
         key_hash(op->bucket->id, bytes_of(op->key, op->key_size)),
@@ -184,7 +190,8 @@ void write_prepared(struct node *node, const struct storage_result *result,
         return;
     enum status status = result->status;
     if (status == STATUS_OK) {
-        status = keep_context(op, result->record, &effects->arena);
+        status = keep_context(op, result->op->request, result->record,
+                              &effects->arena);
         if (status == STATUS_OK)
             status = buffer_append(&op->payload, result->record);
     }

@@ -235,6 +235,19 @@ static void a_context_supersedes_what_it_has_seen(void **state)
         strstr(f.reply->write_reply->result->message, "another key"));
 }
 
+/* The context of the record covers the sibling, too: to write over it unseen
+ * would lose it. */
+static void a_reply_has_no_context_beside_unread_siblings(void **state)
+{
+    (void)state;
+    for (uint64_t token = 1; token <= 2; token++) {
+        put(&f, 1, token, write_of(&f, "k", "v"));
+        disk(&f, 1);
+        ack(&f, 1, 2, STATUS_OK);
+        assert_int_equal(f.reply->write_reply->context.len > 0, token == 1);
+    }
+}
+
 static void a_remove_leaves_a_tombstone(void **state)
 {
     (void)state;
@@ -526,6 +539,7 @@ int main(void)
         WITH(three_nodes, a_request_sent_again_is_one_write),
         WITH(three_nodes, a_write_without_an_id_is_a_write_of_its_own),
         WITH(three_nodes, a_context_supersedes_what_it_has_seen),
+        WITH(three_nodes, a_reply_has_no_context_beside_unread_siblings),
         WITH(three_nodes, a_remove_leaves_a_tombstone),
         WITH(three_nodes, answers_of_strangers_and_again_change_nothing),
         WITH(three_nodes, what_cannot_be_written_is_refused_and_says_why),
