@@ -50,6 +50,24 @@ static const char *key_of(struct node *node, uint32_t bucket,
     return NULL;
 }
 
+/* Make it the key of the hint for target, if there is one; NULL or a sentence.
+ * Kept for one that is no replica of it a record would never be handed over. */
+static const char *target_of(const struct node *node,
+                             ProtobufCBinaryData target,
+                             struct storage_key *key)
+{
+    if (target.len == 0)
+        return NULL;
+    if (target.len != NODE_ID_SIZE)
+        return "target: a node's id has 16 bytes";
+    key->table = TABLE_HINTS;
+    memcpy(key->target.bytes, target.data, NODE_ID_SIZE);
+    if (node_id_equal(key->target, node->self) ||
+        !topology_owns(&node->topology, key->partition, key->target))
+        return "target: not another replica of the key";
+    return NULL;
+}
+
 void serve_store(struct node *node, struct reply_token token,
                  const Rkv__Store *store, struct effects *effects)
 {
@@ -67,9 +85,12 @@ void serve_store(struct node *node, struct reply_token token,
         reply_store(effects, token, STATUS_INVALID, mistake);
         return;
     }
-    if (store->target.len == NODE_ID_SIZE) {
-        op.key.table = TABLE_HINTS;
-        memcpy(op.key.target.bytes, store->target.data, NODE_ID_SIZE);
+    mistake = target_of(node, store->target, &op.key);
+    if (mistake != NULL) {
+        reply_store(effects, token, STATUS_REFUSED, mistake);
+        return;
+    }
+    if (op.key.table == TABLE_HINTS) {
         if (!fallback_admit(node)) {
             reply_store(effects, token, STATUS_OVERLOADED,
                         "limits.fallback_bytes_max is reached");
@@ -99,12 +120,13 @@ void serve_fetch(struct node *node, struct reply_token token,
         reply_fetch(effects, token, STATUS_INVALID, (struct bytes){0});
         return;
     }
-    if (fetch->target.len == NODE_ID_SIZE) {
-        op.key.table = TABLE_HINTS;
-        memcpy(op.key.target.bytes, fetch->target.data, NODE_ID_SIZE);
-    } else if (node->stage != NODE_READY ||
-               fill_is_missing(node, op.key.partition) ||
-               !topology_owns(&node->topology, op.key.partition, node->self)) {
+    if (target_of(node, fetch->target, &op.key) != NULL) {
+        reply_fetch(effects, token, STATUS_REFUSED, (struct bytes){0});
+        return;
+    }
+    if (op.key.table == TABLE_DATA &&
+        (node->stage != NODE_READY || fill_is_missing(node, op.key.partition) ||
+         !topology_owns(&node->topology, op.key.partition, node->self))) {
         reply_fetch(effects, token, STATUS_UNCERTAIN, (struct bytes){0});
         return;
     }
