@@ -61,6 +61,7 @@ struct read_op {
     uint16_t key_size;
     uint8_t key[KEY_BYTES_MAX];
     struct get get;
+    size_t charged_bytes; /* of the record that it holds */
 };
 
 /* Slots of one kind of operation, lowest free first so that what is never used

@@ -13,6 +13,7 @@ static struct read_op *find(struct node *node, uint64_t request)
 static void finish(struct node *node, struct read_op *op)
 {
     get_fini(&op->get);
+    node->inflight_bytes -= op->charged_bytes;
     slots_give(&node->read_slots, op->serial);
     op->used = false;
 }
@@ -35,7 +36,9 @@ static void reply_failure(struct node *node, const struct read_op *op,
                           enum status status, struct effects *effects)
 {
     node_count(node, COUNTER_READS_FAILED);
-    reply(node, op, status, "too few replicas answered",
+    reply(node, op, status,
+          status == STATUS_OVERLOADED ? "too many bytes are in flight"
+                                      : "too few replicas answered",
           message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
 }
 
@@ -164,6 +167,16 @@ static void write_back(struct node *node, const struct read_op *op,
                    envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store));
 }
 
+/* What it was told counts among the bytes in flight: who reads much at once
+ * could fill all memory otherwise. */
+static bool has_room(struct node *node, struct read_op *op)
+{
+    node->inflight_bytes -= op->charged_bytes;
+    op->charged_bytes = op->get.merged.size;
+    node->inflight_bytes += op->charged_bytes;
+    return node->inflight_bytes <= node->config.limits.inflight_bytes_max;
+}
+
 static void carry_out(struct node *node, struct read_op *op,
                       const struct get_actions *actions,
                       struct effects *effects)
@@ -184,6 +197,12 @@ static void carry_out(struct node *node, struct read_op *op,
                 reply_failure(node, op, action->status, effects);
             break;
         }
+    }
+    if (op->get.state != GET_DONE && !has_room(node, op)) {
+        node_count(node, COUNTER_REFUSED_OVERLOADED);
+        if (op->get.state != GET_ANSWERED)
+            reply_failure(node, op, STATUS_OVERLOADED, effects);
+        op->get.state = GET_DONE;
     }
     if (op->get.state == GET_DONE)
         finish(node, op);
@@ -214,6 +233,7 @@ void read_request(struct node *node, struct reply_token token,
     op->used = true;
     op->serial = serial;
     op->token = token;
+    op->charged_bytes = 0;
     op->bucket = admitted.bucket;
     op->partition = admitted.partition;
     op->key_size = (uint16_t)admitted.key.size;

@@ -208,6 +208,8 @@ void write_prepared(struct node *node, const struct storage_result *result,
     if (result->duplicate)
         node_count(node, COUNTER_WRITES_RETRIED);
     op->stage = WRITE_REPLICATING;
+    op->charged_bytes += op->payload.size;
+    node->inflight_bytes += op->payload.size;
     struct node_id primaries[REPLICAS_MAX], fallbacks[REPLICAS_MAX];
     struct put_config config = {
         .primaries = primaries,

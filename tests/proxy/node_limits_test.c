@@ -140,6 +140,41 @@ static void bytes_beyond_inflight_bytes_max_are_not_taken_in(void **state)
     node_close(&f);
 }
 
+/* What reads have been told counts as well: many reads of large values must
+ * not take all memory. */
+static void records_that_reads_hold_are_bounded(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    static char value[20001];
+    memset(value, 'v', 20000);
+    node_open(&f, 3, 3);
+    f.config.limits.inflight_bytes_max = 50000;
+    node_start(&f);
+    for (uint64_t token = 1; token <= 4; token++)
+        get(&f, 1, token, read_of(&f, "k"));
+    disk(&f, 1);
+    struct bytes record = record_of(&f, 2, 1, value);
+    /* Our own copy answered with nothing: it is written back to. */
+    f.trace_size = 0;
+    for (int i = 0; i < 4; i++)
+        fetched(&f, 2, 3, STATUS_OK, record);
+    assert_int_equal(f.answers[1] + f.answers[2], 0);
+    expect_trace(&f, "[  2] n3 fetched ok -> merge k\n"
+                     "[  2] n3 fetched ok -> merge k\n"
+                     "[  2] n3 fetched ok -> merge k, "
+                     "reply 3 overloaded 2/2 retry\n"
+                     "[  2] n3 fetched ok -> merge k, "
+                     "reply 4 overloaded 2/2 retry\n");
+    disk(&f, 3);
+    assert_int_equal(f.answers[1] + f.answers[2], 2);
+    get(&f, 4, 5, read_of(&f, "k"));
+    disk(&f, 4);
+    fetched(&f, 5, 3, STATUS_OK, record);
+    assert_int_equal(f.answers[5], 1);
+    node_close(&f);
+}
+
 static void hand_offs_beyond_what_is_kept_are_answered_at_once(void **state)
 {
     (void)state;
@@ -293,6 +328,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_said_and_never_cut),
         cmocka_unit_test(requests_beyond_inflight_max_are_answered_at_once),
         cmocka_unit_test(bytes_beyond_inflight_bytes_max_are_not_taken_in),
+        cmocka_unit_test(records_that_reads_hold_are_bounded),
         cmocka_unit_test(hand_offs_beyond_what_is_kept_are_answered_at_once),
         cmocka_unit_test(malformed_stores_and_fetches_are_refused),
         cmocka_unit_test(empty_messages_of_every_kind_are_answered),

@@ -116,11 +116,14 @@ static void say_result(struct fixture *f, const Rkv__Result *result)
         say(f, " retry");
 }
 
+/* The beginnings of values. */
 static void say_values(struct fixture *f, const Rkv__ReadReply *reply)
 {
-    for (size_t i = 0; i < reply->n_values; i++)
-        say(f, "%s%.*s", i == 0 ? " " : "|", (int)reply->values[i].len,
-            (const char *)reply->values[i].data);
+    for (size_t i = 0; i < reply->n_values; i++) {
+        struct bytes value = bytes_of_binary(reply->values[i]);
+        say(f, "%s%.*s", i == 0 ? " " : "|",
+            value.size > 16 ? 16 : (int)value.size, (const char *)value.data);
+    }
 }
 
 void trace_reply(struct fixture *f, uint64_t token, const Rkv__Envelope *reply)
