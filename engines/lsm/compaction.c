@@ -158,7 +158,7 @@ static enum status look_up(struct lsm *lsm)
     enum status status = flush(lsm);
     if (status == STATUS_OK)
         return STATUS_OK;
-    lsm_break(lsm);
+    lsm_break(lsm, status);
     return STATUS_BROKEN;
 }
 
@@ -257,11 +257,12 @@ void *compaction_thread(void *context)
     struct lsm *lsm = context;
     bool idle = false, rests = false;
     while (wait_for_work(lsm, idle)) {
-        if (flush(lsm) != STATUS_OK) {
-            lsm_break(lsm);
+        enum status status = flush(lsm);
+        if (status != STATUS_OK) {
+            lsm_break(lsm, status);
             break;
         }
-        enum status status = rests ? STATUS_NOT_FOUND : compact(lsm);
+        status = rests ? STATUS_NOT_FOUND : compact(lsm);
         idle = status == STATUS_NOT_FOUND;
         if (status == STATUS_CORRUPT) {
             rests = true;
@@ -271,7 +272,7 @@ void *compaction_thread(void *context)
             pthread_mutex_unlock(&lsm->mutex);
         } else if (status != STATUS_OK && status != STATUS_NOT_FOUND &&
                    status != STATUS_CLOSED) {
-            lsm_break(lsm);
+            lsm_break(lsm, status);
         }
     }
     return NULL;

@@ -29,9 +29,11 @@ static const struct engine_setting_spec settings[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-void lsm_break(struct lsm *lsm)
+void lsm_break(struct lsm *lsm, enum status why)
 {
     pthread_mutex_lock(&lsm->mutex);
+    if (!lsm->broken)
+        lsm->untold = why;
     lsm->broken = true;
     pthread_cond_broadcast(&lsm->changed);
     pthread_mutex_unlock(&lsm->mutex);
@@ -315,6 +317,18 @@ static enum status apply(struct lsm *lsm, struct memtable *active,
     return status;
 }
 
+/* What a write that failed answers. */
+static enum status fail(struct lsm *lsm, enum status status)
+{
+    lsm_break(lsm, status);
+    pthread_mutex_lock(&lsm->mutex);
+    if (status == STATUS_BROKEN && lsm->untold != STATUS_OK)
+        status = lsm->untold;
+    lsm->untold = STATUS_OK;
+    pthread_mutex_unlock(&lsm->mutex);
+    return status;
+}
+
 static enum status lsm_write(struct engine *engine, const struct batch *batch,
                              bool sync)
 {
@@ -325,24 +339,20 @@ static enum status lsm_write(struct engine *engine, const struct batch *batch,
         ASSERT(batch->operations[i].key.size <= ENGINE_KEY_BYTES_MAX);
     enum status status = take_snapshot(lsm, &view, &before);
     if (status != STATUS_OK)
-        return status;
+        return fail(lsm, status);
     if (batch->count > 0 &&
         memtable_bytes(view->active) >= lsm->memtable_bytes) {
         view_unref(view);
         status = rotate(lsm);
         if (status == STATUS_OK)
             status = take_snapshot(lsm, &view, &before);
-        if (status != STATUS_OK) {
-            lsm_break(lsm);
-            return status;
-        }
+        if (status != STATUS_OK)
+            return fail(lsm, status);
     }
     status = apply(lsm, view->active, before, batch, sync);
     view_unref(view);
-    if (status != STATUS_OK) {
-        lsm_break(lsm);
-        return status;
-    }
+    if (status != STATUS_OK)
+        return fail(lsm, status);
     pthread_mutex_lock(&lsm->mutex);
     lsm->sequence = before + batch->count;
     pthread_mutex_unlock(&lsm->mutex);

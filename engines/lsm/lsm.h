@@ -37,6 +37,8 @@ struct lsm {
     uint64_t next_file;
     uint64_t log_number; /* of the log of view->active */
     bool broken;
+    enum status
+        untold; /* what broke it in the background, until a write says */
     bool stopping;
     /* A table is damaged: merging it would fail again, so compaction rests
      * until the next open, and reads of what is damaged say CORRUPT. */
@@ -47,8 +49,9 @@ struct lsm {
  * logs into a table, remove what nothing refers to, begin a new log. */
 enum status lsm_recover(struct lsm *lsm, struct error *error) MUST_CHECK;
 
-/* Mark broken and wake all who wait. */
-void lsm_break(struct lsm *lsm);
+/* Mark broken and wake all who wait. The next write says why: it cannot know
+ * whether what it wrote before has become a table. */
+void lsm_break(struct lsm *lsm, enum status why);
 /* A number that no file has. */
 uint64_t lsm_new_file(struct lsm *lsm);
 /* Remove files whose removal may be lost: recovery repeats it. */
