@@ -162,8 +162,8 @@ void serve_scan(struct node *node, struct reply_token token,
     };
     if (scan->max_bytes > 0 && scan->max_bytes < op.bytes_max)
         op.bytes_max = scan->max_bytes;
-    /* Also while we are filled ourselves: then what we have is all that is
-     * left of our copy, and two that fill would wait for each other for ever. */
+    /* Also while we are filled ourselves: what we have is all that is left of
+     * our copy then, and two that fill would wait for each other for ever. */
     if (!effects_storage(effects, &op))
         reply_scan_failure(effects, token, STATUS_OVERLOADED);
 }
