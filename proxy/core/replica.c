@@ -79,6 +79,16 @@ static struct dot next_dot(struct replica *replica, enum table table,
                              table == TABLE_HINTS ? &nothing : own);
 }
 
+/* Above what the key has, whoever's clock that is of: what is acknowledged must
+ * not be lost to what came before it. */
+static uint64_t stamp_over(const struct record *own, uint64_t stamp)
+{
+    for (size_t i = 0; i < own->value_count; i++)
+        if (own->values[i].stamp >= stamp && own->values[i].stamp < UINT64_MAX)
+            stamp = own->values[i].stamp + 1;
+    return stamp;
+}
+
 /* A write that makes a large record smaller is the way out. */
 static bool outgrows(const struct replica *replica, struct bytes current,
                      const struct buffer *next)
@@ -115,7 +125,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         .request = op->request,
         .dot = next_dot(replica, op->key.table, &own.context),
         .now_ms = op->wall_ms,
-        .stamp = op->stamp,
+        .stamp = stamp_over(&own, op->stamp),
         .tombstone = op->tombstone,
         .data = op->tombstone ? (struct bytes){0} : op->data,
     };

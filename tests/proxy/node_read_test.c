@@ -271,6 +271,70 @@ static void what_cannot_be_read_is_refused(void **state)
                      "[  1] ask 4 -> reply 4 invalid\n");
 }
 
+/* Two clients that read, resolve and write in turn, each without having seen
+ * what the other writes meanwhile. */
+static void two_interleaved_clients_leave_two_siblings(void **state)
+{
+    (void)state;
+    node_close(&f);
+    node_open(&f, 1, 1);
+    node_start(&f);
+    struct bytes seen[2] = {{0}};
+    uint64_t token = 1;
+    for (int round = 0; round < 50; round++) {
+        for (int who = 0; who < 2; who++) {
+            get(&f, 1, token++, read_of(&f, "k"));
+            disk(&f, 1);
+            struct bytes context =
+                bytes_of_binary(f.reply->read_reply->context);
+            seen[who] = bytes_of(
+                arena_copy(&f.arena, context.data, context.size), context.size);
+            assert_in_range(f.reply->read_reply->n_values, 0, 2);
+        }
+        for (int who = 0; who < 2; who++) {
+            Rkv__Write *write = write_of(&f, "k", who == 0 ? "a" : "b");
+            write->context = binary_of_bytes(seen[who]);
+            put(&f, 1, token++, write);
+            disk(&f, 1);
+        }
+        f.trace_size = 0;
+    }
+    get(&f, 2, token, read_of(&f, "k"));
+    disk(&f, 2);
+    expect_trace(&f, "[  2] ask 201 -> read k\n"
+                     "[  2] stored -> reply 201 ok 1/1 a|b\n");
+}
+
+static void n_is_not_three(void **state)
+{
+    (void)state;
+    node_close(&f);
+    node_open(&f, 5, 5);
+    node_start(&f);
+    put(&f, 1, 1, write_of(&f, "k", "v"));
+    disk(&f, 1);
+    for (int node = 2; node <= 5; node++)
+        assert_non_null(request_at(&f, node));
+    ack(&f, 1, 5, STATUS_OK);
+    assert_int_equal(f.answers[1], 0);
+    ack(&f, 1, 4, STATUS_OK);
+    assert_int_equal(f.answers[1], 1);
+    ack(&f, 1, 2, STATUS_OK);
+    ack(&f, 1, 3, STATUS_OK);
+    get(&f, 2, 2, read_of(&f, "k"));
+    disk(&f, 2);
+    for (int node = 2; node <= 5; node++)
+        if (request_at(&f, node) != NULL)
+            fetched(&f, 2, node, STATUS_NOT_FOUND, nothing);
+    for (int node = 2; node <= 5; node++)
+        if (request_at(&f, node) != NULL)
+            ack(&f, 3, node, STATUS_OK);
+    assert_int_equal(f.answers[2], 1);
+    assert_int_equal(f.reply->read_reply->result->need, 3);
+    assert_int_equal(f.reply->read_reply->n_values, 1);
+    f.trace_size = 0;
+}
+
 /* Effects of several steps may be applied together: what an operation points
  * to must not be of a slot that another request has taken meanwhile. */
 static void effects_outlive_the_request_that_caused_them(void **state)
@@ -317,6 +381,8 @@ int main(void)
         WITH(three_nodes, the_deadline_of_a_read_is_a_timeout),
         WITH(five_nodes, a_node_that_owns_nothing_reads_from_those_that_do),
         WITH(three_nodes, what_cannot_be_read_is_refused),
+        WITH(three_nodes, two_interleaved_clients_leave_two_siblings),
+        WITH(three_nodes, n_is_not_three),
         WITH(three_nodes, effects_outlive_the_request_that_caused_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -225,6 +225,70 @@ another_copy_that_is_further_than_ours_renews_the_incarnation(void **state)
     assert_true(world.toys[0].replica.actors.incarnation != incarnation);
 }
 
+/* A copy that was kept for a replica while it was away comes after the key was
+ * deleted, or written anew. */
+static void an_old_copy_that_comes_late_brings_nothing_back(void **state)
+{
+    (void)state;
+    struct storage_key key = data_key();
+    struct storage_op remove = {.kind = STORAGE_COORDINATE,
+                                .key = key,
+                                .wall_ms = WALL_MS,
+                                .request = new_request(),
+                                .tombstone = true};
+    struct storage_result result;
+    struct bytes none = {0}, old, fresh;
+    assert_int_equal(coordinate(&world.toys[0], key, new_request(), none,
+                                bytes_of_string("old"), &old),
+                     0);
+    remove.context = context_of(old);
+    toy_run(&world.toys[0], &remove, &result);
+    merge(&world.toys[0], key, old);
+    struct record record = decoded(toy_get(&world.toys[0], &key));
+    assert_true(record_is_deleted(&record));
+    assert_int_equal(record.value_count, 1);
+    assert_int_equal(coordinate(&world.toys[0], key, new_request(),
+                                context_of(toy_get(&world.toys[0], &key)),
+                                bytes_of_string("new"), &fresh),
+                     0);
+    merge(&world.toys[0], key, old);
+    record = decoded(toy_get(&world.toys[0], &key));
+    assert_int_equal(record.value_count, 1);
+    assert_true(bytes_equal(record.values[0].data, bytes_of_string("new")));
+}
+
+/* A write that is acknowledged is the newest, whatever the clock of whoever
+ * wrote before: it could be lost to its own predecessor otherwise. */
+static void a_write_wins_over_one_of_a_clock_that_is_ahead(void **state)
+{
+    (void)state;
+    struct storage_key key = data_key();
+    struct storage_op op = {.kind = STORAGE_COORDINATE,
+                            .key = key,
+                            .record_kind = RECORD_LWW,
+                            .wall_ms = WALL_MS,
+                            .data = bytes_of_string("ahead"),
+                            .request = new_request(),
+                            .stamp = UINT64_MAX / 2};
+    struct storage_result result;
+    toy_run(&world.toys[0], &op, &result);
+    struct bytes ahead = kept(result.record);
+    struct storage_op merge_it = {.kind = STORAGE_MERGE,
+                                  .key = key,
+                                  .record_kind = RECORD_LWW,
+                                  .wall_ms = WALL_MS,
+                                  .data = ahead};
+    toy_run(&world.toys[1], &merge_it, &result);
+    op.request = new_request();
+    op.data = bytes_of_string("later");
+    op.stamp = 1;
+    toy_run(&world.toys[1], &op, &result);
+    assert_int_equal(result.status, STATUS_OK);
+    struct record record = decoded(toy_get(&world.toys[1], &key));
+    assert_int_equal(record.value_count, 1);
+    assert_true(bytes_equal(record.values[0].data, bytes_of_string("later")));
+}
+
 static void a_context_of_another_key_is_refused(void **state)
 {
     (void)state;
@@ -410,6 +474,8 @@ int main(void)
         WITH(a_write_that_two_coordinate_is_one_value),
         WITH(a_write_after_the_copy_was_lost_is_not_taken_for_an_old_one),
         WITH(another_copy_that_is_further_than_ours_renews_the_incarnation),
+        WITH(an_old_copy_that_comes_late_brings_nothing_back),
+        WITH(a_write_wins_over_one_of_a_clock_that_is_ahead),
         WITH(a_context_of_another_key_is_refused),
         WITH(a_write_beyond_a_hundred_siblings_is_refused_a_merge_never),
         WITH(a_record_does_not_outgrow_what_a_frame_takes),
