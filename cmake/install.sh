@@ -4,6 +4,7 @@
 set -eu
 list="$(dirname "$0")/packages.txt"
 missing=""
+# shellcheck disable=SC2013
 for package in $(grep -v '^#' "$list"); do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null |
         grep -q 'ok installed' || missing="$missing $package"

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# shellcheck shell=sh
 # Our C files below a folder, one a line, relative to it: what git tracks, or
 # everything where there is no git, as in an unpacked release.
 c_files() {
