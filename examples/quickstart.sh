@@ -34,6 +34,7 @@ programs=
 data= # made by prepare, removed by clean_up
 
 fail() {
+    tail -n 5 "$data"/n?.log 2> /dev/null || true
     printf '\nquickstart: %s\n' "$*" >&2
     exit 1
 }
@@ -217,13 +218,9 @@ stop_nodes() {
 }
 
 clean_up() {
-    status=$?
     trap '' INT TERM HUP
     [ -n "$data" ] || return 0
     stop_nodes
-    if [ $status -eq 1 ]; then
-        tail -n 20 "$data"/n?.log 2> /dev/null || true
-    fi
     if [ $keep = yes ]; then
         echo "data, logs and configuration are left in $data"
     else
