@@ -156,7 +156,7 @@ static void ask_many(struct replikv *client, struct asked *asked, size_t count,
                      struct tally *tally)
 {
     for (size_t i = 0; i < count; i++) {
-        char key[16];
+        char key[24];
         snprintf(key, sizeof(key), "%zu", i);
         asked[i] = (struct asked){.tally = tally, .expected = (unsigned)i};
         assert_int_equal(
