@@ -203,6 +203,11 @@ is_ready() {
     on "$1" --json status 2> /dev/null | grep -q '"ready": true'
 }
 
+# A node is ready once it has met one other, and meets the rest soon after.
+knows_all() {
+    [ "$(on "$1" --json members | grep -c '"state": "alive"')" -eq 3 ]
+}
+
 # ---- every way out of here ----
 
 stop_nodes() {
@@ -247,6 +252,7 @@ start_cluster() {
     done
     for number in 1 2 3; do
         await 30 "n$number to be ready" is_ready "$number"
+        await 30 "n$number to know the others" knows_all "$number"
     done
     on "1 2 3" status | awk 'NF == 0 { exit } { print }'
 }
