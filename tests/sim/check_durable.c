@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "checks.h"
+
+/* Which writes of the key had an effect that lasts: they are live, or a delete
+ * that was stored, or were superseded by one that lasts. A put that nobody
+ * answered for and that is gone without a trace excuses nothing. A write is
+ * superseded only by later numbers, so one pass from the last down is enough.
+ */
+static void find_lasting(const struct history *history, uint32_t key,
+                         const struct write_set *live, bool *lasting)
+{
+    for (uint32_t w = history->write_count; w > 0; w--) {
+        const struct write *write = &history->writes[w];
+        lasting[w] = false;
+        if (write->key != key || write->fate == FATE_NOT_APPLIED)
+            continue;
+        lasting[w] = (write->remove && write->observed) || set_has(live, w);
+        for (uint32_t v = w + 1; v <= history->write_count && !lasting[w]; v++)
+            lasting[w] = lasting[v] && history->writes[v].key == key &&
+                         set_has(&history->writes[v].seen, w);
+    }
+}
+
+static void check_siblings_bucket(const struct history *history, uint32_t key,
+                                  const struct write_set *live,
+                                  struct verdict *verdict)
+{
+    bool lasting[WRITES_MAX];
+    find_lasting(history, key, live, lasting);
+    for (uint32_t w = 1; w <= history->write_count; w++) {
+        const struct write *write = &history->writes[w];
+        if (write->key != key || write->fate != FATE_APPLIED)
+            continue;
+        if (!lasting[w])
+            verdict_unsafe(verdict, "acked-durable",
+                           "key %u: write %u was acknowledged, and is neither "
+                           "there nor superseded",
+                           key, w);
+        for (uint32_t v = 1; v < w; v++)
+            if (set_has(&write->seen, v) && set_has(live, v))
+                verdict_unsafe(verdict, "no-resurrection",
+                               "key %u: write %u is back, though write %u "
+                               "replaced it and was acknowledged",
+                               key, v, w);
+    }
+}
+
+static void check_lww_bucket(const struct history *history, uint32_t key,
+                             const uint32_t *live, size_t count,
+                             struct verdict *verdict)
+{
+    if (count > 1)
+        verdict_unsafe(verdict, "acked-durable",
+                       "key %u: %zu values in a lww bucket", key, count);
+    for (uint32_t w = 1; w <= history->write_count; w++) {
+        const struct write *write = &history->writes[w];
+        if (write->key != key || write->fate != FATE_APPLIED || write->remove)
+            continue;
+        /* Nothing live: some delete, of any fate, has a higher stamp. */
+        bool excused =
+            count == 1 && history->writes[live[0]].stamp >= write->stamp;
+        for (uint32_t v = 1; v <= history->write_count && count == 0; v++)
+            excused |= history->writes[v].key == key &&
+                       history->writes[v].remove &&
+                       history->writes[v].stamp >= write->stamp;
+        if (!excused)
+            verdict_unsafe(verdict, "acked-durable",
+                           "key %u: write %u was acknowledged, and what is "
+                           "there has a lower stamp",
+                           key, w);
+    }
+}
+
+void check_acked_durable(const struct history *history, uint32_t key,
+                         const uint32_t *live, size_t count,
+                         struct verdict *verdict)
+{
+    struct write_set set = {{0}};
+    if (history->key_is_lww[key]) {
+        check_lww_bucket(history, key, live, count, verdict);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        set_add(&set, live[i]);
+    check_siblings_bucket(history, key, &set, verdict);
+}

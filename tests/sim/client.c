@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: MIT */
+#include "client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/assert.h"
+#include "sim.h"
+
+void client_fini(struct client *client)
+{
+    buffer_fini(&client->request);
+    for (size_t i = 0; i < KEYS_MAX; i++)
+        buffer_fini(&client->knowledge[i].context);
+}
+
+static const char *name_of(const struct client *client)
+{
+    static const char *const names[] = {"c0", "c1", "c2", "c3", "c4", "c5"};
+    return names[client->index];
+}
+
+static void wake_in(struct sim *sim, struct client *client, int64_t in_us)
+{
+    client->generation++;
+    sim_in(sim, in_us, MOMENT_CLIENT, client->index, client->generation, 0);
+}
+
+/* --- attempts --- */
+
+static void attempt_free(struct attempt *attempt)
+{
+    attempt->used = false;
+    attempt->generation++;
+    buffer_clear(&attempt->request);
+    buffer_clear(&attempt->reply);
+}
+
+static void send(struct sim *sim, struct client *client)
+{
+    size_t at = 0;
+    while (at < ATTEMPTS_MAX && sim->attempts[at].used)
+        at++;
+    ASSERT(at < ATTEMPTS_MAX);
+    struct attempt *attempt = &sim->attempts[at];
+    attempt->used = true;
+    attempt->is_delivered = false;
+    attempt->client = client->index;
+    attempt->operation = client->operation;
+    attempt->host =
+        (uint32_t)random_below(&sim->client_random, sim->plan.hosts);
+    enum status status =
+        buffer_append(&attempt->request, buffer_bytes(&client->request));
+    ASSERT(status == STATUS_OK);
+    client->attempts++;
+    int64_t delay_us = random_range(&sim->client_random, 50, 1500);
+    /* Some are late enough to arrive behind their own retry. */
+    if (sim->stage == SIM_FAULTS && random_chance(&sim->client_random, 30))
+        delay_us = random_range(&sim->client_random, 0, 800000);
+    sim_in(sim, delay_us, MOMENT_REQUEST, (uint32_t)at, attempt->generation, 0);
+    wake_in(sim, client,
+            random_range(&sim->client_random, sim->plan.patience_us / 4,
+                         sim->plan.patience_us * 2));
+}
+
+/* NULL envelope: the connection failed, before or after it was delivered. */
+static void hear(struct sim *sim, struct client *client,
+                 const struct attempt *attempt, const Rkv__Envelope *envelope);
+
+void attempt_return(struct sim *sim, struct attempt *attempt)
+{
+    struct client *client = &sim->clients[attempt->client];
+    if (attempt->operation == client->operation && client->task != TASK_NONE) {
+        const Rkv__Envelope *envelope = NULL;
+        arena_reset(&sim->arena);
+        if (attempt->reply.size > 0) {
+            envelope = envelope_unpack(buffer_bytes(&attempt->reply),
+                                       &sim->arena, NULL);
+            ASSERT(envelope != NULL);
+            trace_mix_bytes(&sim->trace, attempt->reply.data,
+                            attempt->reply.size);
+        }
+        hear(sim, client, attempt, envelope);
+    }
+    attempt_free(attempt);
+}
+
+static void return_in(struct sim *sim, struct attempt *attempt, int64_t in_us)
+{
+    sim_in(sim, in_us, MOMENT_REPLY, (uint32_t)(attempt - sim->attempts),
+           attempt->generation, 0);
+}
+
+void attempt_arrive(struct sim *sim, struct attempt *attempt)
+{
+    struct host *host = &sim->hosts[attempt->host];
+    if (host->node == NULL) {
+        attempt_return(sim, attempt);
+        return;
+    }
+    attempt->is_delivered = true;
+    arena_reset(&sim->arena);
+    struct event event = {
+        .kind = EVENT_CLIENT_REQUEST,
+        .message =
+            envelope_unpack(buffer_bytes(&attempt->request), &sim->arena, NULL),
+    };
+    ASSERT(event.message != NULL);
+    event.token =
+        host_expect(sim, host,
+                    (struct asked){.asker = ASKER_ATTEMPT,
+                                   .a = (uint32_t)(attempt - sim->attempts),
+                                   .b = attempt->generation});
+    host_step(sim, host, &event);
+}
+
+static void observe_answer(struct sim *sim, const struct attempt *attempt,
+                           const Rkv__Envelope *envelope)
+{
+    const struct client *client = &sim->clients[attempt->client];
+    if (envelope->body_case != RKV__ENVELOPE__BODY_WRITE_REPLY ||
+        client->operation != attempt->operation)
+        return;
+    const Rkv__Result *result = envelope->write_reply->result;
+    if (result->outcome == RKV__OUTCOME__APPLIED)
+        observe_applied(sim, client->write, result->need);
+}
+
+void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,
+                    const Rkv__Envelope *envelope)
+{
+    struct attempt *attempt = &sim->attempts[index];
+    if (!attempt->used || attempt->generation != generation)
+        return;
+    observe_answer(sim, attempt, envelope);
+    enum status status = envelope_pack(envelope, &attempt->reply);
+    ASSERT(status == STATUS_OK);
+    return_in(sim, attempt, random_range(&sim->client_random, 50, 1500));
+}
+
+void attempts_host_gone(struct sim *sim, uint32_t host)
+{
+    for (size_t i = 0; i < ATTEMPTS_MAX; i++) {
+        struct attempt *attempt = &sim->attempts[i];
+        if (attempt->used && attempt->is_delivered && attempt->host == host &&
+            attempt->reply.size == 0)
+            return_in(sim, attempt, 1000);
+    }
+}
+
+/* --- operations --- */
+
+static void rest(struct sim *sim, struct client *client)
+{
+    client->task = TASK_NONE;
+    client->operation++;
+    buffer_clear(&client->request);
+    if (!client->is_checker || sim->stage != SIM_HEALING)
+        wake_in(sim, client,
+                random_range(&sim->client_random, sim->plan.think_us / 4,
+                             sim->plan.think_us * 2));
+    else
+        wake_in(sim, client, 20000);
+}
+
+static void begin(struct sim *sim, struct client *client, enum client_task task,
+                  uint32_t attempts_max, const Rkv__Envelope *envelope)
+{
+    enum status status = envelope_pack(envelope, &client->request);
+    ASSERT(status == STATUS_OK);
+    client->task = task;
+    client->attempts = 0;
+    client->attempts_max = attempts_max;
+    client->maybe = false;
+    send(sim, client);
+}
+
+static int draw_level(struct randomness *random, bool may_be_one)
+{
+    static const int levels[] = {LEVEL_QUORUM, LEVEL_DEFAULT, 2, LEVEL_ALL, 1};
+    return levels[random_below(random, may_be_one ? 5 : 4)];
+}
+
+static void begin_read(struct sim *sim, struct client *client, uint32_t key,
+                       int level)
+{
+    Rkv__Read read = RKV__READ__INIT;
+    union {
+        const char *in;
+        char *out;
+    } bucket = {.in = sim->keys[key].bucket->name};
+    read.bucket = bucket.out;
+    read.key = binary_of_bytes(bytes_of_string(sim->keys[key].name));
+    read.r = level;
+    read.timeout_ms = (uint32_t)random_range(&sim->client_random, 100, 800);
+    client->key = key;
+    client->level = level;
+    client->floor = sim->floors[key];
+    sim->tally->reads++;
+    arena_reset(&sim->arena);
+    sim_tell(sim, name_of(client), "reads %s at level %d", sim->keys[key].name,
+             level);
+    begin(sim, client, TASK_READ, 1,
+          envelope_new(&sim->arena, RKV__ENVELOPE__BODY_READ, &read));
+}
+
+static void begin_write(struct sim *sim, struct client *client, uint32_t key,
+                        bool remove)
+{
+    struct randomness *random = &sim->client_random;
+    struct knowledge *knowledge = &client->knowledge[key];
+    /* Some write without having looked. */
+    if (random_chance(random, 150)) {
+        buffer_clear(&knowledge->context);
+        knowledge->seen = (struct write_set){{0}};
+    }
+    uint32_t number = history_write(&sim->history, key, remove,
+                                    &knowledge->seen, sim->now_us);
+    if (number == 0) {
+        rest(sim, client);
+        return;
+    }
+    char value[32];
+    uint64_t id[2] = {number, sim->seed};
+    Rkv__Write write = RKV__WRITE__INIT;
+    union {
+        const char *in;
+        char *out;
+    } bucket = {.in = sim->keys[key].bucket->name};
+    snprintf(value, sizeof value, "w%u", number);
+    write.bucket = bucket.out;
+    write.key = binary_of_bytes(bytes_of_string(sim->keys[key].name));
+    write.remove = remove;
+    if (!remove)
+        write.value = binary_of_bytes(bytes_of_string(value));
+    write.context = binary_of_bytes(buffer_bytes(&knowledge->context));
+    /* A disk that is lost may be the only one that had it. */
+    write.w = draw_level(random, !sim->plan.may_wipe);
+    write.request_id = binary_of_bytes(bytes_of(id, sizeof id));
+    write.timeout_ms = (uint32_t)random_range(random, 100, 800);
+    client->key = key;
+    client->write = number;
+    sim->tally->writes++;
+    arena_reset(&sim->arena);
+    sim_tell(sim, name_of(client), "%s %s as write %u at level %d%s",
+             remove ? "deletes" : "puts", sim->keys[key].name, number, write.w,
+             knowledge->context.size == 0 ? ", blindly" : "");
+    begin(sim, client, TASK_WRITE, (uint32_t)random_range(random, 1, 5),
+          envelope_new(&sim->arena, RKV__ENVELOPE__BODY_WRITE, &write));
+}
+
+static void begin_admin(struct sim *sim, struct client *client)
+{
+    Rkv__Admin admin = RKV__ADMIN__INIT;
+    Rkv__List list = RKV__LIST__INIT;
+    uint32_t key = (uint32_t)random_below(&sim->client_random, sim->plan.keys);
+    union {
+        const char *in;
+        char *out;
+    } bucket = {.in = sim->keys[key].bucket->name};
+    admin.what = (Rkv__Admin__What)random_below(&sim->client_random, 6);
+    admin.bucket = bucket.out;
+    admin.key = binary_of_bytes(bytes_of_string(sim->keys[key].name));
+    list.partition =
+        (uint32_t)random_below(&sim->client_random, sim->plan.partitions);
+    admin.partition = list.partition;
+    arena_reset(&sim->arena);
+    bool lists = random_chance(&sim->client_random, 500);
+    begin(sim, client, TASK_ADMIN, 1,
+          envelope_new(&sim->arena,
+                       lists ? RKV__ENVELOPE__BODY_LIST
+                             : RKV__ENVELOPE__BODY_ADMIN,
+                       lists ? (void *)&list : (void *)&admin));
+}
+
+static void begin_next(struct sim *sim, struct client *client)
+{
+    struct randomness *random = &sim->client_random;
+    uint32_t key = (uint32_t)random_below(random, sim->plan.keys);
+    /* What was just read is what is written next, more often than not. */
+    if (random_chance(random, 500))
+        key = client->key;
+    uint64_t what = random_below(random, 100);
+    if (what < 40)
+        begin_read(sim, client, key, draw_level(random, true));
+    else if (what < 85)
+        begin_write(sim, client, key, false);
+    else if (what < 97)
+        begin_write(sim, client, key, true);
+    else
+        begin_admin(sim, client);
+}
+
+/* The final reader goes round the keys until all replicas are equal. */
+static void begin_check(struct sim *sim, struct client *client)
+{
+    begin_read(sim, client, sim->final_reads++ % sim->plan.keys, LEVEL_ALL);
+}
+
+static void give_up(struct sim *sim, struct client *client)
+{
+    if (client->task == TASK_WRITE)
+        sim_tell(sim, name_of(client), "does not know of write %u",
+                 client->write);
+    rest(sim, client);
+}
+
+static void try_again(struct sim *sim, struct client *client)
+{
+    if (client->task != TASK_WRITE ||
+        client->attempts >= client->attempts_max) {
+        give_up(sim, client);
+        return;
+    }
+    sim->tally->faults[FAULT_CLIENT_RETRY]++;
+    sim_tell(sim, name_of(client), "sends write %u again", client->write);
+    send(sim, client);
+}
+
+void client_wake(struct sim *sim, struct client *client)
+{
+    if (client->task != TASK_NONE) {
+        sim->tally->faults[FAULT_CLIENT_TIMEOUT]++;
+        client->maybe = true;
+        try_again(sim, client);
+    } else if (sim->stage == SIM_FAULTS) {
+        begin_next(sim, client);
+    } else if (sim->stage == SIM_HEALING && client->is_checker) {
+        begin_check(sim, client);
+    }
+}
+
+/* --- replies --- */
+
+static bool is_majority(uint32_t need)
+{
+    return need * 2 > 3;
+}
+
+static void learn(struct client *client, ProtobufCBinaryData context,
+                  const struct write_set *seen)
+{
+    struct knowledge *knowledge = &client->knowledge[client->key];
+    buffer_clear(&knowledge->context);
+    enum status status =
+        buffer_append(&knowledge->context, bytes_of_binary(context));
+    ASSERT(status == STATUS_OK);
+    knowledge->seen = *seen;
+}
+
+static bool is_strict(uint32_t key)
+{
+    return !sim_buckets[key % SIM_BUCKETS].sloppy;
+}
+
+static void hear_read(struct sim *sim, struct client *client,
+                      const Rkv__ReadReply *reply)
+{
+    static struct record_view view; /* large; one thread */
+    if (reply->result->status != RKV__STATUS__OK &&
+        reply->result->status != RKV__STATUS__NOT_FOUND) {
+        sim_tell(sim, name_of(client), "is told: %s",
+                 status_name((enum status)reply->result->status));
+        rest(sim, client);
+        return;
+    }
+    uint32_t writes[VIEW_VALUES_MAX];
+    uint32_t key = client->key;
+    size_t count = observe_values(sim, reply, writes);
+    sim_tell(sim, name_of(client), "reads %zu values, first write %u", count,
+             count == 0 ? 0 : writes[0]);
+    struct write_set seen;
+    history_seen(&sim->history, writes, count, &seen);
+    learn(client, reply->context, &seen);
+    if (!context_view_read(&view, reply->context.data, reply->context.len))
+        verdict_unsafe(&sim->verdict, "outcome-true", "a malformed context");
+    else if (is_majority(reply->result->need) && is_strict(key)) {
+        check_monotonic_quorum(key, &client->floor, &view, &sim->verdict);
+        floor_raise(&sim->floors[key], &view);
+    }
+    if (sim->stage == SIM_HEALING && reply->result->need == 3) {
+        memcpy(sim->final_values[key], writes, count * sizeof *writes);
+        sim->final_count[key] = count;
+        sim->final_read[key] = true;
+    }
+    rest(sim, client);
+}
+
+static void hear_applied(struct sim *sim, struct client *client,
+                         const Rkv__WriteReply *reply)
+{
+    static struct record_view view; /* large; one thread */
+    struct write *write = &sim->history.writes[client->write];
+    write->fate = FATE_APPLIED;
+    sim->tally->acknowledged++;
+    sim_tell(sim, name_of(client), "is told that write %u is applied on %u",
+             client->write, reply->result->got);
+    if (reply->context.len > 0) {
+        struct write_set seen;
+        history_seen(&sim->history, &client->write, 1, &seen);
+        learn(client, reply->context, &seen);
+        if (context_view_read(&view, reply->context.data, reply->context.len) &&
+            is_majority(reply->result->need) && is_strict(client->key))
+            floor_raise(&sim->floors[client->key], &view);
+    }
+    rest(sim, client);
+}
+
+static void hear_write(struct sim *sim, struct client *client,
+                       const Rkv__Envelope *envelope)
+{
+    const Rkv__Result *result =
+        envelope->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY
+            ? envelope->write_reply->result
+            : envelope->result;
+    if (result->outcome == RKV__OUTCOME__APPLIED &&
+        envelope->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY) {
+        hear_applied(sim, client, envelope->write_reply);
+        return;
+    }
+    client->maybe |= result->outcome != RKV__OUTCOME__NOT_APPLIED;
+    sim_tell(sim, name_of(client), "is told: %s, write %u is %s: %s",
+             status_name((enum status)result->status), client->write,
+             result->outcome == RKV__OUTCOME__NOT_APPLIED ? "not applied"
+                                                          : "unknown",
+             result->message);
+    if (client->attempts < client->attempts_max) {
+        try_again(sim, client);
+        return;
+    }
+    if (!client->maybe)
+        check_not_applied(&sim->history, client->write, &sim->verdict);
+    give_up(sim, client);
+}
+
+static void hear(struct sim *sim, struct client *client,
+                 const struct attempt *attempt, const Rkv__Envelope *envelope)
+{
+    if (envelope == NULL) {
+        client->maybe |= attempt->is_delivered;
+        if (client->attempts == client->attempts_max && !client->maybe &&
+            client->task == TASK_WRITE)
+            check_not_applied(&sim->history, client->write, &sim->verdict);
+        try_again(sim, client);
+    } else if (client->task == TASK_WRITE) {
+        hear_write(sim, client, envelope);
+    } else if (client->task == TASK_READ &&
+               envelope->body_case == RKV__ENVELOPE__BODY_READ_REPLY) {
+        hear_read(sim, client, envelope->read_reply);
+    } else {
+        rest(sim, client);
+    }
+}

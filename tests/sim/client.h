@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_SIM_CLIENT_H
+#define REPLIKV_TESTS_SIM_CLIENT_H
+
+#include "checks.h"
+#include "proto/envelope.h"
+
+/* Clients that read, write, delete and read before they write, on a few hot
+ * keys, through any node; that lose patience and send the same request again
+ * through another one. */
+
+struct sim;
+struct host;
+
+/* One sending of a request to one node. */
+struct attempt {
+    bool used, is_delivered;
+    uint32_t generation;
+    uint32_t client, operation;
+    uint32_t host;
+    struct buffer request, reply;
+};
+
+enum client_task { TASK_NONE, TASK_READ, TASK_WRITE, TASK_ADMIN };
+
+/* What a client knows of a key. */
+struct knowledge {
+    struct buffer context;
+    struct write_set seen;
+};
+
+struct client {
+    uint32_t index;
+    uint32_t generation; /* of its timer */
+    uint32_t operation;
+    enum client_task task;
+    uint32_t key;
+    /* READ */
+    int level;
+    struct read_floor floor;
+    /* WRITE */
+    uint32_t write;
+    struct buffer request; /* packed, sent again as it is */
+    bool maybe;            /* some attempt may have done something */
+    uint32_t attempts, attempts_max;
+    struct knowledge knowledge[KEYS_MAX];
+    bool is_checker; /* reads all, after healing */
+};
+
+enum { ATTEMPTS_MAX = 128, CLIENTS_MAX = 6 };
+
+void client_fini(struct client *client);
+/* The client's timer. */
+void client_wake(struct sim *sim, struct client *client);
+/* An attempt reaches its node. */
+void attempt_arrive(struct sim *sim, struct attempt *attempt);
+/* The node answered: it is on its way to the client. */
+void attempt_answer(struct sim *sim, uint32_t attempt, uint32_t generation,
+                    const Rkv__Envelope *envelope);
+/* The reply, or without one the news that the connection ended. */
+void attempt_return(struct sim *sim, struct attempt *attempt);
+/* The host's process ended: its clients see their connections close. */
+void attempts_host_gone(struct sim *sim, uint32_t host);
+
+#endif

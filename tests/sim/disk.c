@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: MIT */
+#include "disk.h"
+
+#include <stdlib.h>
+
+#include "proto/assert.h"
+#include "sim.h"
+
+static void set_buffer(struct buffer *buffer, struct bytes bytes)
+{
+    buffer_clear(buffer);
+    enum status status = buffer_append(buffer, bytes);
+    ASSERT(status == STATUS_OK);
+}
+
+/* --- what is synced --- */
+
+/* Where the key is, or would be. */
+static size_t place_of(const struct disk *disk, struct bytes key, bool *found)
+{
+    size_t low = 0, high = disk->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (bytes_compare(buffer_bytes(&disk->entries[middle].key), key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *found = low < disk->count &&
+             bytes_equal(buffer_bytes(&disk->entries[low].key), key);
+    return low;
+}
+
+struct bytes disk_get(const struct disk *disk, struct bytes key)
+{
+    bool found;
+    size_t at = place_of(disk, key, &found);
+    return found ? buffer_bytes(&disk->entries[at].value) : (struct bytes){0};
+}
+
+void disk_set(struct disk *disk, struct bytes key, struct bytes value)
+{
+    bool found;
+    size_t at = place_of(disk, key, &found);
+    if (!found) {
+        if (disk->count == disk->capacity) {
+            disk->capacity = disk->capacity * 2 + 16;
+            disk->entries =
+                realloc(disk->entries, disk->capacity * sizeof *disk->entries);
+            ASSERT(disk->entries != NULL);
+        }
+        memmove(disk->entries + at + 1, disk->entries + at,
+                (disk->count - at) * sizeof *disk->entries);
+        disk->entries[at] = (struct disk_entry){{0}, {0}};
+        set_buffer(&disk->entries[at].key, key);
+        disk->count++;
+    }
+    set_buffer(&disk->entries[at].value, value);
+}
+
+static void entry_fini(struct disk_entry *entry)
+{
+    buffer_fini(&entry->key);
+    buffer_fini(&entry->value);
+}
+
+static void disk_remove(struct disk *disk, struct bytes key)
+{
+    bool found;
+    size_t at = place_of(disk, key, &found);
+    if (!found)
+        return;
+    entry_fini(&disk->entries[at]);
+    disk->count--;
+    memmove(disk->entries + at, disk->entries + at + 1,
+            (disk->count - at) * sizeof *disk->entries);
+}
+
+void disk_wipe(struct disk *disk)
+{
+    for (size_t i = 0; i < disk->count; i++)
+        entry_fini(&disk->entries[i]);
+    disk->count = 0;
+}
+
+/* --- operations that wait --- */
+
+static void op_free(struct disk_op *op)
+{
+    buffer_fini(&op->key);
+    buffer_fini(&op->next);
+    free(op->bytes);
+    free(op);
+}
+
+static void ops_add(struct disk_ops *ops, struct disk_op *op)
+{
+    if (ops->count == ops->capacity) {
+        ops->capacity = ops->capacity * 2 + 16;
+        ops->list = realloc(ops->list, ops->capacity * sizeof(void *));
+        ASSERT(ops->list != NULL);
+    }
+    ops->list[ops->count++] = op;
+}
+
+static void ops_clear(struct disk_ops *ops)
+{
+    for (size_t i = 0; i < ops->count; i++)
+        op_free(ops->list[i]);
+    ops->count = 0;
+}
+
+static struct bytes keep(uint8_t **at, struct bytes bytes)
+{
+    if (bytes.size == 0)
+        return (struct bytes){0};
+    memcpy(*at, bytes.data, bytes.size);
+    struct bytes kept = bytes_of(*at, bytes.size);
+    *at += bytes.size;
+    return kept;
+}
+
+static struct disk_op *op_copy(struct disk *disk, const struct storage_op *op)
+{
+    struct disk_op *copy = calloc(1, sizeof *copy);
+    ASSERT(copy != NULL);
+    copy->number = ++disk->number;
+    copy->op = *op;
+    copy->bytes = malloc(op->key.key.size + op->data.size + op->context.size +
+                         op->after.size + 1);
+    ASSERT(copy->bytes != NULL);
+    uint8_t *at = copy->bytes;
+    copy->op.key.key = keep(&at, op->key.key);
+    copy->op.data = keep(&at, op->data);
+    copy->op.context = keep(&at, op->context);
+    copy->op.after = keep(&at, op->after);
+    if (op->kind != STORAGE_SCAN) {
+        enum status status = storage_key_encode(&copy->op.key, &copy->key);
+        ASSERT(status == STATUS_OK);
+    }
+    return copy;
+}
+
+void disk_fini(struct disk *disk)
+{
+    disk_wipe(disk);
+    ops_clear(&disk->waiting);
+    ops_clear(&disk->batch);
+    ops_clear(&disk->answers);
+    free(disk->waiting.list);
+    free(disk->batch.list);
+    free(disk->answers.list);
+    free(disk->entries);
+    *disk = (struct disk){0};
+}
+
+void disk_open(struct disk *disk)
+{
+    ops_clear(&disk->waiting);
+    ops_clear(&disk->batch);
+    ops_clear(&disk->answers);
+    disk->batch_scheduled = disk->writing = disk->broken = false;
+}
+
+/* --- carrying out --- */
+
+static void answer_later(struct sim *sim, struct host *host, struct disk_op *op,
+                         enum status refused)
+{
+    op->refused = refused;
+    ops_add(&host->disk.answers, op);
+    sim_in(sim, random_range(&sim->disk_random, 20, 400), MOMENT_DISK_ANSWER,
+           host->index, host->life, op->number);
+}
+
+static void schedule_batch(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    if (disk->batch_scheduled || disk->writing || disk->waiting.count == 0)
+        return;
+    disk->batch_scheduled = true;
+    sim_in(sim, random_range(&sim->disk_random, 10, 100), MOMENT_DISK_BATCH,
+           host->index, host->life, 0);
+}
+
+void disk_submit(struct sim *sim, struct host *host,
+                 const struct storage_op *op)
+{
+    struct disk *disk = &host->disk;
+    struct disk_op *copy = op_copy(disk, op);
+    bool reads = op->kind == STORAGE_READ || op->kind == STORAGE_SCAN;
+    if (reads) {
+        answer_later(sim, host, copy, STATUS_OK);
+    } else if (disk->broken) {
+        answer_later(sim, host, copy, STATUS_BROKEN);
+    } else {
+        ops_add(&disk->waiting, copy);
+        schedule_batch(sim, host);
+    }
+}
+
+static void tell_node(struct sim *sim, struct host *host, enum event_kind kind,
+                      const struct storage_result *result)
+{
+    struct event event = {.kind = kind, .storage = result};
+    host_step(sim, host, &event);
+}
+
+static void tell_stored(struct sim *sim, struct host *host,
+                        const struct disk_op *op, enum status status)
+{
+    bool ok = status == STATUS_OK;
+    struct storage_result result = {
+        .op = &op->op,
+        .status = status,
+        .message = op->change.message,
+        .duplicate = op->change.duplicate,
+        .records_delta = ok ? op->change.records_delta : 0,
+        .bytes_delta = ok ? op->change.bytes_delta : 0,
+    };
+    tell_node(sim, host, EVENT_STORED, &result);
+}
+
+/* The value with the batch so far laid over what is synced. */
+static struct bytes current_of(const struct disk *disk, struct bytes key)
+{
+    for (size_t i = disk->batch.count; i-- > 0;) {
+        const struct disk_op *op = disk->batch.list[i];
+        if (op->change.changed && bytes_equal(buffer_bytes(&op->key), key))
+            return op->change.removed ? (struct bytes){0}
+                                      : buffer_bytes(&op->next);
+    }
+    return disk_get(disk, key);
+}
+
+static void prepare(struct sim *sim, struct host *host, struct disk_op *op)
+{
+    struct disk *disk = &host->disk;
+    if (op->op.deadline_ms != 0 &&
+        host_mono_ms(sim, host) > op->op.deadline_ms) {
+        answer_later(sim, host, op, STATUS_TIMEOUT);
+        return;
+    }
+    struct arena scratch;
+    arena_init(&scratch, 16u << 20);
+    replica_apply(&host->replica, &op->op,
+                  current_of(disk, buffer_bytes(&op->key)), &scratch, &op->next,
+                  &op->change);
+    arena_fini(&scratch);
+    ops_add(&disk->batch, op);
+    if (op->op.kind != STORAGE_COORDINATE)
+        return;
+    struct storage_result result = {
+        .op = &op->op,
+        .status = op->change.status,
+        .message = op->change.message,
+        .record = buffer_bytes(&op->next),
+        .duplicate = op->change.duplicate,
+    };
+    tell_node(sim, host, EVENT_PREPARED, &result);
+}
+
+void disk_run_batch(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    disk->batch_scheduled = false;
+    disk->writing = true;
+    struct disk_ops taken = disk->waiting;
+    disk->waiting = (struct disk_ops){0};
+    for (size_t i = 0; i < taken.count; i++)
+        prepare(sim, host, taken.list[i]);
+    free(taken.list);
+    int64_t sync_us = sim->plan.sync_us;
+    /* Now and then a disk takes its time. */
+    if (random_chance(&sim->disk_random, 20))
+        sync_us *= 20;
+    sim_in(sim, random_range(&sim->disk_random, sync_us, 10 * sync_us),
+           MOMENT_DISK_SYNC, host->index, host->life, 0);
+}
+
+static void commit(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    for (size_t i = 0; i < disk->batch.count; i++) {
+        const struct disk_op *op = disk->batch.list[i];
+        struct bytes key = buffer_bytes(&op->key);
+        if (!op->change.changed)
+            continue;
+        if (op->change.removed) {
+            disk_remove(disk, key);
+            continue;
+        }
+        disk_set(disk, key, buffer_bytes(&op->next));
+        observe_stored(sim, host, key, buffer_bytes(&op->next));
+    }
+}
+
+/* Whether it was written is not known until it is opened again. */
+static void fail(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    bool kept = random_chance(&sim->disk_random, 500);
+    sim->tally->faults[FAULT_FAILED_WRITE]++;
+    sim_tell(sim, host->name, "a batch of %zu fails (%s)", disk->batch.count,
+             kept ? "and is on disk" : "and is lost");
+    if (kept)
+        commit(sim, host);
+    disk->broken = true;
+    sim_in(sim, random_range(&sim->disk_random, 2000, 200000),
+           MOMENT_DISK_REOPEN, host->index, host->life, 0);
+    struct disk_ops batch = disk->batch, waiting = disk->waiting;
+    disk->batch = disk->waiting = (struct disk_ops){0};
+    for (size_t i = 0; i < batch.count; i++)
+        tell_stored(sim, host, batch.list[i], STATUS_IO);
+    for (size_t i = 0; i < waiting.count; i++)
+        answer_later(sim, host, waiting.list[i], STATUS_BROKEN);
+    ops_clear(&batch);
+    free(batch.list);
+    free(waiting.list);
+}
+
+void disk_synced(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    disk->writing = false;
+    if (sim->stage == SIM_FAULTS &&
+        random_chance(&sim->disk_random, sim->plan.failed_write_permille)) {
+        fail(sim, host);
+        return;
+    }
+    commit(sim, host);
+    struct disk_ops batch = disk->batch;
+    disk->batch = (struct disk_ops){0};
+    for (size_t i = 0; i < batch.count; i++)
+        tell_stored(sim, host, batch.list[i], batch.list[i]->change.status);
+    ops_clear(&batch);
+    free(batch.list);
+    schedule_batch(sim, host);
+}
+
+void disk_crash(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    if (disk->writing && disk->batch.count > 0) {
+        bool kept = random_chance(&sim->disk_random, 400);
+        sim->tally->faults[kept ? FAULT_BATCH_KEPT : FAULT_BATCH_LOST]++;
+        sim_tell(sim, host->name, "a batch of %zu is %s", disk->batch.count,
+                 kept ? "on disk just in time" : "lost");
+        if (kept)
+            commit(sim, host);
+    }
+    disk_open(disk);
+}
+
+void disk_reopen(struct sim *sim, struct host *host)
+{
+    host->disk.broken = false;
+    replica_renew(&host->replica);
+    sim_tell(sim, host->name, "its disk is open again");
+    struct event event = {.kind = EVENT_REOPENED};
+    host_step(sim, host, &event);
+}
+
+/* --- reads --- */
+
+struct rows {
+    struct storage_row *list;
+    size_t count, capacity, bytes;
+};
+
+static void rows_add(struct rows *rows, const struct disk_entry *entry)
+{
+    if (rows->count == rows->capacity) {
+        rows->capacity = rows->capacity * 2 + 16;
+        rows->list = realloc(rows->list, rows->capacity * sizeof *rows->list);
+        ASSERT(rows->list != NULL);
+    }
+    struct storage_row *row = &rows->list[rows->count++];
+    enum status status =
+        storage_key_decode(buffer_bytes(&entry->key), &row->key);
+    ASSERT(status == STATUS_OK);
+    row->record = buffer_bytes(&entry->value);
+    rows->bytes += entry->key.size + entry->value.size;
+}
+
+static void scan(const struct disk *disk, const struct storage_op *op,
+                 struct rows *rows, struct storage_result *result)
+{
+    struct buffer from = {0}, to = {0};
+    result->status = storage_scan_range(op, &from, &to);
+    ASSERT(result->status == STATUS_OK);
+    bool found;
+    size_t at = place_of(disk, buffer_bytes(&from), &found);
+    result->done = true;
+    for (; at < disk->count; at++) {
+        const struct disk_entry *entry = &disk->entries[at];
+        if (bytes_compare(buffer_bytes(&entry->key), buffer_bytes(&to)) >= 0)
+            break;
+        if (rows->count > 0 && rows->bytes >= op->bytes_max) {
+            result->done = false;
+            break;
+        }
+        rows_add(rows, entry);
+        result->next = buffer_bytes(&entry->key);
+    }
+    result->rows = rows->list;
+    result->row_count = rows->count;
+    buffer_fini(&from);
+    buffer_fini(&to);
+}
+
+static struct disk_op *take_answer(struct disk *disk, uint64_t number)
+{
+    for (size_t i = 0; i < disk->answers.count; i++) {
+        struct disk_op *op = disk->answers.list[i];
+        if (op->number != number)
+            continue;
+        disk->answers.list[i] = disk->answers.list[--disk->answers.count];
+        return op;
+    }
+    ASSERT(!"an answer was lost");
+    return NULL;
+}
+
+void disk_answer(struct sim *sim, struct host *host, uint64_t number)
+{
+    struct disk *disk = &host->disk;
+    struct disk_op *op = take_answer(disk, number);
+    struct storage_result result = {.op = &op->op, .status = op->refused};
+    struct rows rows = {0};
+    bool reads = op->op.kind == STORAGE_READ || op->op.kind == STORAGE_SCAN;
+    if (reads && disk->broken) {
+        result.status = STATUS_BROKEN;
+    } else if (op->op.kind == STORAGE_SCAN) {
+        scan(disk, &op->op, &rows, &result);
+    } else if (op->op.kind == STORAGE_READ) {
+        result.record = disk_get(disk, buffer_bytes(&op->key));
+        if (result.record.size == 0)
+            result.status = STATUS_NOT_FOUND;
+    }
+    tell_node(sim, host, EVENT_STORED, &result);
+    free(rows.list);
+    op_free(op);
+}

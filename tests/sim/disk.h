@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_SIM_DISK_H
+#define REPLIKV_TESTS_SIM_DISK_H
+
+#include "proto/bytes.h"
+#include "proxy/core/replica.h"
+
+/* One node's storage: what the storage edge and an engine are to replikvd.
+ *
+ *   submit --> waiting --> batch: read, merge, PREPARED --> synced --> STORED
+ *
+ * All that waits becomes one batch, and one sync makes it last (group commit).
+ * Reads see what is synced. A crash loses the batch under way, or leaves all of
+ * it; a write that fails does either and breaks the disk until it is opened
+ * again. The disk outlives the process: only the queue and the batch end with
+ * it. */
+
+struct sim;
+struct host;
+
+struct disk_entry {
+    struct buffer key, value;
+};
+
+struct disk_op {
+    uint64_t number;
+    struct storage_op op; /* what it points to is in `bytes` */
+    uint8_t *bytes;
+    struct replica_change change;
+    struct buffer key, next;
+    enum status refused; /* DISK_ANSWER: instead of running it */
+};
+
+struct disk_ops {
+    struct disk_op **list;
+    size_t count, capacity;
+};
+
+struct disk {
+    struct disk_entry *entries; /* synced, sorted by key */
+    size_t count, capacity;
+    struct disk_ops waiting, batch, answers;
+    bool batch_scheduled, writing, broken;
+    uint64_t number;
+};
+
+void disk_fini(struct disk *disk);
+/* The process starts: nothing waits. */
+void disk_open(struct disk *disk);
+/* The process ended: of the batch under way all or nothing lasts. */
+void disk_crash(struct sim *sim, struct host *host);
+/* Everything is gone. */
+void disk_wipe(struct disk *disk);
+
+/* The synced value; empty when there is none. Valid until the next change. */
+struct bytes disk_get(const struct disk *disk, struct bytes key);
+/* At once and synced, as at start. */
+void disk_set(struct disk *disk, struct bytes key, struct bytes value);
+
+void disk_submit(struct sim *sim, struct host *host,
+                 const struct storage_op *op);
+/* The moments of the disk. */
+void disk_run_batch(struct sim *sim, struct host *host);
+void disk_synced(struct sim *sim, struct host *host);
+void disk_answer(struct sim *sim, struct host *host, uint64_t number);
+void disk_reopen(struct sim *sim, struct host *host);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+/* What goes wrong, and how often. The weights are here and nowhere else, so
+ * that nobody tunes a seed to green.
+ *
+ * Faults that lose a disk strike one node a run: an acknowledged write is on W
+ * replicas, W is 2 at least in those runs, and W-1 of them may go. There is no
+ * anti-entropy yet that would certify more. */
+static const uint32_t weights[FAULT_KIND_COUNT] = {
+    [FAULT_RESET] = 25,  [FAULT_CUT] = 12,      [FAULT_CUT_ONE_WAY] = 10,
+    [FAULT_ISOLATE] = 8, [FAULT_CLOG] = 10,     [FAULT_CRASH] = 18,
+    [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5, [FAULT_WIPE] = 4,
+};
+
+/* Together with the longest run it stays below the dedup window of 60 s:
+ * beyond it a retry is a new write, by design. */
+enum { WALL_OFFSET_MAX_MS = 8000 };
+
+static uint32_t draw_host(struct sim *sim)
+{
+    return (uint32_t)random_below(&sim->fault_random, sim->plan.hosts);
+}
+
+static uint32_t draw_other(struct sim *sim, uint32_t host)
+{
+    uint32_t step =
+        1 + (uint32_t)random_below(&sim->fault_random, sim->plan.hosts - 1);
+    return (host + step) % sim->plan.hosts;
+}
+
+static enum fault draw_fault(struct sim *sim)
+{
+    uint32_t sum = 0, kind = 0;
+    for (size_t i = 0; i < FAULT_KIND_COUNT; i++)
+        sum += weights[i];
+    uint32_t drawn = (uint32_t)random_below(&sim->fault_random, sum);
+    while (drawn >= weights[kind])
+        drawn -= weights[kind++];
+    return (enum fault)kind;
+}
+
+static void ends_in(struct sim *sim, enum fault fault, uint32_t host,
+                    uint32_t other, int64_t least_ms, int64_t most_ms)
+{
+    sim_in(sim, random_range(&sim->fault_random, least_ms, most_ms) * 1000,
+           MOMENT_FAULT_ENDS, fault, host, other);
+}
+
+static void reset(struct sim *sim)
+{
+    struct network *network = &sim->network;
+    for (int tries = 0; tries < 20; tries++) {
+        uint32_t at =
+            (uint32_t)random_below(&sim->fault_random, network->high + 1);
+        struct session *session = &network->sessions[at % SESSIONS_MAX];
+        if (!session->used || session->is_abandoned)
+            continue;
+        sim_tell(sim, "net", "session %s to %s, lane %d, is reset",
+                 sim->hosts[session->dialer].name,
+                 sim->hosts[session->listener].name, session->lane);
+        network_reset(sim, at);
+        return;
+    }
+}
+
+static void cut(struct sim *sim, uint32_t from, uint32_t to, bool on)
+{
+    sim->network.cut[from][to] = on;
+}
+
+static void isolate(struct sim *sim, uint32_t host, bool on)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        if (i != host)
+            sim->network.cut[host][i] = sim->network.cut[i][host] = on;
+}
+
+static void crash(struct sim *sim, struct host *host, bool wipe)
+{
+    if (host->node == NULL)
+        return;
+    sim_tell(sim, host->name, wipe ? "crashes and loses its disk" : "crashes");
+    host_crash(sim, host);
+    if (wipe) {
+        disk_wipe(&host->disk);
+        host->is_wiped = true;
+        sim->wipes++;
+    }
+    /* Some operators know at once that the disk is gone. */
+    host->with_replace = wipe && random_chance(&sim->fault_random, 300);
+    sim_in(sim, random_range(&sim->fault_random, 20, 1500) * 1000, MOMENT_START,
+           host->index, host->life, 0);
+}
+
+/* Not before the cluster has formed: nobody could know the disk. */
+static bool can_wipe(const struct sim *sim)
+{
+    bool can = sim->plan.may_wipe && sim->wipes == 0;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        can = can && sim->hosts[i].node != NULL &&
+              node_is_ready(sim->hosts[i].node);
+    return can && sim->now_us > sim->plan.faults_us / 4;
+}
+
+static void jump(struct sim *sim, struct host *host)
+{
+    host->wall_offset_ms = random_range(&sim->fault_random, -WALL_OFFSET_MAX_MS,
+                                        WALL_OFFSET_MAX_MS);
+    sim_tell(sim, host->name, "has its wall clock set to %+lld ms",
+             (long long)host->wall_offset_ms);
+}
+
+static void strike(struct sim *sim, enum fault fault)
+{
+    uint32_t a = draw_host(sim), b = draw_other(sim, a);
+    struct host *host = &sim->hosts[a];
+    const char *other = sim->hosts[b].name;
+    switch ((int)fault) {
+    case FAULT_RESET:
+        reset(sim);
+        break;
+    case FAULT_CUT:
+        sim_tell(sim, host->name, "and %s are cut off", other);
+        cut(sim, a, b, true);
+        cut(sim, b, a, true);
+        ends_in(sim, fault, a, b, 100, 3000);
+        break;
+    case FAULT_CUT_ONE_WAY:
+        sim_tell(sim, host->name, "is not heard by %s any more", other);
+        cut(sim, a, b, true);
+        ends_in(sim, fault, a, b, 100, 3000);
+        break;
+    case FAULT_ISOLATE:
+        sim_tell(sim, host->name, "is cut off from all");
+        isolate(sim, a, true);
+        ends_in(sim, fault, a, b, 100, 3000);
+        break;
+    case FAULT_CLOG:
+        sim->network.clogged_us[a][b] =
+            random_range(&sim->fault_random, 10, 300) * 1000;
+        sim_tell(sim, host->name, "is %lld ms late at %s",
+                 (long long)sim->network.clogged_us[a][b] / 1000, other);
+        ends_in(sim, fault, a, b, 200, 3000);
+        break;
+    case FAULT_CRASH:
+        crash(sim, host, false);
+        break;
+    case FAULT_PAUSE:
+        host->paused_until_us =
+            sim->now_us + random_range(&sim->fault_random, 20, 1500) * 1000;
+        sim_tell(sim, host->name, "stands still");
+        break;
+    case FAULT_WALL_JUMP:
+        jump(sim, host);
+        break;
+    case FAULT_WIPE:
+        crash(sim, host, true);
+        break;
+    }
+}
+
+void faults_next(struct sim *sim)
+{
+    enum fault fault = draw_fault(sim);
+    if (fault == FAULT_WIPE && !can_wipe(sim))
+        fault = FAULT_RESET;
+    sim->tally->faults[fault]++;
+    strike(sim, fault);
+    faults_start(sim);
+}
+
+void faults_start(struct sim *sim)
+{
+    sim_in(sim,
+           random_range(&sim->fault_random, sim->plan.fault_every_us / 4,
+                        sim->plan.fault_every_us * 2),
+           MOMENT_FAULT, 0, 0, 0);
+}
+
+void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other)
+{
+    const char *name = sim->hosts[host].name;
+    if (which == FAULT_ISOLATE) {
+        isolate(sim, host, false);
+        sim_tell(sim, name, "is joined to all again");
+    } else if (which == FAULT_CLOG) {
+        sim->network.clogged_us[host][other] = 0;
+    } else {
+        cut(sim, host, other, false);
+        if (which == FAULT_CUT)
+            cut(sim, other, host, false);
+        sim_tell(sim, name, "is joined to %s again", sim->hosts[other].name);
+    }
+}
+
+void faults_heal(struct sim *sim)
+{
+    sim_tell(sim, "all", "faults end");
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        struct host *host = &sim->hosts[i];
+        isolate(sim, i, false);
+        host->paused_until_us = 0;
+        for (uint32_t k = 0; k < sim->plan.hosts; k++)
+            sim->network.clogged_us[i][k] = 0;
+        if (host->node == NULL)
+            host_start(sim, host);
+    }
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+#include "host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/assert.h"
+#include "sim.h"
+
+enum { EFFECTS_BYTES = 8 << 20 };
+
+static const char *const zones[SIM_ZONES] = {"east", "west", "north"};
+static const char cluster[] = "sim";
+/* The addresses of the founders: everybody's seeds. */
+static const char *const addresses[HOSTS_MAX] = {
+    "peer:0", "peer:1", "peer:2", "peer:3", "peer:4",
+};
+
+void host_init(struct sim *sim, struct host *host, uint32_t index)
+{
+    *host = (struct host){.index = index};
+    snprintf(host->name, sizeof host->name, "n%u", index);
+    snprintf(host->address, sizeof host->address, "%s", addresses[index]);
+    host->id = node_id_of(cluster, host->name);
+    host->drift_ppm = random_range(&sim->random, -300, 300);
+    host->mono_offset_us = random_range(&sim->random, 0, 1000000000);
+    host->wall_offset_ms = random_range(&sim->random, -500, 500);
+    effects_init(&host->effects, EFFECTS_BYTES);
+    struct placement_node *founder = &sim->founders[index];
+    snprintf(founder->name, sizeof founder->name, "%s", host->name);
+    snprintf(founder->zone, sizeof founder->zone, "%s",
+             zones[index % SIM_ZONES]);
+}
+
+void host_fini(struct sim *sim, struct host *host)
+{
+    (void)sim;
+    node_free(host->node);
+    effects_fini(&host->effects);
+    disk_fini(&host->disk);
+    free(host->asked);
+    *host = (struct host){0};
+}
+
+int64_t host_mono_ms(const struct sim *sim, const struct host *host)
+{
+    int64_t drifted = sim->now_us + sim->now_us * host->drift_ppm / 1000000;
+    return (host->mono_offset_us + drifted) / 1000;
+}
+
+int64_t host_wall_ms(const struct sim *sim, const struct host *host)
+{
+    /* Some day in 2025, and the jumps. */
+    return INT64_C(1750000000000) + host_mono_ms(sim, host) -
+           host->mono_offset_us / 1000 + host->wall_offset_ms;
+}
+
+/* --- start and end --- */
+
+static struct bytes meta_key(const char *name, struct buffer *out)
+{
+    struct storage_key key = {.table = TABLE_META,
+                              .key = bytes_of_string(name)};
+    buffer_clear(out);
+    enum status status = storage_key_encode(&key, out);
+    ASSERT(status == STATUS_OK);
+    return buffer_bytes(out);
+}
+
+/* What replikvd does before there is a node: raise the boot number, synced,
+ * and draw the store's id if it is new. True if it was. */
+static bool open_store(struct sim *sim, struct host *host, struct member *self)
+{
+    struct buffer key = {0};
+    struct bytes stored = disk_get(&host->disk, meta_key(META_BOOT, &key));
+    if (stored.size == sizeof self->boot)
+        memcpy(&self->boot, stored.data, sizeof self->boot);
+    self->boot++;
+    disk_set(&host->disk, buffer_bytes(&key),
+             bytes_of(&self->boot, sizeof self->boot));
+    stored = disk_get(&host->disk, meta_key(META_STORE, &key));
+    bool is_new = stored.size != sizeof self->store;
+    for (size_t i = 0; is_new && i < sizeof self->store; i++)
+        self->store.bytes[i] = (uint8_t)random_next(&sim->random);
+    if (is_new)
+        disk_set(&host->disk, buffer_bytes(&key),
+                 bytes_of(&self->store, sizeof self->store));
+    else
+        memcpy(&self->store, stored.data, sizeof self->store);
+    buffer_fini(&key);
+    return is_new;
+}
+
+static struct member self_of(const struct host *host)
+{
+    struct member self = {.id = host->id,
+                          .version_min = PROTOCOL_VERSION_MIN,
+                          .version_max = PROTOCOL_VERSION_MAX};
+    snprintf(self.name, sizeof self.name, "%s", host->name);
+    snprintf(self.zone, sizeof self.zone, "%s", zones[host->index % SIM_ZONES]);
+    snprintf(self.peer_address, sizeof self.peer_address, "%s", host->address);
+    snprintf(self.client_address, sizeof self.client_address, "client:%u",
+             host->index);
+    return self;
+}
+
+void host_start(struct sim *sim, struct host *host)
+{
+    ASSERT(host->node == NULL);
+    host->life++;
+    host->is_halting = false;
+    disk_open(&host->disk);
+    struct member self = self_of(host);
+    bool is_new = open_store(sim, host, &self);
+    struct node_config config = {
+        .self = self,
+        .founding = {.cluster = cluster,
+                     .founders = sim->founders,
+                     .founder_count = sim->plan.hosts,
+                     .partitions = sim->plan.partitions,
+                     .replicas = 3},
+        .seeds = addresses,
+        .seed_count = sim->plan.hosts,
+        .buckets = sim_buckets,
+        .bucket_count = SIM_BUCKETS,
+        .limits = sim->plan.limits,
+        .timeouts = sim->plan.timeouts,
+        .membership = sim->plan.membership,
+        .replace = host->with_replace,
+        .amnesiac = is_new && host->with_replace,
+        .engine = "simulated",
+        .seed = random_next(&sim->random),
+    };
+    struct error error;
+    enum status status = node_new(&config, &host->node, &error);
+    ASSERT(status == STATUS_OK);
+    replica_init(&host->replica, random_next(&sim->random),
+                 sim->plan.timeouts.dedup_window_ms);
+    host->replica.value_bytes_max = sim->plan.limits.value_bytes_max;
+    sim_tell(sim, host->name, "starts, boot %llu%s%s",
+             (unsigned long long)self.boot, is_new ? ", on a new disk" : "",
+             host->with_replace ? ", with --replace" : "");
+    sim_in(sim, random_range(&sim->random, 0, sim->plan.tick_us), MOMENT_TICK,
+           host->index, host->life, 0);
+}
+
+static void forget_asked(struct host *host)
+{
+    for (size_t i = 0; i < host->asked_count; i++) {
+        host->asked[i].asker = ASKER_NONE;
+        host->asked[i].generation++;
+    }
+}
+
+void host_crash(struct sim *sim, struct host *host)
+{
+    ASSERT(host->node != NULL);
+    for (size_t i = 0; i < node_counter_count(); i++)
+        sim->tally->counters[i] += node_counter(host->node, i);
+    network_host_gone(sim, host);
+    attempts_host_gone(sim, host->index);
+    disk_crash(sim, host);
+    node_free(host->node);
+    host->node = NULL;
+    host->life++;
+    host->paused_until_us = 0;
+    forget_asked(host);
+    effects_reset(&host->effects);
+}
+
+/* --- what the node says --- */
+
+struct reply_token host_expect(struct sim *sim, struct host *host,
+                               struct asked asked)
+{
+    size_t at = 0;
+    while (at < host->asked_count && host->asked[at].asker != ASKER_NONE)
+        at++;
+    if (at == host->asked_capacity) {
+        host->asked_capacity = host->asked_capacity * 2 + 64;
+        host->asked =
+            realloc(host->asked, host->asked_capacity * sizeof *host->asked);
+        ASSERT(host->asked != NULL);
+    }
+    if (at == host->asked_count) {
+        host->asked[at].generation = 0;
+        host->asked_count++;
+    }
+    asked.generation = host->asked[at].generation + 1;
+    asked.since_us = sim->now_us;
+    host->asked[at] = asked;
+    return (struct reply_token){(uint64_t)asked.generation << 32 | (at + 1)};
+}
+
+size_t host_unanswered(const struct sim *sim, const struct host *host,
+                       int64_t longer_us)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < host->asked_count; i++)
+        count += host->asked[i].asker != ASKER_NONE &&
+                 sim->now_us - host->asked[i].since_us > longer_us;
+    return count;
+}
+
+static void carry_out_reply(struct sim *sim, struct host *host,
+                            const struct message_out *message)
+{
+    size_t at = (message->token.value & UINT32_MAX) - 1;
+    if (at >= host->asked_count ||
+        host->asked[at].generation != message->token.value >> 32 ||
+        host->asked[at].asker == ASKER_NONE) {
+        verdict_unsafe(&sim->verdict, "answered-once",
+                       "%s answers token %llx (body %d), which is answered",
+                       host->name, (unsigned long long)message->token.value,
+                       (int)message->envelope->body_case);
+        return;
+    }
+    struct asked asked = host->asked[at];
+    host->asked[at].asker = ASKER_NONE;
+    if (asked.asker == ASKER_ATTEMPT)
+        attempt_answer(sim, asked.a, asked.b, message->envelope);
+    else
+        network_reply(sim, asked.a, asked.b, asked.is_hello ? 0 : asked.c,
+                      message->envelope);
+}
+
+static void carry_out(struct sim *sim, struct host *host)
+{
+    struct effects *effects = &host->effects;
+    ASSERT(effects->out.dropped == 0);
+    if (effects->renew_incarnation)
+        replica_renew(&host->replica);
+    for (size_t i = 0; i < effects->out.count; i++) {
+        const struct message_out *message = &effects->out.messages[i];
+        if (message->kind == MESSAGE_REQUEST)
+            network_request(sim, host, message);
+        else
+            carry_out_reply(sim, host, message);
+    }
+    for (size_t i = 0; i < effects->storage_count; i++)
+        disk_submit(sim, host, &effects->storage[i]);
+    if (effects->log != NULL)
+        sim_tell(sim, host->name, "says: %s", effects->log);
+    if (effects->halt == NULL || host->is_halting)
+        return;
+    host->is_halting = true;
+    sim->tally->faults[FAULT_HALT]++;
+    sim_tell(sim, host->name, "halts: %s", effects->halt);
+    sim_in(sim, 0, MOMENT_STOP, host->index, host->life, 0);
+}
+
+void host_step(struct sim *sim, struct host *host, struct event *event)
+{
+    ASSERT(host->node != NULL);
+    event->now_ms = host_mono_ms(sim, host);
+    event->wall_ms = host_wall_ms(sim, host);
+    trace_mix(&sim->trace, (uint64_t)sim->now_us << 8 | host->index << 4 |
+                               (unsigned)event->kind);
+    bool was_ready = node_is_ready(host->node);
+    node_step(host->node, event, &host->effects);
+    if (!was_ready && node_is_ready(host->node) && host->is_wiped &&
+        !host->with_replace)
+        verdict_unsafe(&sim->verdict, "amnesia",
+                       "%s is ready on an emptied disk that nobody replaced",
+                       host->name);
+    carry_out(sim, host);
+    effects_reset(&host->effects);
+}
+
+void host_tick(struct sim *sim, struct host *host)
+{
+    struct event event = {.kind = EVENT_TICK};
+    network_tick(sim, host);
+    host_step(sim, host, &event);
+    sim_in(sim, sim->plan.tick_us, MOMENT_TICK, host->index, host->life, 0);
+}

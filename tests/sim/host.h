@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_SIM_HOST_H
+#define REPLIKV_TESTS_SIM_HOST_H
+
+#include "disk.h"
+#include "proxy/core/node.h"
+
+/* One machine: its disk, its clocks, and the process on it, which is the
+ * production node with a simulated edge around it. */
+
+struct sim;
+
+enum asker { ASKER_NONE, ASKER_SESSION, ASKER_ATTEMPT };
+
+/* Whom a request's reply goes to. */
+struct asked {
+    enum asker asker;
+    uint32_t generation;
+    uint32_t a, b, c; /* session, its generation, number; or attempt, its */
+    bool is_hello;
+    int64_t since_us;
+};
+
+struct host {
+    uint32_t index;
+    char name[8], address[16];
+    struct node_id id;
+    struct node *node; /* NULL: no process */
+    struct replica replica;
+    struct effects effects;
+    struct disk disk;
+    uint32_t life; /* counts processes: moments of an earlier one are void */
+    int64_t paused_until_us;
+    /* Monotonic and wall clock against the simulation's time. */
+    int64_t drift_ppm, mono_offset_us, wall_offset_ms;
+    struct asked *asked;
+    size_t asked_count, asked_capacity;
+    bool is_halting;
+    /* The disk is new, and the others know the node with another one. */
+    bool is_wiped;
+    bool with_replace; /* how the process was started */
+    bool is_filled;    /* after it was wiped */
+};
+
+void host_init(struct sim *sim, struct host *host, uint32_t index);
+void host_fini(struct sim *sim, struct host *host);
+
+int64_t host_mono_ms(const struct sim *sim, const struct host *host);
+int64_t host_wall_ms(const struct sim *sim, const struct host *host);
+
+void host_start(struct sim *sim, struct host *host);
+/* Power is cut. */
+void host_crash(struct sim *sim, struct host *host);
+void host_tick(struct sim *sim, struct host *host);
+
+/* Step the node and carry out what it says. */
+void host_step(struct sim *sim, struct host *host, struct event *event);
+/* A token for a request that the host is about to hear. */
+struct reply_token host_expect(struct sim *sim, struct host *host,
+                               struct asked asked);
+/* Requests that are unanswered for longer than this. */
+size_t host_unanswered(const struct sim *sim, const struct host *host,
+                       int64_t longer_us);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/assert.h"
+#include "sim.h"
+
+enum { REPLICAS = 3 };
+
+/* One of each kind; key i is in bucket i mod 3. */
+struct bucket_config sim_buckets[SIM_BUCKETS] = {
+    {.name = "strict", .kind = RECORD_SIBLINGS, .r = 2, .w = 2},
+    {.name = "loose", .kind = RECORD_SIBLINGS, .r = 2, .w = 2, .sloppy = true},
+    {.name = "stamped", .kind = RECORD_LWW, .r = 2, .w = 2},
+};
+
+static uint32_t host_of(const struct sim *sim, struct node_id id)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        if (node_id_equal(sim->hosts[i].id, id))
+            return i;
+    ASSERT(!"an owner that is no host");
+    return 0;
+}
+
+void observe_start(struct sim *sim)
+{
+    uint32_t owners[64 * REPLICAS];
+    const struct topology *topology = node_topology(sim->hosts[0].node);
+    ASSERT(sim->plan.partitions <= 64);
+    for (uint32_t p = 0; p < sim->plan.partitions; p++)
+        for (size_t i = 0; i < REPLICAS; i++)
+            owners[p * REPLICAS + i] = host_of(
+                sim,
+                topology_owner(topology, (struct partition){(uint16_t)p}, i));
+    uint32_t zones[HOSTS_MAX];
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        zones[i] = i % SIM_ZONES;
+    check_placement(owners, sim->plan.partitions, REPLICAS, zones,
+                    sim->plan.hosts, &sim->verdict);
+    for (size_t i = 0; i < SIM_BUCKETS; i++)
+        sim_buckets[i].id = bucket_id_of(sim_buckets[i].name);
+    sim->history.key_count = sim->plan.keys;
+    for (uint32_t k = 0; k < sim->plan.keys; k++) {
+        struct sim_key *key = &sim->keys[k];
+        snprintf(key->name, sizeof key->name, "key%u", k);
+        key->bucket = &sim_buckets[k % SIM_BUCKETS];
+        key->partition = partition_of(
+            key->bucket->id, bytes_of_string(key->name), sim->plan.partitions);
+        memcpy(key->owners, owners + key->partition.value * REPLICAS,
+               sizeof key->owners);
+        sim->history.key_is_lww[k] = key->bucket->kind == RECORD_LWW;
+    }
+}
+
+/* --- records --- */
+
+static uint32_t key_number(const struct sim *sim, struct bytes name)
+{
+    for (uint32_t k = 0; k < sim->plan.keys; k++)
+        if (bytes_equal(name, bytes_of_string(sim->keys[k].name)))
+            return k;
+    return KEYS_MAX;
+}
+
+void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
+                    struct bytes record)
+{
+    static struct record_view view; /* large; one thread */
+    struct storage_key decoded;
+    enum status status = storage_key_decode(key, &decoded);
+    ASSERT(status == STATUS_OK);
+    if (decoded.table == TABLE_META)
+        return;
+    if (!record_view_read(&view, record.data, record.size) ||
+        key_number(sim, decoded.key) == KEYS_MAX) {
+        verdict_unsafe(&sim->verdict, "outcome-true",
+                       "%s stores what nobody wrote", host->name);
+        return;
+    }
+    check_dot_once(&sim->dots, &sim->history, &view, &sim->verdict);
+    uint32_t writes[VIEW_VALUES_MAX];
+    for (size_t i = 0; i < view.value_count; i++) {
+        writes[i] = view.values[i].write;
+        check_observed(&sim->history, writes[i], &sim->verdict);
+    }
+    if (sim->verdict.invariant == NULL)
+        check_no_false_sibling(&sim->history, writes, view.value_count, false,
+                               &sim->verdict);
+    sim_tell(sim, host->name, "stores %s%s: %zu values, first write %u",
+             sim->keys[key_number(sim, decoded.key)].name,
+             decoded.table == TABLE_HINTS ? " as a hint" : "", view.value_count,
+             view.value_count == 0 ? 0 : writes[0]);
+}
+
+size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
+                      uint32_t *writes)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < reply->n_values && i < VIEW_VALUES_MAX; i++) {
+        char text[32] = "";
+        if (reply->values[i].len < sizeof text)
+            memcpy(text, reply->values[i].data, reply->values[i].len);
+        uint32_t write =
+            text[0] == 'w' ? (uint32_t)strtoul(text + 1, NULL, 10) : 0;
+        check_observed(&sim->history, write, &sim->verdict);
+        if (write > 0 && write <= sim->history.write_count)
+            writes[count++] = write;
+    }
+    check_no_false_sibling(&sim->history, writes, count, false, &sim->verdict);
+    return count;
+}
+
+/* --- what the disks hold --- */
+
+static struct bytes stored_at(const struct host *host,
+                              const struct sim_key *key,
+                              const struct host *target)
+{
+    struct storage_key name = {
+        .table = target == NULL ? TABLE_DATA : TABLE_HINTS,
+        .partition = key->partition,
+        .bucket = key->bucket->id,
+        .key = bytes_of_string(key->name),
+    };
+    if (target != NULL)
+        name.target = target->id;
+    struct buffer encoded = {0};
+    enum status status = storage_key_encode(&name, &encoded);
+    ASSERT(status == STATUS_OK);
+    struct bytes found = disk_get(&host->disk, buffer_bytes(&encoded));
+    buffer_fini(&encoded);
+    return found;
+}
+
+static size_t add_copy(struct copy *copies, size_t count, uint32_t slot,
+                       struct bytes record)
+{
+    if (record.size == 0)
+        return count;
+    ASSERT(count < COPIES_MAX);
+    copies[count] =
+        (struct copy){.slot = slot, .data = record.data, .size = record.size};
+    return count + 1;
+}
+
+static size_t primary_copies(const struct sim *sim, const struct sim_key *key,
+                             struct copy *copies)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < REPLICAS; i++)
+        count = add_copy(copies, count, i,
+                         stored_at(&sim->hosts[key->owners[i]], key, NULL));
+    return count;
+}
+
+void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
+{
+    struct copy copies[COPIES_MAX];
+    const struct sim_key *key = &sim->keys[sim->history.writes[write].key];
+    size_t count = primary_copies(sim, key, copies);
+    for (uint32_t i = 0; i < REPLICAS; i++)
+        for (uint32_t h = 0; h < sim->plan.hosts; h++)
+            count = add_copy(
+                copies, count, i,
+                stored_at(&sim->hosts[h], key, &sim->hosts[key->owners[i]]));
+    /* One that was wiped since may have acknowledged it before. */
+    if (need > sim->wipes)
+        check_applied(write, need - sim->wipes, copies, count, &sim->verdict);
+}
+
+/* --- after healing --- */
+
+static size_t hints_left(const struct sim *sim)
+{
+    size_t count = 0;
+    for (uint32_t h = 0; h < sim->plan.hosts; h++)
+        for (size_t i = 0; i < sim->hosts[h].disk.count; i++)
+            count += sim->hosts[h].disk.entries[i].key.data[0] == TABLE_HINTS;
+    return count;
+}
+
+static bool all_see_all(const struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *host = &sim->hosts[i];
+        if (host->node == NULL || !node_is_ready(host->node))
+            return false;
+        for (uint32_t k = 0; k < sim->plan.hosts; k++) {
+            const struct member *member =
+                membership_find(node_membership(host->node), sim->hosts[k].id);
+            if (member == NULL || member->state != MEMBER_ALIVE)
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool clients_are_idle(const struct sim *sim)
+{
+    for (uint32_t i = 1; i < sim->plan.clients; i++)
+        if (sim->clients[i].task != TASK_NONE)
+            return false;
+    return sim->clients[0].task != TASK_WRITE;
+}
+
+const char *observe_unsettled(const struct sim *sim)
+{
+    struct copy copies[COPIES_MAX];
+    if (!all_see_all(sim))
+        return "no-false-death: some node is not ready, or held to be dead";
+    if (!clients_are_idle(sim))
+        return "a client still waits";
+    if (hints_left(sim) > 0)
+        return "hints are left";
+    for (uint32_t k = 0; k < sim->plan.keys; k++) {
+        if (!sim->final_read[k])
+            return "a key cannot be read at level all";
+        if (!copies_are_equal(copies,
+                              primary_copies(sim, &sim->keys[k], copies)))
+            return "replicas differ";
+    }
+    return NULL;
+}
+
+void observe_end(struct sim *sim)
+{
+    struct copy copies[COPIES_MAX];
+    struct verdict *verdict = &sim->verdict;
+    for (uint32_t k = 0; k < sim->plan.keys; k++) {
+        check_converged(k, copies, primary_copies(sim, &sim->keys[k], copies),
+                        REPLICAS, verdict);
+        check_no_false_sibling(&sim->history, sim->final_values[k],
+                               sim->final_count[k], true, verdict);
+        check_acked_durable(&sim->history, k, sim->final_values[k],
+                            sim->final_count[k], verdict);
+    }
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        size_t unanswered = host_unanswered(sim, &sim->hosts[i], UNANSWERED_US);
+        if (unanswered > 0)
+            verdict_stuck(verdict, "answered-once",
+                          "%s has not answered %zu requests",
+                          sim->hosts[i].name, unanswered);
+    }
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+/* Everything is scaled down from what replikvd uses, about fivefold, so that a
+ * run of a few simulated seconds sees nodes die, be suspected, come back and
+ * be handed what was kept for them. */
+
+static struct membership_config draw_membership(struct randomness *random)
+{
+    struct membership_config config = membership_config_default();
+    config.probe_interval_ms = (uint32_t)random_range(random, 150, 300);
+    config.probe_timeout_ms = config.probe_interval_ms / 2;
+    config.gossip_interval_ms = 60;
+    config.push_pull_interval_ms = (uint32_t)random_range(random, 500, 1500);
+    config.join_interval_ms = 200;
+    /* A short suspicion: more deaths, more of them mistaken. */
+    config.suspicion_mult = 2;
+    return config;
+}
+
+static struct node_limits draw_limits(struct randomness *random)
+{
+    struct node_limits limits = node_limits_default();
+    limits.value_bytes_max = 4096;
+    limits.inflight_max = 64;
+    /* Sometimes few requests fit, hints are shed, and chunks are short. */
+    if (random_chance(random, 100))
+        limits.inflight_max = 3;
+    if (random_chance(random, 200))
+        limits.hint_bytes_max = 400;
+    if (random_chance(random, 100))
+        limits.fallback_bytes_max = 1000;
+    if (random_chance(random, 500))
+        limits.list_bytes_max = 300;
+    return limits;
+}
+
+void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
+{
+    *plan = (struct plan){
+        .hosts = hosts != 0                   ? hosts
+                 : random_chance(random, 300) ? 5
+                                              : 3,
+        .clients = (uint32_t)random_range(random, 2, CLIENTS_MAX),
+        .keys = (uint32_t)random_range(random, 3, 6),
+        .partitions = (uint32_t)random_range(random, 5, 12),
+        .faults_us = random_range(random, 1500, 5000) * 1000,
+        .heal_us = 40 * 1000000,
+        .tick_us = random_range(random, 10, 40) * 1000,
+        .latency_us = random_range(random, 50, 1000),
+        .sync_us = random_range(random, 30, 2000),
+        .fault_every_us = random_range(random, 50, 600) * 1000,
+        .failed_write_permille = random_chance(random, 500)
+                                     ? (uint32_t)random_range(random, 1, 20)
+                                     : 0,
+        .may_wipe = random_chance(random, 300),
+        .think_us = random_range(random, 5, 60) * 1000,
+        .patience_us = random_range(random, 50, 600) * 1000,
+        .membership = draw_membership(random),
+        .limits = draw_limits(random),
+        .timeouts = node_timeouts_default(),
+    };
+    plan->timeouts.request_ms = 800;
+    plan->timeouts.forward_ms = (uint32_t)random_range(random, 20, 300);
+    plan->timeouts.hedge_ms = (uint32_t)random_range(random, 5, 60);
+    plan->timeouts.handoff_interval_ms =
+        (uint32_t)random_range(random, 20, 200);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/assert.h"
+
+enum {
+    /* Healing takes at least so long, so that what was never answered shows. */
+    HEAL_US_MIN = 2200 * 1000,
+    SETTLE_EVERY_US = 50 * 1000,
+};
+
+void sim_at(struct sim *sim, int64_t at_us, enum moment_kind kind, uint32_t a,
+            uint32_t b, uint64_t c)
+{
+    struct moment moment = {
+        .at_us = at_us, .kind = kind, .a = a, .b = b, .c = c};
+    queue_push(&sim->queue, moment);
+}
+
+/* --- moments --- */
+
+static void stop(struct sim *sim, struct host *host)
+{
+    host_crash(sim, host);
+    if (!host->is_wiped)
+        verdict_unsafe(&sim->verdict, "amnesia",
+                       "%s was refused, and its disk is its own", host->name);
+    /* The operator reads what it said. */
+    host->with_replace = true;
+    sim_in(sim, 200000, MOMENT_START, host->index, host->life, 0);
+}
+
+static void start(struct sim *sim, struct host *host)
+{
+    if (host->with_replace)
+        sim->tally->faults[FAULT_REPLACE]++;
+    host_start(sim, host);
+    /* The operator says it once. */
+    host->with_replace = false;
+}
+
+/* A moment of a process: passed over when that has ended, put off while it
+ * stands still. */
+static void host_moment(struct sim *sim, const struct moment *moment)
+{
+    struct host *host = &sim->hosts[moment->a];
+    bool is_gone = host->life != moment->b;
+    if (moment->kind == MOMENT_NO_REPLY && is_gone)
+        network_no_reply(sim, NULL, moment->c);
+    if (is_gone)
+        return;
+    if (host->paused_until_us > sim->now_us) {
+        sim_at(sim, host->paused_until_us, moment->kind, moment->a, moment->b,
+               moment->c);
+        return;
+    }
+    switch ((int)moment->kind) {
+    case MOMENT_TICK:
+        host_tick(sim, host);
+        break;
+    case MOMENT_START:
+        if (host->node == NULL)
+            start(sim, host);
+        break;
+    case MOMENT_STOP:
+        stop(sim, host);
+        break;
+    case MOMENT_NO_REPLY:
+        network_no_reply(sim, host, moment->c);
+        break;
+    case MOMENT_DISK_BATCH:
+        disk_run_batch(sim, host);
+        break;
+    case MOMENT_DISK_SYNC:
+        disk_synced(sim, host);
+        break;
+    case MOMENT_DISK_ANSWER:
+        disk_answer(sim, host, moment->c);
+        break;
+    case MOMENT_DISK_REOPEN:
+        disk_reopen(sim, host);
+        break;
+    }
+}
+
+static void attempt_moment(struct sim *sim, const struct moment *moment)
+{
+    struct attempt *attempt = &sim->attempts[moment->a];
+    if (!attempt->used || attempt->generation != moment->b)
+        return;
+    int64_t paused_until_us = sim->hosts[attempt->host].paused_until_us;
+    if (moment->kind == MOMENT_REPLY)
+        attempt_return(sim, attempt);
+    else if (paused_until_us > sim->now_us)
+        sim_at(sim, paused_until_us, moment->kind, moment->a, moment->b, 0);
+    else
+        attempt_arrive(sim, attempt);
+}
+
+static void dispatch(struct sim *sim, const struct moment *moment)
+{
+    switch (moment->kind) {
+    case MOMENT_TICK:
+    case MOMENT_START:
+    case MOMENT_STOP:
+    case MOMENT_NO_REPLY:
+    case MOMENT_DISK_BATCH:
+    case MOMENT_DISK_SYNC:
+    case MOMENT_DISK_ANSWER:
+    case MOMENT_DISK_REOPEN:
+        host_moment(sim, moment);
+        break;
+    case MOMENT_FRAME:
+        network_deliver(sim, moment->a, moment->b, (enum direction)moment->c);
+        break;
+    case MOMENT_REQUEST:
+    case MOMENT_REPLY:
+        attempt_moment(sim, moment);
+        break;
+    case MOMENT_CLIENT:
+        if (sim->clients[moment->a].generation == moment->b)
+            client_wake(sim, &sim->clients[moment->a]);
+        break;
+    case MOMENT_FAULT:
+        if (sim->stage == SIM_FAULTS)
+            faults_next(sim);
+        break;
+    case MOMENT_FAULT_ENDS:
+        if (sim->stage == SIM_FAULTS)
+            faults_end(sim, moment->a, moment->b, (uint32_t)moment->c);
+        break;
+    }
+}
+
+/* Until the time, or until something is wrong. */
+static void run_until(struct sim *sim, int64_t until_us)
+{
+    while (sim->verdict.invariant == NULL && sim->queue.count > 0 &&
+           sim->queue.heap[0].at_us <= until_us) {
+        struct moment moment = queue_pop(&sim->queue);
+        sim->now_us = moment.at_us;
+        trace_mix(&sim->trace, (uint64_t)moment.at_us ^ moment.kind);
+        sim->tally->events++;
+        dispatch(sim, &moment);
+    }
+    if (sim->verdict.invariant == NULL)
+        sim->now_us = until_us;
+}
+
+/* --- stages --- */
+
+/* No anti-entropy yet: what hints do not carry over, because their keeper
+ * crashed before it stored them, only read repair does. So the first client
+ * goes on to read every key at level all. */
+static void heal(struct sim *sim)
+{
+    int64_t began_us = sim->now_us;
+    const char *unsettled = NULL;
+    sim->stage = SIM_HEALING;
+    sim->clients[0].is_checker = true;
+    faults_heal(sim);
+    do {
+        run_until(sim, sim->now_us + SETTLE_EVERY_US);
+        unsettled = observe_unsettled(sim);
+    } while (sim->verdict.invariant == NULL &&
+             (unsettled != NULL || sim->now_us < began_us + HEAL_US_MIN) &&
+             sim->now_us < began_us + sim->plan.heal_us);
+    if (unsettled != NULL)
+        verdict_stuck(&sim->verdict, "converged", "%.0f s after healing: %s",
+                      (double)sim->plan.heal_us / 1e6, unsettled);
+    sim->stage = SIM_CHECKED;
+    observe_end(sim);
+}
+
+static void start_all(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        host_init(sim, &sim->hosts[i], i);
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        host_start(sim, &sim->hosts[i]);
+    observe_start(sim);
+    for (uint32_t i = 0; i < sim->plan.clients; i++) {
+        sim->clients[i].index = i;
+        sim_in(sim, random_range(&sim->client_random, 0, 300000), MOMENT_CLIENT,
+               i, 0, 0);
+    }
+}
+
+void sim_run(struct sim *sim, uint64_t seed, uint32_t hosts, bool tell,
+             bool calm, struct tally *tally)
+{
+    memset(sim, 0, sizeof *sim);
+    sim->seed = seed;
+    sim->random = (struct randomness){seed};
+    sim->tally = tally;
+    sim->trace.is_told = tell;
+    struct randomness plan_random = random_fork(&sim->random);
+    sim->network_random = random_fork(&sim->random);
+    sim->disk_random = random_fork(&sim->random);
+    sim->fault_random = random_fork(&sim->random);
+    sim->client_random = random_fork(&sim->random);
+    plan_draw(&sim->plan, &plan_random, hosts);
+    arena_init(&sim->arena, 8u << 20);
+    start_all(sim);
+    if (calm)
+        sim->plan.failed_write_permille = 0;
+    else
+        faults_start(sim);
+    run_until(sim, sim->plan.faults_us);
+    if (sim->verdict.invariant == NULL)
+        heal(sim);
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        if (sim->hosts[i].node != NULL)
+            for (size_t c = 0; c < node_counter_count(); c++)
+                tally->counters[c] += node_counter(sim->hosts[i].node, c);
+    tally->seeds++;
+    tally->simulated_us += sim->now_us;
+}
+
+void sim_free(struct sim *sim)
+{
+    for (uint32_t i = 0; i < CLIENTS_MAX; i++)
+        client_fini(&sim->clients[i]);
+    for (size_t i = 0; i < ATTEMPTS_MAX; i++) {
+        buffer_fini(&sim->attempts[i].request);
+        buffer_fini(&sim->attempts[i].reply);
+    }
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        host_fini(sim, &sim->hosts[i]);
+    network_fini(&sim->network);
+    queue_fini(&sim->queue);
+    arena_fini(&sim->arena);
+}

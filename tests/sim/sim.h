@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_SIM_SIM_H
+#define REPLIKV_TESTS_SIM_SIM_H
+
+#include "checks.h"
+#include "client.h"
+#include "host.h"
+#include "network.h"
+#include "queue.h"
+#include "random.h"
+#include "tally.h"
+#include "trace.h"
+
+/* A whole cluster in one thread, from one seed.
+ *
+ *   FAULTS ------------------> HEALING ---------------------> CHECKED
+ *     clients and faults;        no faults, no clients;         what is left
+ *     safety is checked          everything is read until       is judged
+ *     after every event          all replicas are equal
+ *
+ * The nodes are the production objects. Time is virtual: it jumps from one
+ * moment to the next. */
+
+enum sim_stage { SIM_FAULTS, SIM_HEALING, SIM_CHECKED };
+
+/* What the seed draws before it starts; see plan.c. */
+struct plan {
+    uint32_t hosts, clients, keys, partitions;
+    int64_t faults_us; /* how long the first stage takes */
+    int64_t heal_us;   /* how long the second may take */
+    int64_t tick_us;
+    int64_t latency_us; /* of a frame, at least; at most ten times it */
+    int64_t sync_us;    /* of a batch, likewise */
+    int64_t fault_every_us;
+    uint32_t failed_write_permille; /* of batches */
+    bool may_wipe;
+    int64_t think_us, patience_us; /* of clients, on average */
+    struct membership_config membership;
+    struct node_timeouts timeouts;
+    struct node_limits limits;
+};
+
+struct sim_key {
+    char name[16];
+    const struct bucket_config *bucket;
+    struct partition partition;
+    uint32_t owners[3]; /* hosts */
+};
+
+enum {
+    SIM_BUCKETS = 3,
+    SIM_ZONES = 3,               /* node i is in zone i mod 3 */
+    UNANSWERED_US = 2000 * 1000, /* longer than any deadline */
+};
+extern struct bucket_config sim_buckets[SIM_BUCKETS];
+
+struct sim {
+    uint64_t seed;
+    struct plan plan;
+    enum sim_stage stage;
+    int64_t now_us;
+    struct queue queue;
+    struct randomness random, network_random, disk_random, fault_random,
+        client_random;
+    struct host hosts[HOSTS_MAX];
+    struct network network;
+    struct client clients[CLIENTS_MAX];
+    struct attempt attempts[ATTEMPTS_MAX];
+    struct placement_node founders[HOSTS_MAX];
+    struct arena arena; /* unpacked messages of the moment */
+    struct trace trace;
+    struct tally *tally; /* shared by all seeds of a run */
+    struct verdict verdict;
+    /* What the checkers know. */
+    struct history history;
+    struct dot_ledger dots;
+    struct read_floor floors[KEYS_MAX];
+    struct sim_key keys[KEYS_MAX];
+    uint32_t wipes;
+    /* Of the reads at level all after healing. */
+    uint32_t final_reads;
+    bool final_read[KEYS_MAX];
+    uint32_t final_values[KEYS_MAX][VIEW_VALUES_MAX];
+    size_t final_count[KEYS_MAX];
+};
+
+/* plan.c: everything that a seed decides about how it runs. hosts: 0 lets the
+ * seed choose. */
+void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts);
+
+/* Run the seed to its end; the verdict says what was found. tell: print the
+ * story. calm: without faults. */
+void sim_run(struct sim *sim, uint64_t seed, uint32_t hosts, bool tell,
+             bool calm, struct tally *tally);
+void sim_free(struct sim *sim);
+
+/* --- for the parts --- */
+
+void sim_at(struct sim *sim, int64_t at_us, enum moment_kind kind, uint32_t a,
+            uint32_t b, uint64_t c);
+static inline void sim_in(struct sim *sim, int64_t in_us, enum moment_kind kind,
+                          uint32_t a, uint32_t b, uint64_t c)
+{
+    sim_at(sim, sim->now_us + in_us, kind, a, b, c);
+}
+#define sim_tell(sim, who, ...)                                                \
+    trace_tell(&(sim)->trace, (sim)->now_us, who, __VA_ARGS__)
+
+/* faults.c */
+void faults_start(struct sim *sim);
+void faults_next(struct sim *sim);
+void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other);
+/* Undo all that is still on. */
+void faults_heal(struct sim *sim);
+
+/* observe.c: what the checkers are shown. */
+void observe_start(struct sim *sim);
+/* The host's disk now holds this record, synced. */
+void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
+                    struct bytes record);
+/* A host says that a client's write is applied. */
+void observe_applied(struct sim *sim, uint32_t write, uint32_t need);
+/* Values that a client was shown: their writes. */
+size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
+                      uint32_t *writes);
+/* What healing still waits for, or NULL. */
+const char *observe_unsettled(const struct sim *sim);
+void observe_end(struct sim *sim);
+
+#endif

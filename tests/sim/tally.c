@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#include "tally.h"
+
+#include <stdio.h>
+
+#include "proxy/core/node.h"
+
+static const char *const names[FAULT_COUNT] = {
+    [FAULT_RESET] = "sessions_reset",
+    [FAULT_CUT] = "links_cut",
+    [FAULT_CUT_ONE_WAY] = "links_cut_one_way",
+    [FAULT_ISOLATE] = "nodes_isolated",
+    [FAULT_CLOG] = "links_clogged",
+    [FAULT_CRASH] = "nodes_crashed",
+    [FAULT_PAUSE] = "nodes_paused",
+    [FAULT_WALL_JUMP] = "wall_clock_jumps",
+    [FAULT_WIPE] = "disks_wiped",
+    [FAULT_FAILED_WRITE] = "batches_failed",
+    [FAULT_BATCH_LOST] = "batches_lost_in_crash",
+    [FAULT_BATCH_KEPT] = "batches_kept_in_crash",
+    [FAULT_FRAMES_LOST] = "frames_lost",
+    [FAULT_LATE_FRAMES] = "sessions_ended_with_late_frames",
+    [FAULT_LANE_TIMEOUT] = "lanes_timed_out",
+    [FAULT_CLIENT_TIMEOUT] = "client_timeouts",
+    [FAULT_CLIENT_RETRY] = "client_retries",
+    [FAULT_HALT] = "nodes_refused",
+    [FAULT_REPLACE] = "nodes_replaced",
+};
+
+const char *fault_name(enum fault fault)
+{
+    return names[fault];
+}
+
+void tally_print(const struct tally *tally, double seconds)
+{
+    double simulated = (double)tally->simulated_us / 1e6;
+    printf("seeds %llu, %.1f a second; simulated %.0f s, %.0f times real "
+           "time\n",
+           (unsigned long long)tally->seeds, (double)tally->seeds / seconds,
+           simulated, simulated / seconds);
+    printf("events %llu, reads %llu, writes %llu, acknowledged %llu\n",
+           (unsigned long long)tally->events, (unsigned long long)tally->reads,
+           (unsigned long long)tally->writes,
+           (unsigned long long)tally->acknowledged);
+    printf("faults:\n");
+    for (size_t i = 0; i < FAULT_COUNT; i++)
+        printf("  %-32s %10llu\n", names[i],
+               (unsigned long long)tally->faults[i]);
+    printf("paths:\n");
+    for (size_t i = 0; i < node_counter_count(); i++)
+        printf("  %-32s %10llu\n", node_counter_name(i),
+               (unsigned long long)tally->counters[i]);
+}

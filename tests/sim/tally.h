@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_SIM_TALLY_H
+#define REPLIKV_TESTS_SIM_TALLY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proxy/core/counters.h"
+
+/* How often what happened, over all seeds of a run: a fault or a code path
+ * that never occurs is one that is not tested. */
+
+enum fault {
+    FAULT_RESET,
+    FAULT_CUT,
+    FAULT_CUT_ONE_WAY,
+    FAULT_ISOLATE,
+    FAULT_CLOG,
+    FAULT_CRASH,
+    FAULT_PAUSE,
+    FAULT_WALL_JUMP,
+    FAULT_WIPE,
+    FAULT_KIND_COUNT, /* those above are drawn; those below follow */
+    FAULT_FAILED_WRITE = FAULT_KIND_COUNT,
+    FAULT_BATCH_LOST,
+    FAULT_BATCH_KEPT,
+    FAULT_FRAMES_LOST,
+    FAULT_LATE_FRAMES,
+    FAULT_LANE_TIMEOUT,
+    FAULT_CLIENT_TIMEOUT,
+    FAULT_CLIENT_RETRY,
+    FAULT_HALT,
+    FAULT_REPLACE,
+    FAULT_COUNT
+};
+
+struct tally {
+    uint64_t seeds, events, writes, reads, acknowledged;
+    int64_t simulated_us;
+    uint64_t faults[FAULT_COUNT];
+    uint64_t counters[COUNTER_COUNT];
+};
+
+const char *fault_name(enum fault fault);
+void tally_print(const struct tally *tally, double seconds);
+
+#endif
