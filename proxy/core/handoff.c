@@ -47,13 +47,24 @@ struct hint_target *hint_target(struct node *node, struct node_id id)
     return target;
 }
 
+static void add(uint64_t *sum, int64_t delta)
+{
+    bool below = delta < 0 && *sum < (uint64_t)-delta;
+    *sum = below ? 0 : *sum + (uint64_t)delta;
+}
+
 void hints_changed(struct node *node, const struct storage_result *result)
 {
     struct hint_target *target = hint_target(node, result->op->key.target);
-    if (target == NULL || result->status != STATUS_OK)
+    if (target == NULL)
         return;
-    target->records += (uint64_t)result->records_delta;
-    target->bytes += (uint64_t)result->bytes_delta;
+    target->changes++;
+    if (result->status != STATUS_OK) {
+        target->is_unsure = true;
+        return;
+    }
+    add(&target->records, result->records_delta);
+    add(&target->bytes, result->bytes_delta);
     if (result->records_delta > 0)
         node_count(node, COUNTER_HINTS_STORED);
 }
@@ -137,6 +148,7 @@ static void scan(struct node *node, struct node_id target,
     }
     handoff->target = target;
     handoff->started_ms = node->now_ms;
+    handoff->changes = hint_target(node, target)->changes;
     struct storage_op op = {
         .kind = STORAGE_SCAN,
         .token = request_number(OWNER_HANDOFF, ++handoff->serial),
@@ -160,7 +172,7 @@ void handoff_tick(struct node *node, struct effects *effects)
         return;
     for (size_t i = 0; i < node->hint_count; i++) {
         size_t at = (handoff->target_next + i) % node->hint_count;
-        if (node->hints[at].records == 0 ||
+        if ((node->hints[at].records == 0 && !node->hints[at].is_unsure) ||
             !membership_is_reachable(node->membership, node->hints[at].node))
             continue;
         handoff->target_next = at;
@@ -219,6 +231,17 @@ static const Rkv__Envelope *handoff_message(struct node *node,
     return envelope_new(arena, RKV__ENVELOPE__BODY_HANDOFF, message);
 }
 
+/* Nothing is kept for the target, and nothing was on its way meanwhile. */
+static void found_none(struct node *node)
+{
+    struct hint_target *target = hint_target(node, node->handoff.target);
+    if (node->handoff.after.size > 0 ||
+        target->changes != node->handoff.changes)
+        return;
+    target->records = target->bytes = 0;
+    target->is_unsure = false;
+}
+
 static void scanned(struct node *node, const struct storage_result *result,
                     struct effects *effects)
 {
@@ -239,6 +262,8 @@ static void scanned(struct node *node, const struct storage_result *result,
         return;
     }
     if (message->handoff->n_rows == 0) {
+        if (result->done && result->row_count == 0)
+            found_none(node);
         advance(node);
         rest(node, RETRY_MS);
         return;

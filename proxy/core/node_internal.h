@@ -78,6 +78,10 @@ struct slots {
 struct hint_target {
     struct node_id node;
     uint64_t records, bytes;
+    /* A write of one failed: what the counts say may be wrong, until a pass
+     * over all of them finds none. */
+    bool is_unsure;
+    uint64_t changes;
 };
 
 struct relay_op {
@@ -124,6 +128,7 @@ struct handoff {
     size_t target_next;   /* round robin */
     struct buffer after;  /* behind which the chunk under way begins */
     struct buffer next;   /* and where it ends; empty: with the last */
+    uint64_t changes;     /* of the target when the scan began */
     uint32_t chunk_bytes; /* less while a refused row is looked for */
     struct buffer rows;   /* keys and versions of the chunk under way */
     size_t rows_bytes;    /* of their keys and records */
