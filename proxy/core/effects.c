@@ -21,7 +21,7 @@ void effects_reset(struct effects *effects)
     outbox_init(&effects->out, &effects->arena);
     effects->storage = NULL;
     effects->storage_count = effects->storage_capacity = 0;
-    effects->renew_incarnation = false;
+    effects->renew_incarnation = effects->hang_up = false;
     effects->halt = effects->log = NULL;
 }
 

@@ -47,6 +47,9 @@ struct effects {
     size_t refused_before;
     /* Draw a new incarnation: our copies may lag behind what we told others. */
     bool renew_incarnation;
+    /* HELLO_REPLY: the node at the other end may not be talked to. Close the
+     * connection; what was asked on it gets no reply. */
+    bool hang_up;
     /* The node cannot go on (its disk is refused, its name is taken): stop
      * with this sentence. In the arena; NULL otherwise. */
     const char *halt;

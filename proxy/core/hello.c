@@ -9,7 +9,10 @@
  *
  * INVALID: the two are configured for different clusters; a node that is up
  * goes on without the other. REFUSED: the dialer's disk is older or emptied or
- * its name is taken; it must not go on. */
+ * its name is taken; it must not go on. UNAVAILABLE: not now.
+ *
+ * Only the listener's word that it accepts us counts as having met it: an
+ * emptied node is dialled by those who do not know yet that it is one. */
 
 /* What the cluster id is made from, so that a difference can be named. */
 static void describe_founding(const struct node *node, char *out, size_t size)
@@ -122,15 +125,24 @@ static enum status check(const struct node *node, const Rkv__Hello *hello,
     return status;
 }
 
-/* Ourselves under another spelling of our address, too: that is nobody. */
-static void met(struct node *node, const struct member *who)
+/* Whether the node may be talked to at all. */
+static enum status judge(const struct node *node, const Rkv__Hello *hello,
+                         struct member *who, struct error *error)
 {
-    if (node_id_equal(who->id, node->self))
-        return;
-    membership_met(node->membership, node->now_ms, who);
-    int founder = topology_node(&node->topology, who->id);
-    if (founder >= 0)
-        node->met[founder] = true;
+    /* What is remembered of whom is not read yet: all would be accepted. */
+    if (node->stage == NODE_STARTING)
+        return error_set(error, STATUS_UNAVAILABLE,
+                         "the node is starting: it has not read its disk yet");
+    enum status status = check(node, hello, who, error);
+    if (status != STATUS_OK)
+        return status;
+    return membership_check(node->membership, who, hello->replace, error);
+}
+
+/* Ourselves under another spelling of our address, too: that is nobody. */
+static bool is_other(const struct node *node, const struct member *who)
+{
+    return !node_id_equal(who->id, node->self);
 }
 
 void hello_heard(struct node *node, const struct event *event,
@@ -141,7 +153,7 @@ void hello_heard(struct node *node, const struct event *event,
     struct error error = {.status = STATUS_OK};
     const Rkv__Envelope *message = event->message;
     enum status status = message->body_case == RKV__ENVELOPE__BODY_HELLO
-                             ? check(node, message->hello, &who, &error)
+                             ? judge(node, message->hello, &who, &error)
                              : error_set(&error, STATUS_INVALID,
                                          "hello: another message came first");
     Rkv__HelloReply *reply = message_new(arena, &rkv__hello_reply__descriptor);
@@ -152,13 +164,11 @@ void hello_heard(struct node *node, const struct event *event,
     if (status == STATUS_OK) {
         const struct member *known = membership_find(node->membership, who.id);
         reply->known_boot = known == NULL ? 0 : known->boot;
-        status = membership_check(node->membership, &who,
-                                  message->hello->replace, &error);
-    }
-    if (status == STATUS_OK)
-        met(node, &who);
-    else
+        if (is_other(node, &who))
+            membership_met(node->membership, node->now_ms, &who);
+    } else {
         node_count(node, COUNTER_HELLOS_REFUSED);
+    }
     reply->status = (Rkv__Status)status;
     if (status != STATUS_OK)
         reply->message = arena_string(arena, error.text);
@@ -192,7 +202,8 @@ static void halt(struct node *node, const Rkv__HelloReply *reply,
                  struct effects *effects)
 {
     bool is_final =
-        reply->status == RKV__STATUS__REFUSED || node->stage != NODE_READY;
+        reply->status == RKV__STATUS__REFUSED ||
+        (reply->status == RKV__STATUS__INVALID && node->stage != NODE_READY);
     char *text = arena_string(&effects->arena, reply->message);
     if (is_final)
         effects->halt = text;
@@ -214,10 +225,21 @@ void hello_answered(struct node *node, const struct event *event,
         halt(node, reply, effects);
         return;
     }
-    if (reply->hello == NULL ||
-        check(node, reply->hello, &who, &error) != STATUS_OK ||
-        node_id_equal(who.id, node->self))
+    enum status status =
+        reply->hello == NULL
+            ? error_set(&error, STATUS_INVALID, "hello: it does not say whose")
+            : judge(node, reply->hello, &who, &error);
+    if (status != STATUS_OK) {
+        node_count(node, COUNTER_HELLOS_REFUSED);
+        effects->hang_up = true;
+        effects->log = arena_string(&effects->arena, error.text);
+        return;
+    }
+    if (!is_other(node, &who))
         return;
     raise_boot(node, reply->known_boot, effects);
-    met(node, &who);
+    membership_met(node->membership, node->now_ms, &who);
+    int founder = topology_node(&node->topology, who.id);
+    if (founder >= 0)
+        node->met[founder] = true;
 }

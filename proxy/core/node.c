@@ -8,6 +8,7 @@
 
 static const char META_MEMBER[] = "member/";
 static const char META_MISSING[] = "missing";
+static const char META_JOINED[] = "joined";
 
 struct node_limits node_limits_default(void)
 {
@@ -205,6 +206,10 @@ static void start_row(struct node *node, const struct storage_row *row,
         fill_restore(node, row->record);
         return;
     }
+    if (bytes_equal(name, bytes_of_string(META_JOINED))) {
+        node->has_joined = true;
+        return;
+    }
     if (name.size < sizeof META_MEMBER - 1 ||
         memcmp(name.data, META_MEMBER, sizeof META_MEMBER - 1) != 0)
         return;
@@ -246,20 +251,34 @@ static void start_stored(struct node *node, const struct storage_result *result,
     node->stage = NODE_JOINING;
 }
 
-/* A disk that has been in the cluster before is ready at once: the others
- * refuse it should it be older than it was. A new one might be an emptied one,
- * which only they can tell: it waits until it has met a majority. */
+/* So that the next start need not wait for the others. Lost, it just does. */
+static void store_joined(struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = request_number(OWNER_META, 0),
+        .key = {.table = TABLE_META, .key = bytes_of_string(META_JOINED)},
+        .data = bytes_of_string("yes"),
+    };
+    (void)effects_storage(effects, &op);
+}
+
+/* A disk that has been ready before is ready at once: the others refuse it
+ * should it be older than it was. A new one might be an emptied one, which
+ * only they can tell: it waits until a majority has accepted it, however often
+ * it is started meanwhile. */
 static void join(struct node *node, struct effects *effects)
 {
     size_t count = 1;
     for (size_t i = 0; i < node->topology.node_count; i++)
         count += node->met[i];
-    bool is_new =
-        membership_self(node->membership)->boot <= 1 || node->config.replace;
+    bool is_new = !node->has_joined || node->config.replace;
     if (is_new && count * 2 <= node->topology.node_count)
         return;
     node->stage = NODE_READY;
     effects->log = "event=ready";
+    if (!node->has_joined)
+        store_joined(effects);
 }
 
 static void store_member(struct node *node, struct node_id id,

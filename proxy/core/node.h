@@ -11,9 +11,9 @@
  * real sockets and an engine, tests/sim with simulated ones, from one seed.
  *
  *   STARTING ----> JOINING ----> READY
- *    hints and      met a         answers clients; partitions that are still
- *    meta scanned   founder, or   filling do not vote
- *                   is alone
+ *    hints and      accepted by   answers clients; partitions that are still
+ *    meta scanned   a majority,   filling do not vote
+ *                   or was before
  */
 
 /* Levels on the wire: positive is a number of replicas. */

@@ -158,6 +158,7 @@ struct node {
     enum node_stage stage;
     size_t start_waiting; /* scans of the start that have not ended */
     bool start_asked;
+    bool has_joined; /* this disk was ready before */
     struct membership *membership;
     struct topology topology;
     struct node_id self;

@@ -26,7 +26,7 @@ static void start(void)
 {
     node_boot(&f);
     for (int i = 2; i <= 3; i++)
-        meet(&f, 0, i);
+        greeted(&f, 0, i);
     disk(&f, 0);
     tick(&f, 0);
 }

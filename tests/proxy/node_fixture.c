@@ -74,6 +74,10 @@ void node_open(struct fixture *f, size_t nodes, uint32_t replicas)
 void node_boot(struct fixture *f)
 {
     struct error error;
+    struct storage_key joined = {.table = TABLE_META,
+                                 .key = bytes_of_string("joined")};
+    if (f->config.self.boot > 1)
+        toy_put(&f->toy, &joined, bytes_of_string("yes"));
     assert_int_equal(node_new(&f->config, &f->node, &error), STATUS_OK);
     tick(f, 0);
     disk(f, 0);
@@ -86,8 +90,10 @@ void node_start(struct fixture *f)
     for (size_t i = 1; i < f->config.founding.founder_count; i++)
         meet(f, 0, (int)i + 1);
     disk(f, 0);
-    if (!node_is_ready(f->node))
+    if (!node_is_ready(f->node)) {
+        greeted(f, 0, 2);
         tick(f, 0);
+    }
     f->trace_size = 0;
     assert_true(node_is_ready(f->node));
 }
@@ -314,6 +320,18 @@ void meet(struct fixture *f, int64_t now_ms, int number)
         token--;
     request(f, now_ms, EVENT_HELLO, number, token, RKV__ENVELOPE__BODY_HELLO,
             hello_of(f, number));
+}
+
+void greeted(struct fixture *f, int64_t now_ms, int number)
+{
+    Rkv__HelloReply *reply =
+        message_new(&f->arena, &rkv__hello_reply__descriptor);
+    reply->hello = hello_of(f, number);
+    struct event event = {
+        .kind = EVENT_HELLO_REPLY,
+        .message =
+            envelope_new(&f->arena, RKV__ENVELOPE__BODY_HELLO_REPLY, reply)};
+    step(f, now_ms, &event, "hello");
 }
 
 /* --- replies of other nodes --- */

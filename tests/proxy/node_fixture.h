@@ -66,7 +66,8 @@ struct fixture {
     size_t trace_size;
 };
 
-/* Nodes, N, and a disk that was started before, so that it is ready at once.
+/* Nodes, N, and a disk that was ready before, so that it is so at once; with
+ * boot 1 it is new.
  * Buckets: default and sloppy (siblings), lww. Change f->config before
  * node_start. */
 void node_open(struct fixture *f, size_t nodes, uint32_t replicas);
@@ -94,6 +95,8 @@ void client(struct fixture *f, int64_t now_ms, uint64_t token,
             Rkv__Envelope__BodyCase body_case, const void *body);
 void peer(struct fixture *f, int64_t now_ms, int from, uint64_t token,
           Rkv__Envelope__BodyCase body_case, const void *body);
+/* n(number) as it is in members accepts our Hello. */
+void greeted(struct fixture *f, int64_t now_ms, int number);
 /* A Hello of n(number) as it is in members. */
 void meet(struct fixture *f, int64_t now_ms, int number);
 

@@ -41,12 +41,12 @@ static void a_new_disk_waits_for_a_majority(void **state)
     f.config.self.boot = 1;
     node_boot(&f);
     put(&f, 1, 1, write_of(&f, "k", "v"));
-    meet(&f, 2, 2);
+    greeted(&f, 2, 2);
     tick(&f, 3);
     expect_trace(&f, "[  0] tick -> scan meta, scan hints\n"
                      "[  1] ask 1 -> reply 1 unavailable not_applied\n"
-                     "[  2] ask 4095 -> set n2, reply 4095 ok\n"
-                     "[  3] tick -> event=ready\n");
+                     "[  2] hello -> set n2\n"
+                     "[  3] tick -> set joined, event=ready\n");
 }
 
 static void a_node_alone_is_its_own_majority(void **state)
@@ -66,7 +66,7 @@ static void meeting_itself_is_no_majority(void **state)
     f.config.self.boot = 1;
     node_boot(&f);
     f.members[0].boot = 1;
-    meet(&f, 1, 1);
+    greeted(&f, 1, 1);
     tick(&f, 2);
     assert_false(node_is_ready(f.node));
 }
@@ -103,6 +103,7 @@ static void hints_and_members_are_found_again(void **state)
     toy_put(&f.toy, &boot, bytes_of_string("12345678"));
     node_boot(&f);
     expect_trace(&f, "[  0] tick -> scan meta, scan hints\n"
+                     "[  0] stored -> scan meta on\n"
                      "[  0] stored -> scan meta on\n"
                      "[  0] tick -> event=ready\n");
     Rkv__Admin admin = RKV__ADMIN__INIT;
@@ -150,7 +151,7 @@ static void before_it_has_met_a_majority_a_new_disk_does_not_vote(void **state)
     node_boot(&f);
     f.trace_size = 0;
     peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, "k"));
-    meet(&f, 2, 2);
+    greeted(&f, 2, 2);
     tick(&f, 3);
     f.trace_size = 0;
     peer(&f, 4, 2, 2, RKV__ENVELOPE__BODY_FETCH, fetch_of(&f, "k"));
@@ -334,7 +335,7 @@ static void a_refused_node_stops_and_a_misfit_stops_only_at_start(void **state)
     assert_string_equal(f.effects.halt, "why");
     expect_trace(&f, "[  1] hello -> halt\n"
                      "[  1] hello -> set n2\n"
-                     "[  2] tick -> event=ready\n"
+                     "[  2] tick -> set joined, event=ready\n"
                      "[  1] hello -> why\n"
                      "[  1] hello -> halt\n");
 }
@@ -352,7 +353,7 @@ under_replace_the_boot_number_goes_on_from_what_is_known(void **state)
     assert_int_equal(membership_self(node_membership(f.node))->boot, 8);
 }
 
-static void nonsense_for_a_hello_reply_is_ignored(void **state)
+static void nonsense_for_a_hello_reply_leads_to_nothing(void **state)
 {
     (void)state;
     f.config.self.boot = 1;
@@ -371,7 +372,10 @@ static void nonsense_for_a_hello_reply_is_ignored(void **state)
     reply->hello = hello_of(&f, 2);
     reply->hello->self = NULL;
     step(&f, 1, &event, "of nobody still");
-    expect_trace(&f, "");
+    expect_trace(&f, "[  1] of nobody -> hello: it does not say whose\n"
+                     "[  1] of nobody still -> hello: it does not say who it "
+                     "is of\n");
+    assert_true(f.effects.hang_up);
     tick(&f, 2);
     assert_false(node_is_ready(f.node));
 }
@@ -398,7 +402,7 @@ int main(void)
         WITH(started, an_older_or_emptied_disk_is_refused_until_it_is_replaced),
         WITH(opened, a_refused_node_stops_and_a_misfit_stops_only_at_start),
         WITH(opened, under_replace_the_boot_number_goes_on_from_what_is_known),
-        WITH(opened, nonsense_for_a_hello_reply_is_ignored),
+        WITH(opened, nonsense_for_a_hello_reply_leads_to_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

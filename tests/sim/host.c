@@ -112,6 +112,8 @@ void host_start(struct sim *sim, struct host *host)
     disk_open(&host->disk);
     struct member self = self_of(host);
     bool is_new = open_store(sim, host, &self);
+    host->runs_replace = host->with_replace;
+    host->with_replace = false; /* the operator says it once */
     struct node_config config = {
         .self = self,
         .founding = {.cluster = cluster,
@@ -126,8 +128,8 @@ void host_start(struct sim *sim, struct host *host)
         .limits = sim->plan.limits,
         .timeouts = sim->plan.timeouts,
         .membership = sim->plan.membership,
-        .replace = host->with_replace,
-        .amnesiac = is_new && host->with_replace,
+        .replace = host->runs_replace,
+        .amnesiac = is_new && host->runs_replace,
         .engine = "simulated",
         .seed = random_next(&sim->random),
     };
@@ -137,9 +139,11 @@ void host_start(struct sim *sim, struct host *host)
     replica_init(&host->replica, random_next(&sim->random),
                  sim->plan.timeouts.dedup_window_ms);
     host->replica.value_bytes_max = sim->plan.limits.value_bytes_max;
+    if (host->runs_replace)
+        sim->tally->faults[FAULT_REPLACE]++;
     sim_tell(sim, host->name, "starts, boot %llu%s%s",
              (unsigned long long)self.boot, is_new ? ", on a new disk" : "",
-             host->with_replace ? ", with --replace" : "");
+             host->runs_replace ? ", with --replace" : "");
     sim_in(sim, random_range(&sim->random, 0, sim->plan.tick_us), MOMENT_TICK,
            host->index, host->life, 0);
 }
@@ -249,7 +253,16 @@ static void carry_out(struct sim *sim, struct host *host)
     sim_in(sim, 0, MOMENT_STOP, host->index, host->life, 0);
 }
 
-void host_step(struct sim *sim, struct host *host, struct event *event)
+static void became_ready(struct sim *sim, struct host *host)
+{
+    host->is_replaced |= host->runs_replace;
+    if (host->is_wiped && !host->is_replaced)
+        verdict_unsafe(&sim->verdict, "amnesia",
+                       "%s is ready on an emptied disk that nobody replaced",
+                       host->name);
+}
+
+bool host_step(struct sim *sim, struct host *host, struct event *event)
 {
     ASSERT(host->node != NULL);
     event->now_ms = host_mono_ms(sim, host);
@@ -258,13 +271,12 @@ void host_step(struct sim *sim, struct host *host, struct event *event)
                                (unsigned)event->kind);
     bool was_ready = node_is_ready(host->node);
     node_step(host->node, event, &host->effects);
-    if (!was_ready && node_is_ready(host->node) && host->is_wiped &&
-        !host->with_replace)
-        verdict_unsafe(&sim->verdict, "amnesia",
-                       "%s is ready on an emptied disk that nobody replaced",
-                       host->name);
+    if (!was_ready && node_is_ready(host->node))
+        became_ready(sim, host);
     carry_out(sim, host);
+    bool hangs_up = host->effects.hang_up;
     effects_reset(&host->effects);
+    return hangs_up;
 }
 
 void host_tick(struct sim *sim, struct host *host)

@@ -38,8 +38,9 @@ struct host {
     bool is_halting;
     /* The disk is new, and the others know the node with another one. */
     bool is_wiped;
-    bool with_replace; /* how the process was started */
-    bool is_filled;    /* after it was wiped */
+    bool with_replace; /* how the operator starts it next */
+    bool runs_replace; /* how this process was started */
+    bool is_replaced;  /* it was ready once after it was wiped */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);
@@ -53,8 +54,8 @@ void host_start(struct sim *sim, struct host *host);
 void host_crash(struct sim *sim, struct host *host);
 void host_tick(struct sim *sim, struct host *host);
 
-/* Step the node and carry out what it says. */
-void host_step(struct sim *sim, struct host *host, struct event *event);
+/* Step the node and carry out what it says. True: it hangs up. */
+bool host_step(struct sim *sim, struct host *host, struct event *event);
 /* A token for a request that the host is about to hear. */
 struct reply_token host_expect(struct sim *sim, struct host *host,
                                struct asked asked);

@@ -362,7 +362,8 @@ static void deliver_hello_reply(struct sim *sim, struct session *session,
     session->is_up = message->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY &&
                      message->hello_reply->status == RKV__STATUS__OK;
     uint32_t generation = session->generation;
-    host_step(sim, dialer, &event);
+    if (host_step(sim, dialer, &event))
+        session->is_up = false;
     if (session->is_up || session->generation != generation)
         return;
     sim_tell(sim, dialer->name, "and %s do not talk",

@@ -33,15 +33,6 @@ static void stop(struct sim *sim, struct host *host)
     sim_in(sim, 200000, MOMENT_START, host->index, host->life, 0);
 }
 
-static void start(struct sim *sim, struct host *host)
-{
-    if (host->with_replace)
-        sim->tally->faults[FAULT_REPLACE]++;
-    host_start(sim, host);
-    /* The operator says it once. */
-    host->with_replace = false;
-}
-
 /* A moment of a process: passed over when that has ended, put off while it
  * stands still. */
 static void host_moment(struct sim *sim, const struct moment *moment)
@@ -63,7 +54,7 @@ static void host_moment(struct sim *sim, const struct moment *moment)
         break;
     case MOMENT_START:
         if (host->node == NULL)
-            start(sim, host);
+            host_start(sim, host);
         break;
     case MOMENT_STOP:
         stop(sim, host);
