@@ -48,16 +48,14 @@ static bool ask_next(struct get *get, struct get_actions *actions)
     return false;
 }
 
-/* Send the merge to those that are known to lack it and are not being told. */
+/* Send the merge to those that are known to lack it. One that is being told an
+ * earlier merge gets this one when it has answered. */
 static void write_back(struct get *get, struct get_actions *actions)
 {
     for (size_t i = 0; i < get->replica_count; i++) {
         struct get_replica *replica = &get->replicas[i];
-        bool told = replica->state == REPLICA_WRITTEN &&
-                    replica->written_version == get->merged_version;
-        bool answered = replica->state == REPLICA_ANSWERED ||
-                        replica->state == REPLICA_WRITTEN;
-        if (!answered || told || replica->version == get->merged_version)
+        if (replica->state != REPLICA_ANSWERED ||
+            replica->version == get->merged_version)
             continue;
         replica->state = REPLICA_WRITTEN;
         replica->written_version = get->merged_version;
@@ -79,7 +77,8 @@ static size_t holders_needed(const struct get *get)
 {
     if (!get->monotonic || get->merged.size == 0)
         return 0;
-    return get->replica_count - get->r + 1;
+    size_t majority = get->replica_count / 2 + 1;
+    return get->replica_count - majority + 1;
 }
 
 /* How many could still come to hold the merge without asking anyone new. */

@@ -16,10 +16,12 @@
  *    +--------------------+------ out of reach, or deadline --------+
  *
  * R replicas are asked, then, when one fails or is slow, the next. Their
- * records are merged. A monotonic read answers only once N-R+1 replicas are
- * known to hold the merge, so that every later read of R replicas meets one of
- * them; where they do not hold it, it is written back first. Any other read
- * answers at once and writes back behind the answer.
+ * records are merged. A monotonic read answers only once so many replicas are
+ * known to hold the merge that every later read of a majority meets one of
+ * them, also when this one asked more; where they do not hold it, it is
+ * written back first. Any other read answers at once and writes back behind
+ * the answer. One write-back at a time goes to a replica, so that its answer
+ * can only mean that one.
  *
  * A replica that may lack the key says UNCERTAIN; that is no answer.
  *

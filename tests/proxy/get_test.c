@@ -291,6 +291,43 @@ static void damaged_records_do_not_count(void **state)
     end(&t);
 }
 
+/* One of three has it: a later read of the two others would go back. */
+static void a_monotonic_get_of_all_still_leaves_it_on_a_majority(void **state)
+{
+    (void)state;
+    struct traced t;
+    get_of(&t, 3, 3, true);
+    hear(&t, 1, 1, 1);
+    hear(&t, 2, 2, 1);
+    hear(&t, 3, 3, 2);
+    written(&t, 4, 1, STATUS_OK);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2, ask 3\n"
+                                "[  3] 3 has v2 -> write 1, write 2\n"
+                                "[  4] 1 written -> reply ok\n");
+    end(&t);
+}
+
+/* The answer to the first write-back would pass for that of the second. */
+static void a_replica_is_written_to_once_at_a_time(void **state)
+{
+    (void)state;
+    struct traced t;
+    get_of(&t, 3, 2, true);
+    hear(&t, 1, 1, 2);
+    hear(&t, 2, 2, 1);
+    tick(&t, 60);
+    hear(&t, 61, 3, 3);
+    written(&t, 62, 2, STATUS_OK);
+    written(&t, 63, 2, STATUS_OK);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  2] 2 has v1 -> write 2\n"
+                                "[ 60] tick -> ask 3\n"
+                                "[ 61] 3 has v3 -> write 1\n"
+                                "[ 62] 2 written -> write 2\n"
+                                "[ 63] 2 written -> reply ok\n");
+    end(&t);
+}
+
 static void late_answers_are_repaired(void **state)
 {
     (void)state;
@@ -322,6 +359,8 @@ int main(void)
         cmocka_unit_test(a_slow_replica_is_hedged),
         cmocka_unit_test(get_times_out_at_its_deadline),
         cmocka_unit_test(damaged_records_do_not_count),
+        cmocka_unit_test(a_monotonic_get_of_all_still_leaves_it_on_a_majority),
+        cmocka_unit_test(a_replica_is_written_to_once_at_a_time),
         cmocka_unit_test(late_answers_are_repaired),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
