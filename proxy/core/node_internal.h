@@ -50,6 +50,7 @@ struct write_op {
     size_t candidate_count, candidate_next;
     int64_t forward_at_ms;
     bool attempted; /* some replica may hold it */
+    uint32_t got;   /* as the coordinator counted */
 };
 
 struct read_op {

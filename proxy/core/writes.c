@@ -52,8 +52,9 @@ static void answer(struct node *node, struct write_op *op, enum status status,
         arena_copy(&effects->arena, op->context.data, op->context.size);
     if (reply != NULL && result != NULL) {
         result->need = op->w;
-        result->got =
-            op->stage == WRITE_REPLICATING ? (uint32_t)put_held(&op->put) : 0;
+        result->got = op->stage == WRITE_REPLICATING
+                          ? (uint32_t)put_held(&op->put)
+                          : op->got;
         reply->result = result;
         reply->context = binary_of_bytes(bytes_of(context, op->context.size));
     }
@@ -352,6 +353,7 @@ static void forwarded_reply(struct node *node, struct write_op *op,
                       bytes_of_binary(reply->write_reply->context)) !=
             STATUS_OK)
         buffer_clear(&op->context);
+    op->got = result->got;
     answer(node, op, (enum status)result->status,
            applied ? RKV__OUTCOME__APPLIED : refused(op), result->message,
            effects);
@@ -421,6 +423,7 @@ static struct write_op *take(struct node *node, const Rkv__Write *write,
     op->w = admitted->level;
     op->tombstone = write->remove;
     op->answered = op->attempted = false;
+    op->got = 0;
     op->deadline_ms = admitted->deadline_ms;
     op->charged_bytes = bytes;
     op->key_size = (uint16_t)admitted->key.size;

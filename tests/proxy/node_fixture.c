@@ -422,6 +422,8 @@ void written(struct fixture *f, int64_t now_ms, int from, enum status status,
     reply->result = message_new(&f->arena, &rkv__result__descriptor);
     reply->result->status = (Rkv__Status)status;
     reply->result->outcome = outcome;
+    if (outcome == RKV__OUTCOME__APPLIED)
+        reply->result->need = reply->result->got = 2;
     snprintf(cause, sizeof cause, "n%d wrote %s", from, status_name(status));
     reply_with(f, now_ms, from,
                envelope_new(&f->arena, RKV__ENVELOPE__BODY_WRITE_REPLY, reply),

@@ -366,7 +366,7 @@ static void a_write_goes_to_a_replica_that_coordinates_it(void **state)
     assert_int_equal(passed->request_id.len, REQUEST_ID_SIZE);
     written(&f, 2, 2, STATUS_OK, RKV__OUTCOME__APPLIED);
     expect_trace(&f, "[  1] ask 1 -> forward n2\n"
-                     "[  2] n2 wrote ok -> reply 1 ok applied 0/2\n");
+                     "[  2] n2 wrote ok -> reply 1 ok applied 2/2\n");
 }
 
 static void a_slow_replica_gives_way_to_the_next_with_the_same_id(void **state)
@@ -385,7 +385,7 @@ static void a_slow_replica_gives_way_to_the_next_with_the_same_id(void **state)
     expect_trace(&f, "[  1] ask 1 -> forward n2\n"
                      "[201] tick -> forward n3\n"
                      "[401] tick -> forward n4\n"
-                     "[402] n2 wrote ok -> reply 1 ok applied 0/2\n");
+                     "[402] n2 wrote ok -> reply 1 ok applied 2/2\n");
 }
 
 static void a_replica_that_refuses_gives_way_at_once(void **state)
