@@ -49,8 +49,13 @@ void check_dot_once(struct dot_ledger *ledger, struct history *history,
         const struct view_value *value = &record->values[i];
         for (size_t k = 0; k < value->dot_count; k++)
             judge(ledger, history, &value->dots[k], value->write, verdict);
-        if (value->write < WRITES_MAX)
-            history->writes[value->write].stamp = value->stamp;
+        if (value->write >= WRITES_MAX)
+            continue;
+        struct write *write = &history->writes[value->write];
+        if (write->stamp_max == 0 || value->stamp < write->stamp_min)
+            write->stamp_min = value->stamp;
+        if (value->stamp > write->stamp_max)
+            write->stamp_max = value->stamp;
     }
     for (size_t i = 0; i < record->superseded_count; i++)
         judge(ledger, history, &record->superseded[i].dot,

@@ -57,12 +57,12 @@ static void check_lww_bucket(const struct history *history, uint32_t key,
         if (write->key != key || write->fate != FATE_APPLIED || write->remove)
             continue;
         /* Nothing live: some delete, of any fate, has a higher stamp. */
-        bool excused =
-            count == 1 && history->writes[live[0]].stamp >= write->stamp;
+        bool excused = count == 1 &&
+                       history->writes[live[0]].stamp_max >= write->stamp_min;
         for (uint32_t v = 1; v <= history->write_count && count == 0; v++)
             excused |= history->writes[v].key == key &&
                        history->writes[v].remove &&
-                       history->writes[v].stamp >= write->stamp;
+                       history->writes[v].stamp_max >= write->stamp_min;
         if (!excused)
             verdict_unsafe(verdict, "acked-durable",
                            "key %u: write %u was acknowledged, and what is "

@@ -124,6 +124,10 @@ static void observe_answer(struct sim *sim, const struct attempt *attempt,
     const Rkv__Result *result = envelope->write_reply->result;
     if (result->outcome == RKV__OUTCOME__APPLIED)
         observe_applied(sim, client->write, result->need);
+    if (result->outcome == RKV__OUTCOME__APPLIED && result->got < result->need)
+        verdict_unsafe(&sim->verdict, "outcome-true",
+                       "write %u is applied, %u answers of %u", client->write,
+                       result->got, result->need);
 }
 
 void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,

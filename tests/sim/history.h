@@ -56,7 +56,8 @@ struct write {
     /* From the outside, by observing: */
     bool observed;      /* in a stored record or in a reply */
     uint32_t dot_count; /* dots it was ever stored under */
-    uint64_t stamp;     /* in a lww bucket */
+    /* In a lww bucket; several when it was coordinated more than once. */
+    uint64_t stamp_min, stamp_max;
 };
 
 struct history {

@@ -113,6 +113,7 @@ void host_start(struct sim *sim, struct host *host)
     struct member self = self_of(host);
     bool is_new = open_store(sim, host, &self);
     host->runs_replace = host->with_replace;
+    host->is_replaced |= host->runs_replace;
     host->with_replace = false; /* the operator says it once */
     struct node_config config = {
         .self = self,
@@ -255,7 +256,6 @@ static void carry_out(struct sim *sim, struct host *host)
 
 static void became_ready(struct sim *sim, struct host *host)
 {
-    host->is_replaced |= host->runs_replace;
     if (host->is_wiped && !host->is_replaced)
         verdict_unsafe(&sim->verdict, "amnesia",
                        "%s is ready on an emptied disk that nobody replaced",

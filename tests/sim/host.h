@@ -40,7 +40,7 @@ struct host {
     bool is_wiped;
     bool with_replace; /* how the operator starts it next */
     bool runs_replace; /* how this process was started */
-    bool is_replaced;  /* it was ready once after it was wiped */
+    bool is_replaced;  /* the operator has given his word for it */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);
