@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# replays.sh SIM: a seed gives the same run twice, told or not, and another
+# seed gives another; wrong words give the usage.
+set -eu
+sim=$1
+for seed in 1 2 3 4 5 6 7 8; do
+    first=$("$sim" --seed $seed)
+    again=$("$sim" --seed $seed --trace | tail -n 1)
+    other=$("$sim" --seed $((seed + 100)))
+    test "$first" = "$again" || { echo "$first"; echo "$again"; exit 1; }
+    test "${first#* digest}" != "${other#* digest}" || { echo "$other"; exit 1; }
+done
+for words in "" "--seed" "--seed x" "--seeds 0" "--seed 1 --nodes 4" "--what"; do
+    code=0
+    # shellcheck disable=SC2086
+    "$sim" $words 2>/dev/null >&2 || code=$?
+    test $code -eq 1 || { echo "sim $words: exit $code"; exit 1; }
+done
