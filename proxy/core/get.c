@@ -24,8 +24,7 @@ static size_t count_state(const struct get *get, enum get_replica_state state)
 
 size_t get_answers(const struct get *get)
 {
-    return count_state(get, REPLICA_ANSWERED) +
-           count_state(get, REPLICA_WRITTEN);
+    return get->answers;
 }
 
 static void answer(struct get *get, enum status status,
@@ -84,7 +83,8 @@ static size_t holders_needed(const struct get *get)
 /* How many could still come to hold the merge without asking anyone new. */
 static size_t holders_possible(const struct get *get)
 {
-    return get_answers(get) + count_state(get, REPLICA_ASKED);
+    return count_state(get, REPLICA_ANSWERED) +
+           count_state(get, REPLICA_WRITTEN) + count_state(get, REPLICA_ASKED);
 }
 
 static void settle(struct get *get, struct get_actions *actions)
@@ -198,6 +198,7 @@ void get_hear(struct get *get, struct node_id node, enum status status,
     if (status == STATUS_OK || status == STATUS_NOT_FOUND) {
         replica->state = REPLICA_ANSWERED;
         replica->version = version;
+        get->answers++;
     } else {
         replica->state = REPLICA_FAILED;
     }

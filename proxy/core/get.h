@@ -79,6 +79,7 @@ struct get {
     enum get_state state;
     struct get_replica replicas[REPLICAS_MAX];
     size_t replica_count, r;
+    size_t answers; /* also of those that failed when they were written to */
     bool monotonic;
     int64_t deadline_ms, hedge_at_ms;
     uint32_t hedge_ms;

@@ -216,6 +216,7 @@ static void a_failed_write_back_goes_to_the_next_replica(void **state)
                                 "[  2] 2 has v1 -> write 2\n"
                                 "[  3] 2 written -> ask 3\n"
                                 "[  4] 3 has v2 -> reply ok\n");
+    assert_int_equal(get_answers(&t.get), 3);
     end(&t);
 }
 
