@@ -114,6 +114,16 @@ void attempt_arrive(struct sim *sim, struct attempt *attempt)
     host_step(sim, host, &event);
 }
 
+/* N is not what a node can see: a level means the same whoever is there. */
+static void check_counts(struct sim *sim, const struct client *client,
+                         const Rkv__Result *result)
+{
+    if (result->need != client->need || result->got < result->need)
+        verdict_unsafe(&sim->verdict, "outcome-true",
+                       "a level that means %u is met by %u of %u", client->need,
+                       result->got, result->need);
+}
+
 static void observe_answer(struct sim *sim, const struct attempt *attempt,
                            const Rkv__Envelope *envelope)
 {
@@ -122,12 +132,10 @@ static void observe_answer(struct sim *sim, const struct attempt *attempt,
         client->operation != attempt->operation)
         return;
     const Rkv__Result *result = envelope->write_reply->result;
-    if (result->outcome == RKV__OUTCOME__APPLIED)
-        observe_applied(sim, client->write, result->need);
-    if (result->outcome == RKV__OUTCOME__APPLIED && result->got < result->need)
-        verdict_unsafe(&sim->verdict, "outcome-true",
-                       "write %u is applied, %u answers of %u", client->write,
-                       result->got, result->need);
+    if (result->outcome != RKV__OUTCOME__APPLIED)
+        return;
+    observe_applied(sim, client->write, client->need);
+    check_counts(sim, client, result);
 }
 
 void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,
@@ -185,6 +193,14 @@ static int draw_level(struct randomness *random, bool may_be_one)
     return levels[random_below(random, may_be_one ? 5 : 4)];
 }
 
+/* What the level means with three replicas, and with defaults of two. */
+static uint32_t need_of(int level)
+{
+    if (level > 0)
+        return (uint32_t)level;
+    return level == LEVEL_ALL ? 3 : 2;
+}
+
 static void begin_read(struct sim *sim, struct client *client, uint32_t key,
                        int level)
 {
@@ -198,7 +214,7 @@ static void begin_read(struct sim *sim, struct client *client, uint32_t key,
     read.r = level;
     read.timeout_ms = (uint32_t)random_range(&sim->client_random, 100, 800);
     client->key = key;
-    client->level = level;
+    client->need = need_of(level);
     client->floor = sim->floors[key];
     sim->tally->reads++;
     arena_reset(&sim->arena);
@@ -244,6 +260,7 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
     write.timeout_ms = (uint32_t)random_range(random, 100, 800);
     client->key = key;
     client->write = number;
+    client->need = need_of(write.w);
     sim->tally->writes++;
     arena_reset(&sim->arena);
     sim_tell(sim, name_of(client), "%s %s as write %u at level %d%s",
@@ -370,6 +387,7 @@ static void hear_read(struct sim *sim, struct client *client,
     }
     uint32_t writes[VIEW_VALUES_MAX];
     uint32_t key = client->key;
+    check_counts(sim, client, reply->result);
     size_t count = observe_values(sim, reply, writes);
     sim_tell(sim, name_of(client), "reads %zu values, first write %u", count,
              count == 0 ? 0 : writes[0]);
@@ -378,11 +396,11 @@ static void hear_read(struct sim *sim, struct client *client,
     learn(client, reply->context, &seen);
     if (!context_view_read(&view, reply->context.data, reply->context.len))
         verdict_unsafe(&sim->verdict, "outcome-true", "a malformed context");
-    else if (is_majority(reply->result->need) && is_strict(key)) {
+    else if (is_majority(client->need) && is_strict(key)) {
         check_monotonic_quorum(key, &client->floor, &view, &sim->verdict);
         floor_raise(&sim->floors[key], &view);
     }
-    if (sim->stage == SIM_HEALING && reply->result->need == 3) {
+    if (sim->stage == SIM_HEALING && client->need == 3) {
         memcpy(sim->final_values[key], writes, count * sizeof *writes);
         sim->final_count[key] = count;
         sim->final_read[key] = true;
@@ -404,7 +422,7 @@ static void hear_applied(struct sim *sim, struct client *client,
         history_seen(&sim->history, &client->write, 1, &seen);
         learn(client, reply->context, &seen);
         if (context_view_read(&view, reply->context.data, reply->context.len) &&
-            is_majority(reply->result->need) && is_strict(client->key))
+            is_majority(client->need) && is_strict(client->key))
             floor_raise(&sim->floors[client->key], &view);
     }
     rest(sim, client);

@@ -35,9 +35,8 @@ struct client {
     uint32_t operation;
     enum client_task task;
     uint32_t key;
-    /* READ */
-    int level;
-    struct read_floor floor;
+    uint32_t need;           /* replicas that the level means */
+    struct read_floor floor; /* READ: when it began */
     /* WRITE */
     uint32_t write;
     struct buffer request; /* packed, sent again as it is */
@@ -47,7 +46,7 @@ struct client {
     bool is_checker; /* reads all, after healing */
 };
 
-enum { ATTEMPTS_MAX = 128, CLIENTS_MAX = 6 };
+enum { ATTEMPTS_MAX = 512, CLIENTS_MAX = 6 };
 
 void client_fini(struct client *client);
 /* The client's timer. */
