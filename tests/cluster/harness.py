@@ -45,11 +45,19 @@ class Gone(Exception):
 
 
 class Client:
-    """One connection; requests one at a time, or many with send and receive."""
+    """One connection; requests one at a time, or many with send and receive.
+    address: (host, port), or the path of a Unix socket, whose frames have one
+    more byte in front."""
 
     def __init__(self, address, timeout_s=10):
-        self.socket = socket.create_connection(address, timeout_s)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(address, str):
+            self.socket, self.prefix = socket.socket(socket.AF_UNIX), b"\1"
+            self.socket.settimeout(timeout_s)
+            self.socket.connect(address)
+        else:
+            self.socket = socket.create_connection(address, timeout_s)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.prefix = b""
         self.socket.sendall(bytes.fromhex("0053500000300000"))
         self.input = b""
         self.serial = 0
@@ -80,12 +88,14 @@ class Client:
     def send_bytes(self, payload):
         body = struct.pack(">I", 0x80000000 | self.serial) + payload
         try:
-            self.socket.sendall(struct.pack(">Q", len(body)) + body)
+            self.socket.sendall(self.prefix + struct.pack(">Q", len(body)) +
+                                body)
         except OSError as error:
             raise Gone(str(error)) from error
         return self.serial
 
     def receive(self):
+        self.take(len(self.prefix))
         size = struct.unpack(">Q", self.take(8))[0]
         body = self.take(size)
         reply = rkv.Envelope.FromString(body[4:])
@@ -173,8 +183,10 @@ class Node:
     def start(self, *arguments):
         assert self.process is None or self.process.poll() is not None
         with open(self.log, "ab") as log:
+            # A node never outlives the test, whatever ends that.
             self.process = subprocess.Popen(
-                [*self.prefix, REPLIKVD, "--config", self.config, *arguments],
+                ["setpriv", "--pdeathsig", "KILL", *self.prefix, REPLIKVD, "--config",
+                 self.config, *arguments],
                 stderr=log, stdin=subprocess.DEVNULL)
         return self
 
@@ -295,6 +307,11 @@ class Cluster:
 
     def wait_no_hints(self):
         wait_for("hints to be delivered", lambda: self.hints() == 0)
+
+    def wait_equal(self):
+        """Until the nodes hold the same records; how many."""
+        wait_for("equal digests", lambda: len(set(self.digests())) == 1)
+        return self.digests()[0][0]
 
     def digests(self):
         found = []
