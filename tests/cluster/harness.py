@@ -225,9 +225,10 @@ class Node:
         with open(f"/proc/{self.process.pid}/status",
                   encoding="ascii") as file:
             for line in file:
-                if line.startswith("VmRSS:"):
+                # Not VmRSS: what an engine maps of its files is no memory.
+                if line.startswith("RssAnon:"):
                     return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
+        raise AssertionError("no RssAnon")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

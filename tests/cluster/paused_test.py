@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""A node that stops without a word (SIGSTOP): the others go on, keep what it
+misses on disk and not in memory, and hand it over when it is back."""
+
+import contextlib
+import os
+import signal
+import unittest
+
+from harness import Cluster, rkv
+
+MIB = 1 << 20
+VALUE_BYTES, WRITTEN_BYTES, IN_FLIGHT = 16 << 10, 64 * MIB, 32
+# What waits for a node that does not read, on each of three lanes.
+QUEUE_BYTES = 2 * MIB
+# Queues of 6 MiB, and batches of 4 MiB at the engine, each a few times over:
+# 24 MiB were measured, and no more however much is written.
+GROWTH_BYTES_MAX = 40 * MIB
+# What was freed should not look as if it were in use (with the sanitizer).
+os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=4"
+
+
+def pump(client, name, count, value):
+    """Writes of keys of their own, many in flight; all are applied."""
+    waiting, sent, outcomes = set(), 0, set()
+    while sent < count or waiting:
+        while sent < count and len(waiting) < IN_FLIGHT:
+            waiting.add(client.send(rkv.Envelope(write=rkv.Write(
+                key=b"%s%d" % (name, sent), value=value))))
+            sent += 1
+        number, reply = client.receive()
+        waiting.remove(number)
+        outcomes.add(reply.write_reply.result.outcome)
+    return outcomes
+
+
+class Paused(unittest.TestCase):
+    def test_writes_go_on_in_bounded_memory(self):
+        with Cluster("lmdb", sections={
+                "limits": {"queue_bytes_max": QUEUE_BYTES}}) as cluster:
+            cluster.start()
+            one, two, three = cluster.nodes
+            count = WRITTEN_BYTES // VALUE_BYTES
+            with contextlib.closing(one.client()) as client:
+                # The pools are warm before memory is looked at.
+                pump(client, b"warm", count // 8, bytes(VALUE_BYTES))
+                before = [node.memory_bytes() for node in (one, two)]
+                three.signal(signal.SIGSTOP)
+                outcomes = pump(client, b"key", count, bytes(VALUE_BYTES))
+                grown = [node.memory_bytes() - memory
+                         for node, memory in zip((one, two), before)]
+            three.signal(signal.SIGCONT)
+            self.assertEqual(outcomes, {rkv.APPLIED})
+            print("grown by", [f"{size / MIB:.1f} MiB" for size in grown])
+            self.assertLess(max(grown), GROWTH_BYTES_MAX)
+            kept = cluster.hints()
+            self.assertGreater(kept, 0)
+            three.wait_ready()
+            cluster.wait_no_hints()
+            # No key was read: the hints alone brought it what it missed.
+            self.assertEqual(cluster.wait_equal(), count + count // 8)
+            print(f"{kept} hints delivered")
+
+
+if __name__ == "__main__":
+    unittest.main()
