@@ -187,12 +187,14 @@ class Load(threading.Thread):
 
 
 class Loads:
-    """Several at once, for as long as the block lasts."""
+    """Several at once, for as long as the block lasts; more may follow on the
+    same keys, after others, with their history."""
 
-    def __init__(self, nodes, count=4, seed=1, **options):
-        self.history = History()
-        self.loads = [Load(nodes, self.history, f"c{i}", seed * 100 + i,
-                           **options) for i in range(count)]
+    def __init__(self, nodes, count=4, after=None, **options):
+        self.history = after.history if after else History()
+        first = len(after.loads) if after else 0
+        self.loads = [Load(nodes, self.history, f"c{i}", i, **options)
+                      for i in range(first, first + count)]
 
     def __enter__(self):
         for load in self.loads:

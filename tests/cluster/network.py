@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""A network of its own for every node, on one bridge: what `ip netns` and
+iptables do to it is seen by nobody else, and is gone when the test is."""
+
+import os
+import subprocess
+import sys
+
+SKIPPED = 77
+SUBNET = "10.99.0"
+
+
+def alone(*spaces):
+    """Run the program again in namespaces of its own (--net, --mount), or end
+    it as skipped where that is not allowed."""
+    mark = "REPLIKV_TEST_ALONE"
+    if os.environ.pop(mark, None):
+        return
+    command = ["unshare", *spaces, "--propagation=private"]
+    if subprocess.run([*command, "true"], check=False).returncode != 0:
+        print(f"skipped: {' '.join(command)} is not allowed here")
+        sys.exit(SKIPPED)
+    os.environ[mark] = "yes"
+    os.execvp(command[0], [*command, sys.executable, *sys.argv])
+
+
+def run(*command):
+    subprocess.run(command, check=True)
+
+
+class Network:
+    """Hosts 1, 2, ... on a bridge that the test itself can reach, too."""
+
+    def __init__(self, count):
+        self.names = [f"replikv-{os.getpid()}-{i + 1}" for i in range(count)]
+        # `ip netns` keeps names in files: ours, in memory, not the machine's.
+        os.makedirs("/run/netns", exist_ok=True)
+        run("mount", "-t", "tmpfs", "tmpfs", "/run/netns")
+        run("ip", "link", "add", "bridge", "type", "bridge")
+        run("ip", "address", "add", f"{SUBNET}.254/24", "dev", "bridge")
+        run("ip", "link", "set", "bridge", "up")
+        for i, name in enumerate(self.names):
+            run("ip", "netns", "add", name)
+            run("ip", "link", "add", f"host{i}", "type", "veth", "peer",
+                "name", "eth0", "netns", name)
+            run("ip", "link", "set", f"host{i}", "master", "bridge", "up")
+            self.inside(i, "ip", "link", "set", "lo", "up")
+            self.inside(i, "ip", "address", "add", f"{self.address(i)}/24",
+                        "dev", "eth0")
+            self.inside(i, "ip", "link", "set", "eth0", "up")
+
+    def prefix(self, i):
+        """Of a command that is to run on the host."""
+        return ["ip", "netns", "exec", self.names[i]]
+
+    def inside(self, i, *command):
+        run(*self.prefix(i), *command)
+
+    def address(self, i):
+        return f"{SUBNET}.{i + 1}"
+
+    def cut(self, i, others, chains=("INPUT", "OUTPUT")):
+        """Host i hears (INPUT) or reaches (OUTPUT) the others no more."""
+        for chain in chains:
+            for other in others:
+                flag = "-s" if chain == "INPUT" else "-d"
+                self.inside(i, "iptables", "-A", chain, flag,
+                            self.address(other), "-j", "DROP")
+
+    def heal(self, i):
+        self.inside(i, "iptables", "-F")
