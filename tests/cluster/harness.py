@@ -50,17 +50,23 @@ class Client:
     more byte in front."""
 
     def __init__(self, address, timeout_s=10):
-        if isinstance(address, str):
-            self.socket, self.prefix = socket.socket(socket.AF_UNIX), b"\1"
-            self.socket.settimeout(timeout_s)
-            self.socket.connect(address)
-        else:
-            self.socket = socket.create_connection(address, timeout_s)
+        is_path = isinstance(address, str)
+        self.prefix = b"\1" if is_path else b""
+        self.socket = socket.socket(
+            socket.AF_UNIX if is_path else socket.AF_INET)
+        self.input, self.serial = b"", 0
+        try:
+            self.greet(address, timeout_s)
+        except (OSError, Gone):
+            self.close()
+            raise
+
+    def greet(self, address, timeout_s):
+        self.socket.settimeout(timeout_s)
+        self.socket.connect(address)
+        if not self.prefix:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.prefix = b""
         self.socket.sendall(bytes.fromhex("0053500000300000"))
-        self.input = b""
-        self.serial = 0
         if self.take(8) != bytes.fromhex("0053500000310000"):
             raise Gone("no handshake")
 
@@ -160,6 +166,7 @@ class Node:
         self.cluster, self.name, self.engine = cluster, name, engine
         self.host, self.client_port, self.peer_port = host, port, port + 1
         self.prefix = list(prefix)  # of the command, for another namespace
+        self.path = None  # of a Unix socket for clients, in place of a port
         self.directory = os.path.join(cluster.directory, name)
         self.data = os.path.join(self.directory, "data")
         self.config = os.path.join(self.directory, "node.yaml")
@@ -168,9 +175,11 @@ class Node:
         os.makedirs(self.directory)
 
     def address(self):
-        return self.host, self.client_port
+        return self.path or (self.host, self.client_port)
 
     def endpoint(self):
+        if self.path:
+            return f"ipc://{self.path}"
         return f"tcp://{self.host}:{self.client_port}"
 
     def peer(self):

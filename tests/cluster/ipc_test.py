@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""Clients over Unix sockets."""
+
+import contextlib
+import os
+import unittest
+
+from harness import Cluster, rkv
+from load import Loads
+
+
+class Ipc(unittest.TestCase):
+    def test_clients_come_over_unix_sockets(self):
+        with Cluster("lsm") as cluster:
+            for node in cluster.nodes:
+                node.path = os.path.join(node.directory, "client.socket")
+            cluster.start()
+            one, two, _ = cluster.nodes
+            with contextlib.closing(one.client()) as client:
+                result, _ = client.put(b"large", bytes(1 << 20))
+                self.assertEqual(result.outcome, rkv.APPLIED, result.message)
+            with contextlib.closing(two.client()) as client:
+                _, values, _ = client.get(b"large")
+                self.assertEqual(values, [bytes(1 << 20)])
+            with Loads(cluster.nodes) as loads:
+                loads.wait_applied(200)
+                # The socket's file is still there: the node takes its place.
+                one.kill()
+                loads.wait_applied(100)
+                one.start().wait_ready()
+                loads.wait_applied(100)
+            cluster.wait_no_hints()
+            loads.check(cluster.nodes)
+
+
+if __name__ == "__main__":
+    unittest.main()
