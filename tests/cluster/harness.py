@@ -215,6 +215,12 @@ class Node:
         wait_for(f"{self.name} to be ready", self.is_ready)
         return self
 
+    def members(self):
+        """The state of each, by name, as this node sees it."""
+        with contextlib.closing(self.client()) as client:
+            return {member.name: member.state for member in
+                    client.admin(rkv.Admin.MEMBERS).members}
+
     def signal(self, number):
         self.process.send_signal(number)
 
@@ -292,7 +298,14 @@ class Cluster:
             node.start()
         for node in self.nodes:
             node.wait_ready()
+        self.wait_met()
         return self
+
+    def wait_met(self):
+        """A node is ready once it knows a majority; level all wants all."""
+        everyone = {node.name: rkv.ALIVE for node in self.nodes}
+        wait_for("all to see all alive", lambda: all(
+            node.members() == everyone for node in self.nodes))
 
     def __exit__(self, kind, *_):
         for node in self.nodes:

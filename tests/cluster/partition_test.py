@@ -12,12 +12,6 @@ from load import Loads
 from network import SKIPPED, Network, alone
 
 
-def members_of(node):
-    with contextlib.closing(node.client()) as client:
-        return {member.name: member.state for member in
-                client.admin(rkv.Admin.MEMBERS).members}
-
-
 class Partition(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -58,21 +52,18 @@ class Partition(unittest.TestCase):
             majority.wait_applied(100)
             self.refused(last)
             majority.wait_applied(300)
-            wait_for("the majority to see it dead", lambda: members_of(
-                nodes[0])["n3"] == rkv.DEAD and members_of(
-                    nodes[1])["n3"] == rkv.DEAD)
+            wait_for("the majority to see it dead", lambda: all(
+                node.members()["n3"] == rkv.DEAD for node in nodes[:2]))
         self.network.heal(2)
-        wait_for("all to see all alive", lambda: all(
-            set(members_of(node).values()) == {rkv.ALIVE} for node in nodes))
+        cluster.wait_met()
         cluster.wait_no_hints()
         loads.failed()
         majority.check(nodes)
         print(majority.told())
         with contextlib.closing(nodes[0].client()) as client:
             for key in (b"alone", b"minority"):
-                result, values, _ = client.get(key, r=-2)
-                self.assertEqual((result.status, values),
-                                 (rkv.OK, [b"value"]), result.message)
+                wait_for(f"{key} on all", lambda key=key: client.get(
+                    key, r=-2)[1] == [b"value"])
         cluster.wait_equal()
 
     def test_a_node_that_is_cut_off_loses_nothing(self):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A node that is asked to stop says goodbye, and comes back soon."""
 
-import contextlib
 import time
 import unittest
 
@@ -10,12 +9,6 @@ from load import Loads
 
 # A write's deadline and what is left of its replies.
 STOP_S = 5
-
-
-def state_of(node, name):
-    with contextlib.closing(node.client()) as client:
-        return {member.name: member.state for member in
-                client.admin(rkv.Admin.MEMBERS).members}[name]
 
 
 class Stop(unittest.TestCase):
@@ -31,12 +24,11 @@ class Stop(unittest.TestCase):
                 self.assertLess(took, STOP_S)
                 # Told, not found out by probes: those take some seconds.
                 for node in (one, two):
-                    wait_for("n3 to have left", lambda node=node: state_of(
-                        node, "n3") == rkv.LEFT, 1)
+                    wait_for("n3 to have left", lambda node=node:
+                             node.members()["n3"] == rkv.LEFT, 1)
                 loads.wait_applied(100)
                 three.start().wait_ready()
-                wait_for("n3 to be back", lambda: state_of(
-                    one, "n3") == rkv.ALIVE)
+                cluster.wait_met()
                 loads.wait_applied(100)
             print(f"stopped in {took * 1000:.0f} ms")
             self.assertIn("event=stop", three.said())
