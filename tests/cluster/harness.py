@@ -232,6 +232,15 @@ class Node:
         self.signal(signal.SIGTERM)
         return self.process.wait(DEADLINE_S)
 
+    def wait_listening(self):
+        wait_for(f"{self.name} to listen",
+                 lambda: "listen.client=" in self.said())
+        return self
+
+    def wait_end(self):
+        """Its exit status, of a node that is to end by itself."""
+        return self.process.wait(DEADLINE_S)
+
     def said(self):
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Nodes that cannot start say why and end; the cluster goes on."""
+
+import contextlib
+import itertools
+import os
+import subprocess
+import unittest
+
+from harness import PERSISTENT, REPLIKVD, Cluster, Node, rkv
+
+NEWCOMERS = itertools.count()
+
+
+class BadStart(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(PERSISTENT)
+        cls.addClassCleanup(cls.cluster.__exit__, None)
+        cls.cluster.start()
+        with contextlib.closing(cls.cluster.nodes[0].client()) as client:
+            result, _ = client.put(b"key", b"value", w=-2)
+            assert result.outcome == rkv.APPLIED, result.message
+
+    def newcomer(self, name="n1", engine="lsm", **sections):
+        """A node that is not of the cluster, with ports of its own."""
+        nodes = self.cluster.nodes
+        node = Node(self.cluster, f"newcomer-{next(NEWCOMERS)}", engine,
+                    nodes[-1].peer_port + 1)
+        self.addCleanup(lambda: node.process and node.process.kill())
+        node.name = name
+        node.write_config(**sections)
+        return node
+
+    def assert_ends(self, node, *words, status=1):
+        if node.process is None:
+            node.start()
+        self.assertEqual(node.wait_end(), status, node.said())
+        last = [line for line in node.said().splitlines()
+                if line.startswith("replikvd:")][-1]
+        for word in words:
+            self.assertIn(str(word), last)
+
+    def assert_others_go_on(self):
+        for node in self.cluster.nodes:
+            self.assertTrue(node.is_ready())
+            with contextlib.closing(node.client()) as client:
+                result, values, _ = client.get(b"key", r=-2)
+                self.assertEqual(values, [b"value"], result.message)
+
+    # --- whose cluster ---
+
+    def test_another_cluster_is_refused(self):
+        self.assert_ends(self.newcomer(cluster={"name": "other"}),
+                         "cluster.name", "other", "test")
+        self.assert_others_go_on()
+
+    def test_another_number_of_replicas_is_refused(self):
+        self.assert_ends(self.newcomer(cluster={"replicas": 2}),
+                         "founded otherwise", "replicas=2", "replicas=3")
+        self.assert_others_go_on()
+
+    def test_other_founders_are_refused(self):
+        self.assert_ends(self.newcomer(cluster={"bootstrap": "[n1, n2, n9]"}),
+                         "founded otherwise", "n9", "n3")
+        self.assert_others_go_on()
+
+    def test_another_kind_of_a_bucket_is_refused(self):
+        self.assert_ends(
+            self.newcomer(buckets="[{name: default, kind: lww}]"),
+            "buckets.default.kind", "lww", "siblings")
+        self.assert_others_go_on()
+
+    def test_a_name_in_use_is_refused_to_the_newcomer(self):
+        node = self.cluster.nodes[1]
+        self.assert_ends(self.newcomer(name="n2"), "n2", "taken", node.peer())
+        self.assert_others_go_on()
+        # Not even as a replacement: the other one is there.
+        self.assert_ends(self.newcomer(name="n2").start("--replace"),
+                         "n2", "taken")
+        self.assert_others_go_on()
+
+    # --- sockets ---
+
+    def test_ports_in_use_are_named(self):
+        other = self.cluster.nodes[0]
+        for listener, address in (("client", other.endpoint()),
+                                  ("peer", other.peer())):
+            node = self.newcomer(listen={listener: address})
+            self.assert_ends(node, f"listen.{listener}", address, "in use")
+        self.assert_others_go_on()
+
+    # --- disks ---
+
+    def test_a_data_dir_of_another_engine_is_refused(self):
+        for made_by in PERSISTENT:
+            node = self.newcomer(engine=made_by)
+            node.start().wait_listening()
+            node.kill()
+            for engine in PERSISTENT:
+                if engine == made_by:
+                    continue
+                node.engine = engine
+                node.write_config()
+                self.assert_ends(node.start(), made_by, engine, node.data)
+
+    def test_a_data_dir_in_use_is_refused(self):
+        for other in self.cluster.nodes:
+            node = self.newcomer(engine=other.engine)
+            node.data = other.data
+            node.write_config()
+            self.assert_ends(node, other.data, "process", "open")
+        self.assert_others_go_on()
+
+    def test_a_data_dir_that_cannot_be_made_is_named(self):
+        for engine in PERSISTENT:
+            node = self.newcomer(engine=engine)
+            with open(node.data, "w", encoding="ascii") as file:
+                file.write("not a directory\n")
+            self.assert_ends(node, node.data)
+            node.data = os.path.join(node.data, "below")
+            node.write_config()
+            self.assert_ends(node.start(), node.data.rsplit("/", 1)[0],
+                             "Not a directory")
+            node.data = "/proc/replikv"
+            node.write_config()
+            self.assert_ends(node.start(), "/proc/replikv", "node.data_dir")
+
+    def test_files_that_are_no_store_are_refused(self):
+        for engine in PERSISTENT:
+            node = self.newcomer(engine=engine)
+            os.mkdir(node.data)
+            with open(os.path.join(node.data, "letter.txt"), "w",
+                      encoding="ascii") as file:
+                file.write("dear diary\n")
+            self.assert_ends(node, node.data)
+
+    # --- configuration ---
+
+    def test_mistakes_are_all_reported_with_their_lines(self):
+        node = self.newcomer()
+        node.write_config(
+            "node:\n"
+            "  name: n/1\n"                               # 2
+            "  data_dir: /tmp/never\n"
+            "listen:\n"
+            "  client: tcp://0.0.0.0:3001\n"              # 5
+            "  peer: udp://127.0.0.1:1\n"                 # 6
+            "cluster:\n"
+            "  bootstrap: [n1]\n"
+            "  replicas: many\n"                          # 9
+            "storage:\n"
+            "  engine: papyrus\n"                         # 11
+            "  synk: batch\n")                            # 12
+        for flag in ("--check-config", "--config"):
+            ran = subprocess.run([REPLIKVD, flag, node.config], check=False,
+                                 capture_output=True, text=True)
+            self.assertEqual(ran.returncode, 2)
+            lines = [line.split(":")[1] for line in ran.stderr.splitlines()]
+            self.assertEqual(lines, ["2", "5", "6", "9", "11", "12"],
+                             ran.stderr)
+            for line in ran.stderr.splitlines():
+                self.assertIn("allowed", line)
+        self.assertFalse(os.path.exists("/tmp/never"))
+
+    def test_a_good_file_has_no_mistakes(self):
+        node = self.newcomer()
+        ran = subprocess.run([REPLIKVD, "--check-config", node.config],
+                             check=False, capture_output=True, text=True)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertIn("no mistakes", ran.stdout)
+        self.assertFalse(os.path.exists(node.data))
+
+
+if __name__ == "__main__":
+    unittest.main()
