@@ -271,6 +271,12 @@ void membership_reply(struct membership *m, int64_t now_ms, uint64_t request,
         push_pull_reply(m, request, reply, out);
 }
 
+static void take_boot(struct entry *entry, const struct member *who)
+{
+    entry->member.boot = who->boot;
+    entry->member.run = who->run;
+}
+
 /* First-hand, so it counts for who and where the node is. Whether it is alive
  * again is its own to say, with a higher incarnation, or a rumour of its death
  * would still win elsewhere: our next message tells it what we believe. */
@@ -286,14 +292,15 @@ void membership_met(struct membership *m, int64_t now_ms,
     if (entry != NULL && !entry->remembered) {
         table_adopt_identity(entry, &news);
         /* The Hello was checked: a lower boot is the operator's word. */
-        entry->identity_changed |= entry->member.boot != who->boot;
+        entry->identity_changed |=
+            entry->member.boot != who->boot || entry->member.run != who->run;
         entry->changed |= entry->identity_changed;
-        entry->member.boot = who->boot;
+        take_boot(entry, who);
     }
     table_hear(m, &news, (struct node_id){{0}});
     entry = entry_find(m, who->id);
     if (entry != NULL)
-        entry->member.boot = who->boot;
+        take_boot(entry, who);
 }
 
 void membership_leave(struct membership *m, int64_t now_ms, struct outbox *out)
@@ -353,6 +360,13 @@ enum status membership_check(const struct membership *m,
                          "with --replace",
                          newcomer->name, (unsigned long long)newcomer->boot,
                          (unsigned long long)known->boot);
+    if (newcomer->boot == known->boot && newcomer->run != known->run &&
+        newcomer->run != 0 && known->run != 0)
+        return error_set(error, STATUS_REFUSED,
+                         "%s shows boot %llu, which was seen in another run: "
+                         "its disk is a copy from before that; restore the "
+                         "newest, or start it with --replace",
+                         newcomer->name, (unsigned long long)newcomer->boot);
     return STATUS_OK;
 }
 

@@ -20,8 +20,9 @@
  * Its opinion is soft and local: it orders preferences and starts hand-off,
  * it never changes who owns a partition and is never counted as an answer.
  *
- * Also remembers, for every node, the largest boot number and the store id it
- * has shown, so that an older or emptied disk is recognised.
+ * Also remembers, for every node, the largest boot number, the run that showed
+ * it and the store id, so that an older or emptied disk is recognised: one that
+ * was copied before the last start counts up to the same boot, in another run.
  *
  * Pure: time arrives with each call (ms, monotonic), randomness is seeded,
  * messages leave through an outbox. Not thread-safe. */
@@ -39,6 +40,7 @@ struct member {
     enum member_state state;
     int64_t since_ms; /* when we came to hold this state */
     uint64_t boot;
+    uint64_t run; /* of the process, random; 0: not told */
     struct store_id store;
     uint32_t version_min, version_max;
 };

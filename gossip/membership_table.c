@@ -20,7 +20,7 @@ uint64_t member_version(const struct member *member)
 
 bool identity_equal(const struct member *a, const struct member *b)
 {
-    return a->boot == b->boot &&
+    return a->boot == b->boot && a->run == b->run &&
            memcmp(&a->store, &b->store, sizeof a->store) == 0 &&
            strcmp(a->peer_address, b->peer_address) == 0 &&
            strcmp(a->client_address, b->client_address) == 0 &&
@@ -254,8 +254,10 @@ void table_adopt_identity(struct entry *entry, const struct member *news)
     member->version_min = news->version_min;
     member->version_max = news->version_max;
     if (memcmp(&old.store, &news->store, sizeof old.store) != 0 ||
-        news->boot > old.boot)
+        news->boot > old.boot) {
         member->boot = news->boot;
+        member->run = news->run;
+    }
     member->store = news->store;
     if (!identity_equal(&old, member)) {
         entry->identity_changed = true;
@@ -263,16 +265,19 @@ void table_adopt_identity(struct entry *entry, const struct member *news)
     }
 }
 
-/* Whether news shows an earlier life of ours. A higher boot of our store does
- * not: then we are the older disk, started on the operator's word, and arguing
- * would never end because nobody lowers a boot number on hearsay. */
+/* Whether news shows an earlier life of ours. A higher boot of our store, or
+ * ours in another run, does not: then we are the older disk, started on the
+ * operator's word, and arguing would never end because nobody lowers a boot
+ * number on hearsay. */
 static bool is_earlier_life(const struct member *news,
                             const struct member *self)
 {
     struct member same_boot = *news;
     if (memcmp(&news->store, &self->store, sizeof news->store) == 0 &&
-        news->boot > self->boot)
+        news->boot >= self->boot) {
         same_boot.boot = self->boot;
+        same_boot.run = self->run;
+    }
     return !identity_equal(&same_boot, self);
 }
 

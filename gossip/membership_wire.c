@@ -15,6 +15,7 @@ Rkv__Member *member_to_wire(const struct member *member, struct arena *arena)
     wire->incarnation = member->incarnation;
     wire->state = (Rkv__MemberState)member->state;
     wire->boot = member->boot;
+    wire->run = member->run;
     wire->store_id.data =
         arena_copy(arena, member->store.bytes, sizeof member->store.bytes);
     wire->store_id.len = sizeof member->store.bytes;
@@ -94,6 +95,7 @@ enum status member_from_wire(const Rkv__Member *wire, struct member *member,
     member->state = (enum member_state)wire->state;
     member->incarnation = wire->incarnation;
     member->boot = wire->boot;
+    member->run = wire->run;
     member->version_min = wire->version_min;
     member->version_max = wire->version_max;
     return copy_texts(wire, member, error);

@@ -184,6 +184,8 @@ static enum status make_node(struct server *server,
     if (status == STATUS_OK)
         status = raise_boot(server, &config.self, error);
     if (status == STATUS_OK)
+        status = draw(&config.self.run, sizeof config.self.run, error);
+    if (status == STATUS_OK)
         status = node_new(&config, &server->node, error);
     if (status == STATUS_OK)
         log_line("event=start cluster=%s engine=%s data_dir=%s boot=%llu",

@@ -311,6 +311,37 @@ static void wiped_and_older_disks_are_refused_until_replaced(void **state)
     assert_int_equal(check(n, &next, false), STATUS_REFUSED);
 }
 
+static void copy_from_before_the_last_start_is_refused(void **state)
+{
+    struct network *n = *state;
+    start_all(n, 2);
+    struct member first = network_member(2);
+    first.boot = 5;
+    first.run = 1;
+    network_start(n, 2, &first);
+    assert_true(all_alive(n, 3, 10 * SECOND));
+    network_kill(n, 2);
+
+    struct member copy = first, next = first;
+    copy.run = 2;
+    next.run = 3;
+    next.boot = 6;
+    assert_int_equal(check(n, &first, false), STATUS_OK);
+    assert_int_equal(check(n, &next, false), STATUS_OK);
+    assert_int_equal(check(n, &copy, false), STATUS_REFUSED);
+    assert_int_equal(check(n, &copy, true), STATUS_OK);
+
+    n->nodes[2].replace = true;
+    network_start(n, 2, &copy);
+    assert_true(network_agrees(n, 2, MEMBER_ALIVE, 10 * SECOND));
+    network_run(n, MINUTE);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(view(n, i, 2)->run, 2);
+    /* It was met, not argued about with whoever remembers the other run. */
+    assert_true(view(n, 0, 2)->incarnation < 10);
+    assert_int_equal(check(n, &first, false), STATUS_REFUSED);
+}
+
 static void taken_name_is_refused_even_to_replace(void **state)
 {
     struct network *n = *state;
@@ -453,6 +484,7 @@ int main(void)
         TEST(indirect_probe_saves_a_node_with_a_cut_link),
         TEST(suspect_refutes_with_higher_incarnation),
         TEST(leaving_is_seen_as_left),
+        TEST(copy_from_before_the_last_start_is_refused),
         TEST(restarted_node_returns_with_its_new_boot),
         TEST(push_pull_heals_a_split),
         TEST(wiped_and_older_disks_are_refused_until_replaced),
