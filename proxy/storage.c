@@ -123,11 +123,7 @@ void storage_submit(struct storage *storage, const struct storage_op *op)
         storage_refuse(storage, op, STATUS_BROKEN);
     else if (!enqueue(storage, op))
         storage_refuse(storage, op, STATUS_OVERLOADED);
-    bool wake = storage->writer_waits;
-    storage->writer_waits = false;
     pthread_mutex_unlock(&storage->lock);
-    if (wake)
-        pthread_cond_signal(&storage->wake);
 }
 
 void storage_tell_refusals(struct storage *storage)
@@ -151,15 +147,10 @@ void storage_tell_refusals(struct storage *storage)
 void storage_run(struct storage *storage)
 {
     pthread_mutex_lock(&storage->lock);
-    if (storage_is_inline(storage) && !storage->is_writing) {
-        storage->is_writing = true;
-        while (storage->waiting.count > 0) {
-            pthread_mutex_unlock(&storage->lock);
-            writer_pass(storage);
-            pthread_mutex_lock(&storage->lock);
-        }
-        storage->is_writing = false;
-    }
+    if (storage_is_inline(storage))
+        writer_run_inline(storage);
+    else
+        storage_prepare(storage);
     storage_tell_refusals(storage);
     pthread_mutex_unlock(&storage->lock);
 }
@@ -265,7 +256,8 @@ static void queue_fini(struct op_queue *queue)
 static void release(struct storage *storage)
 {
     engine_close(storage->engine);
-    batch_fini(&storage->batch);
+    batch_fini(&storage->batches_of[0]);
+    batch_fini(&storage->batches_of[1]);
     readers_fini(storage);
     queue_fini(&storage->waiting);
     queue_fini(&storage->taken);

@@ -8,26 +8,31 @@
 
 /* The storage edge: carries out on an engine what the core asks of one.
  *
- *   storage_submit --> queue --> writer: read, merge --> one batch, one sync
- *                                               PREPARED          STORED
+ *   storage_submit --> queue
+ *   storage_run -----> read, merge --> forming batch --> one write, one sync
+ *                                PREPARED                            STORED
  *   storage_read ----> here, or a reader thread
  *
- * Everything that writes goes through one writer, which turns all that is
- * queued into one engine batch and one sync (group commit). It reads, merges
- * and writes with the batch so far laid over the engine; a batch that fails is
- * thrown away with its overlay, its operations are told the status, and the
- * engine is closed and opened again, after 100 ms and twice as long each time
- * it fails, up to 5 s. Meanwhile every operation is answered BROKEN, at once.
+ * A write is prepared, read and merged, by the thread that brought it, and is
+ * on its way to the other replicas before it waits for any disk. One thread
+ * prepares at a time; others leave it their operations. What is prepared while
+ * a batch is being written forms the next one, which the writer takes as a
+ * whole (group commit). Prepared values are laid over the engine. A batch that
+ * fails is thrown away, and the one that was made on it, with their overlays:
+ * their operations are told so, and the engine is closed and opened again,
+ * after 100 ms and twice as long each time it fails, up to 5 s. Meanwhile every
+ * operation is answered BROKEN, at once.
  *
  * The writer is a thread of its own, unless the engine never blocks: then
- * whoever calls storage_run is the writer for as long as anything is queued.
- * Such an engine keeps nothing, so it is not opened again: it would come back
- * empty and say so. It stays BROKEN until the node is started again.
+ * whoever calls storage_run writes, too. Such an engine keeps nothing, so it is
+ * not opened again: it would come back empty and say so. It stays BROKEN until
+ * the node is started again.
  *
  * Reads run beside each other and beside the writer. A read that may block
  * takes one of a few permits and runs on the caller's thread; when none is
  * left, and for every scan, it goes to a reader thread, so that a slow disk
- * takes no more of the callers' threads than there are permits. */
+ * takes no more of the callers' threads than there are permits, and the one
+ * that prepares. */
 
 struct storage;
 
@@ -100,9 +105,9 @@ enum status storage_meta_set(struct storage *storage, const char *name,
  * lock that done takes. Follow it with storage_run once that is free. */
 void storage_submit(struct storage *storage, const struct storage_op *op);
 
-/* Tell of operations that were refused (the writer may be waiting for a disk),
- * and be the writer if the engine never blocks and something is queued. Not
- * under the lock that done takes. */
+/* Prepare what is queued unless another thread is at it, write it if the engine
+ * never blocks, and tell of operations that were refused. May read the engine.
+ * Not under the lock that done takes. */
 void storage_run(struct storage *storage);
 
 /* READ or SCAN. True: it was carried out here (a READ), or refused; result

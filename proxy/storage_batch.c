@@ -15,7 +15,7 @@ enum status batch_init(struct storage_batch *batch)
     arena_init(&batch->arena, SIZE_MAX);
     arena_init(&batch->scratch, SCRATCH_BYTES_MAX);
     batch->operations = malloc(BATCH_OPS_MAX * sizeof *batch->operations);
-    batch->slots = malloc(SLOTS * sizeof *batch->slots);
+    batch->slots = calloc(SLOTS, sizeof *batch->slots);
     batch->early = malloc(BATCH_OPS_MAX * sizeof *batch->early);
     batch->stored = malloc(BATCH_OPS_MAX * sizeof *batch->stored);
     bool ok = batch->operations != NULL && batch->slots != NULL &&
@@ -36,7 +36,14 @@ void batch_fini(struct storage_batch *batch)
     free(batch->stored);
 }
 
-static void reset(struct storage_batch *batch)
+bool batch_is_full(const struct storage_batch *batch)
+{
+    return batch->stored_count == BATCH_OPS_MAX ||
+           batch->early_count == BATCH_OPS_MAX ||
+           batch->arena.used >= BATCH_BYTES_MAX;
+}
+
+void batch_reset(struct storage_batch *batch)
 {
     arena_reset(&batch->arena);
     memset(batch->slots, 0, SLOTS * sizeof *batch->slots);
@@ -44,7 +51,6 @@ static void reset(struct storage_batch *batch)
     batch->early_count = 0;
     batch->stored_count = 0;
     batch->sync = false;
-    batch->broken = false;
 }
 
 /* --- the overlay --- */
@@ -86,7 +92,8 @@ static void tell_early(struct storage_batch *batch, enum event_kind kind,
         (struct storage_done){.kind = kind, .result = *result};
 }
 
-/* What needs no write is told with what is PREPARED. */
+/* What needs no write is told with what is PREPARED. op is queued until
+ * then. */
 static void fail(struct storage_batch *batch, const struct storage_op *op,
                  enum status status, const char *message)
 {
@@ -97,32 +104,52 @@ static void fail(struct storage_batch *batch, const struct storage_op *op,
                &result);
 }
 
-/* The key's value before op, empty if there is none. */
-static enum status read_current(struct storage *storage, uint16_t slot,
-                                enum storage_kind kind, struct bytes *current)
+/* What the batch leaves of the key, if it has it. */
+static bool look_up(struct storage_batch *batch, struct bytes key,
+                    struct bytes *current)
 {
-    struct storage_batch *batch = &storage->batch;
-    *current = (struct bytes){0};
-    if (slot != 0) {
-        const struct batch_operation *last = &batch->operations[slot - 1];
-        if (!last->remove)
-            *current = last->value;
-        return STATUS_OK;
+    uint16_t slot = *find_slot(batch, key);
+    if (slot == 0)
+        return false;
+    const struct batch_operation *last = &batch->operations[slot - 1];
+    *current = last->remove ? (struct bytes){0} : last->value;
+    return true;
+}
+
+static enum status read_engine(struct storage *storage, struct bytes key,
+                               struct buffer *value)
+{
+    enum status status = STATUS_BROKEN;
+    pthread_rwlock_rdlock(&storage->engine_lock);
+    if (storage->engine != NULL) {
+        status = engine_get(storage->engine, key, value);
+        storage_note(storage, status);
     }
-    if (kind == STORAGE_SET)
+    pthread_rwlock_unlock(&storage->engine_lock);
+    return status;
+}
+
+/* The key's value before op, empty if there is none. */
+static enum status read_current(struct storage *storage, enum storage_kind kind,
+                                struct bytes *current)
+{
+    struct storage_batch *batch = storage->forming;
+    struct bytes key = buffer_bytes(&batch->key);
+    *current = (struct bytes){0};
+    if (kind == STORAGE_SET || look_up(batch, key, current) ||
+        look_up(storage->writing, key, current))
         return STATUS_OK;
-    enum status status =
-        engine_get(storage->engine, buffer_bytes(&batch->key), &batch->current);
+    enum status status = read_engine(storage, key, &batch->current);
     if (status == STATUS_OK)
         *current = buffer_bytes(&batch->current);
     if (status == STATUS_NOT_FOUND)
         return STATUS_OK;
-    if (status != STATUS_CORRUPT)
-        return status;
-    /* Missing, so that a merge repairs it; what it said of our dots is lost.
-     * Of a hint there is nothing to drop. */
-    storage_renew(storage);
-    return kind == STORAGE_DROP ? STATUS_CORRUPT : STATUS_OK;
+    /* A damaged copy is missing, so that a merge repairs it; what it said of
+     * our dots is lost, hence the new incarnation. Of a hint there is nothing
+     * to drop. */
+    if (status == STATUS_CORRUPT && kind != STORAGE_DROP)
+        return STATUS_OK;
+    return status;
 }
 
 static bool needs_sync(const struct storage *storage, enum storage_kind kind)
@@ -149,14 +176,25 @@ static bool keep(struct storage_batch *batch, uint16_t *slot,
     return !change->changed || lay_over(batch, slot, *value, change->removed);
 }
 
+/* What is told after the write outlives the queue that op is in. */
+static const struct storage_op *copy_head(struct storage_batch *batch,
+                                          const struct storage_op *op)
+{
+    struct storage_op *copy =
+        arena_alloc(&batch->arena, sizeof *copy + op->key.key.size);
+    if (copy == NULL)
+        return NULL;
+    *copy = *op;
+    copy->data = copy->context = copy->after = (struct bytes){0};
+    storage_op_move(copy, (uint8_t *)(copy + 1));
+    return copy;
+}
+
 static void apply(struct storage *storage, const struct storage_op *op)
 {
-    struct storage_batch *batch = &storage->batch;
-    uint16_t *slot = find_slot(batch, buffer_bytes(&batch->key));
+    struct storage_batch *batch = storage->forming;
     struct bytes current, value;
-    enum status status = read_current(storage, *slot, op->kind, &current);
-    if (status == STATUS_BROKEN)
-        batch->broken = true;
+    enum status status = read_current(storage, op->kind, &current);
     if (status != STATUS_OK) {
         fail(batch, op, status, "the engine cannot read our own copy");
         return;
@@ -171,12 +209,14 @@ static void apply(struct storage *storage, const struct storage_op *op)
         fail(batch, op, change.status, change.message);
         return;
     }
-    if (!keep(batch, slot, op, &change, &value)) {
+    const struct storage_op *head = copy_head(batch, op);
+    uint16_t *slot = find_slot(batch, buffer_bytes(&batch->key));
+    if (head == NULL || !keep(batch, slot, op, &change, &value)) {
         fail(batch, op, STATUS_NO_MEMORY, "no memory for the record");
         return;
     }
     struct storage_result result = {
-        .op = op,
+        .op = head,
         .status = STATUS_OK,
         .duplicate = change.duplicate,
         .record = value,
@@ -194,7 +234,7 @@ static void apply(struct storage *storage, const struct storage_op *op)
 static void run(struct storage *storage, const struct storage_op *op,
                 int64_t now_ms)
 {
-    struct storage_batch *batch = &storage->batch;
+    struct storage_batch *batch = storage->forming;
     if (op->deadline_ms != 0 && op->deadline_ms < now_ms) {
         /* STORED without PREPARED: it was never run. */
         struct storage_result late = {
@@ -215,12 +255,10 @@ static void run(struct storage *storage, const struct storage_op *op,
 size_t batch_run(struct storage *storage, const struct storage_op *ops,
                  size_t count)
 {
-    struct storage_batch *batch = &storage->batch;
     int64_t now_ms = storage_now_ms();
     size_t ran = 0;
-    reset(batch);
-    while (ran < count && ran < BATCH_OPS_MAX && !batch->broken &&
-           batch->arena.used < BATCH_BYTES_MAX)
+    while (ran < count && !batch_is_full(storage->forming) &&
+           !atomic_load(&storage->broken) && !atomic_load(&storage->suspect))
         run(storage, &ops[ran++], now_ms);
     return ran;
 }

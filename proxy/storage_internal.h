@@ -10,14 +10,25 @@
 
 /* What the files of the storage edge share; nobody else includes it.
  *
- *   storage.c         open and close, queueing, refusals
- *   storage_batch.c   one batch: read, merge, overlay, write
- *   storage_writer.c  the writer's life: batches, syncs, reopening
- *   storage_reader.c  reads, permits, the reader threads
+ *   storage.c           open and close, queueing, refusals
+ *   storage_batch.c     one batch: read, merge, overlay
+ *   storage_prepare.c   who is in storage_run: from the queue into a batch
+ *   storage_writer.c    who writes: batches, syncs, reopening
+ *   storage_reader.c    reads, permits, the reader threads
+ *
+ * There are two batches. One is forming: whoever is in storage_run prepares
+ * what is queued into it, one thread at a time, and tells what is PREPARED.
+ * The other is being written, by the writer. When that is done and nobody is
+ * preparing, they change places. So a write is merged and on its way to the
+ * other replicas while the disk is busy with those before it.
+ *
+ * What is prepared is laid over both: a key is looked for in the forming
+ * batch, then in the other, which holds what the engine does or will hold,
+ * then in the engine.
  *
  * Locks, never held over a call of a handler: `lock` guards what is queued and
- * what is told; `engine_lock` keeps the engine open while it is read. The
- * writer alone replaces the engine, so it reads and writes it without. */
+ * what is told, and who prepares; `engine_lock` keeps the engine open while it
+ * is read. The writer alone replaces the engine, so it writes it without. */
 
 #define STORAGE_BROKEN_MESSAGE                                                 \
     "the engine failed; nothing is run until it is open again"
@@ -62,8 +73,7 @@ struct storage_batch {
     struct storage_done *early;  /* told before the write */
     struct storage_done *stored; /* told after it */
     size_t early_count, stored_count;
-    bool sync;   /* something in it must be on disk before it is told */
-    bool broken; /* the engine said so when it was read */
+    bool sync; /* something in it must be on disk before it is told */
 };
 
 struct read_job;
@@ -97,17 +107,22 @@ struct storage {
     struct op_queue waiting;
     struct refusals refusals;
     bool writer_waits;
-    bool is_writing; /* someone is the writer, inside storage_run */
-    bool is_telling; /* someone tells the refusals */
+    bool is_preparing; /* someone has the forming batch */
+    bool is_writing;   /* someone prepares and writes inside storage_run */
+    bool is_telling;   /* someone tells the refusals */
     bool stop;
     struct refusals told; /* of who tells */
+
+    /* Of who prepares; and of the writer while nobody does. */
+    struct op_queue taken; /* from `taken_done` on not yet prepared */
+    size_t taken_done;
+    struct storage_batch *forming, *writing;
+    struct storage_batch batches_of[2];
+    struct replica replica;
 
     /* The writer's. */
     pthread_t writer;
     bool writer_started;
-    struct op_queue taken;
-    struct storage_batch batch;
-    struct replica replica;
     bool unsynced;           /* the engine may hold what is not on disk */
     int64_t unsynced_ms;     /* since then */
     int64_t reopen_ms;       /* when to try */
@@ -152,15 +167,30 @@ void storage_refuse(struct storage *storage, const struct storage_op *op,
  * of and taken again. */
 void storage_tell_refusals(struct storage *storage);
 
+/* Under engine_lock, so that what is called suspect is the open engine. */
+void storage_note(struct storage *storage, enum status status);
+
 enum status batch_init(struct storage_batch *batch) MUST_CHECK;
 void batch_fini(struct storage_batch *batch);
-/* Run operations from ops on until the batch is full; how many. */
+void batch_reset(struct storage_batch *batch);
+bool batch_is_full(const struct storage_batch *batch);
+/* Prepare operations from ops on into the forming batch until it is full; how
+ * many. By who prepares. */
 size_t batch_run(struct storage *storage, const struct storage_op *ops,
                  size_t count);
 
-/* Carry out all that is queued. By the writer, without lock. */
-void writer_pass(struct storage *storage);
+bool storage_is_queued(const struct storage *storage);
+/* Under lock, which is let go of and taken again: prepare what is queued,
+ * unless someone is at it or the forming batch is full. Leaves the rest as
+ * soon as a batch is ready for a writer that waits for one. */
+void storage_prepare(struct storage *storage);
+/* Under lock, by who prepares or when nobody does: refuse all that waits. */
+void storage_refuse_queued(struct storage *storage);
+
 enum status writer_start(struct storage *storage) MUST_CHECK;
+/* Under lock, which is let go of and taken again: prepare and write all that
+ * is queued, unless someone is at it. Of engines that never block. */
+void writer_run_inline(struct storage *storage);
 /* Drain and end. */
 void writer_stop(struct storage *storage);
 

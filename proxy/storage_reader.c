@@ -12,8 +12,7 @@ struct read_job {
     uint8_t bytes[];
 };
 
-/* Under engine_lock, so that what is called suspect is the open engine. */
-static void note(struct storage *storage, enum status status)
+void storage_note(struct storage *storage, enum status status)
 {
     if (status == STATUS_CORRUPT)
         storage_renew(storage);
@@ -36,7 +35,7 @@ static void get(struct storage *storage, const struct storage_op *op,
     pthread_rwlock_rdlock(&storage->engine_lock);
     if (storage->engine != NULL) {
         status = engine_get(storage->engine, buffer_bytes(&key), value);
-        note(storage, status);
+        storage_note(storage, status);
     }
     pthread_rwlock_unlock(&storage->engine_lock);
     result->status = status;
@@ -130,7 +129,7 @@ static void scan(struct reader *reader, const struct storage_op *op,
         pthread_rwlock_rdlock(&storage->engine_lock);
         status = iterate(reader, op, result);
         if (storage->engine != NULL)
-            note(storage, status);
+            storage_note(storage, status);
         pthread_rwlock_unlock(&storage->engine_lock);
     }
     if (reader->foreign_keys > 0)

@@ -18,15 +18,51 @@ static void tell(struct storage *storage, const struct storage_done *list,
         storage->handlers->done(storage->user, list, count);
 }
 
+/* Under lock. */
+static void wait(struct storage *storage, int64_t due_ms)
+{
+    storage->writer_waits = true;
+    if (due_ms == INT64_MAX) {
+        pthread_cond_wait(&storage->wake, &storage->lock);
+    } else {
+        struct timespec due = {.tv_sec = due_ms / 1000,
+                               .tv_nsec = due_ms % 1000 * 1000000};
+        pthread_cond_timedwait(&storage->wake, &storage->lock, &due);
+    }
+    storage->writer_waits = false;
+}
+
+/* Whatever was prepared and is not on disk is lost, and with it what our own
+ * copies said of our dots. */
+static void fail_batch(struct storage *storage, struct storage_batch *batch,
+                       enum status status)
+{
+    for (size_t i = 0; i < batch->stored_count; i++) {
+        batch->stored[i].result.status = status;
+        batch->stored[i].result.message =
+            "the engine failed to write; the outcome is unknown";
+    }
+    tell(storage, batch->stored, batch->stored_count);
+    batch_reset(batch);
+}
+
+/* Under lock, which is let go of and taken again. */
 static void break_down(struct storage *storage, enum status status)
 {
-    replica_renew(&storage->replica);
-    pthread_mutex_lock(&storage->lock);
     atomic_store(&storage->broken, true);
+    /* No dot is issued from here on: who prepares stops, and who wants to
+     * finds it broken. */
+    while (storage->is_preparing)
+        wait(storage, INT64_MAX);
+    replica_renew(&storage->replica);
+    storage_refuse_queued(storage);
     pthread_mutex_unlock(&storage->lock);
     storage_log(storage, "event=engine_failed engine=%s status=%s reopen=%s",
                 storage->config.type->name, status_name(status),
                 storage_is_inline(storage) ? "never" : "yes");
+    fail_batch(storage, storage->writing, status);
+    fail_batch(storage, storage->forming, STATUS_BROKEN);
+    pthread_mutex_lock(&storage->lock);
 }
 
 static enum status write(struct storage *storage,
@@ -49,48 +85,29 @@ static enum status write(struct storage *storage,
     return STATUS_OK;
 }
 
-/* One batch of what begins at ops; how many operations that were. */
-static size_t commit(struct storage *storage, const struct storage_op *ops,
-                     size_t count)
+/* Write the forming batch. Under lock, while nobody prepares; it is let go of
+ * and taken again. */
+static void commit(struct storage *storage)
 {
-    struct storage_batch *batch = &storage->batch;
-    size_t ran = batch_run(storage, ops, count);
-    tell(storage, batch->early, batch->early_count);
-    enum status status = STATUS_BROKEN;
-    if (!batch->broken)
-        status = write(storage, batch->operations, batch->operation_count,
-                       batch->sync);
-    if (status != STATUS_OK) {
-        break_down(storage, status);
-        for (size_t i = 0; i < batch->stored_count; i++) {
-            batch->stored[i].result.status = status;
-            batch->stored[i].result.message =
-                "the engine failed to write; the outcome is unknown";
-        }
+    struct storage_batch *batch = storage->forming;
+    storage->forming = storage->writing;
+    storage->writing = batch;
+    batch_reset(storage->forming);
+    /* What found the batch full. */
+    storage_prepare(storage);
+    pthread_mutex_unlock(&storage->lock);
+    enum status status =
+        write(storage, batch->operations, batch->operation_count, batch->sync);
+    if (status == STATUS_OK) {
+        atomic_fetch_add(&storage->batches, 1);
+        atomic_fetch_add(&storage->operations, batch->stored_count);
+        tell(storage, batch->stored, batch->stored_count);
+        /* Its keys stay laid over the engine, which holds the same. */
+        batch->stored_count = 0;
     }
-    atomic_fetch_add(&storage->batches, batch->stored_count > 0);
-    atomic_fetch_add(&storage->operations, batch->stored_count);
-    tell(storage, batch->stored, batch->stored_count);
-    return ran;
-}
-
-void writer_pass(struct storage *storage)
-{
-    struct op_queue *taken = &storage->taken;
     pthread_mutex_lock(&storage->lock);
-    struct op_queue waiting = storage->waiting;
-    storage->waiting = *taken;
-    *taken = waiting;
-    pthread_mutex_unlock(&storage->lock);
-    size_t done = 0;
-    while (done < taken->count && !atomic_load(&storage->broken))
-        done += commit(storage, taken->ops + done, taken->count - done);
-    pthread_mutex_lock(&storage->lock);
-    for (; done < taken->count; done++)
-        storage_refuse(storage, &taken->ops[done], STATUS_BROKEN);
-    pthread_mutex_unlock(&storage->lock);
-    taken->count = 0;
-    arena_reset(&taken->arena);
+    if (status != STATUS_OK)
+        break_down(storage, status);
 }
 
 /* --- what no operation asks for --- */
@@ -146,9 +163,12 @@ static void reopen(struct storage *storage)
     storage->handlers->reopened(storage->user);
 }
 
+/* Under lock, which is let go of and taken again, as by what follows. */
 static void sync_now(struct storage *storage)
 {
+    pthread_mutex_unlock(&storage->lock);
     enum status status = write(storage, NULL, 0, true);
+    pthread_mutex_lock(&storage->lock);
     if (status != STATUS_OK)
         break_down(storage, status);
 }
@@ -168,33 +188,40 @@ static int64_t next_due(const struct storage *storage)
 
 static void upkeep(struct storage *storage)
 {
-    if (atomic_load(&storage->broken)) {
-        if (storage->engine != NULL)
-            close_engine(storage);
+    if (!atomic_load(&storage->broken)) {
+        if (atomic_load(&storage->suspect))
+            break_down(storage, STATUS_BROKEN);
         else
-            reopen(storage);
-    } else if (atomic_load(&storage->suspect)) {
-        break_down(storage, STATUS_BROKEN);
-    } else {
-        sync_now(storage);
+            sync_now(storage);
+        return;
     }
+    pthread_mutex_unlock(&storage->lock);
+    if (storage->engine != NULL)
+        close_engine(storage);
+    else
+        reopen(storage);
+    pthread_mutex_lock(&storage->lock);
+}
+
+/* --- engines that never block --- */
+
+void writer_run_inline(struct storage *storage)
+{
+    if (storage->is_writing)
+        return;
+    storage->is_writing = true;
+    while (!atomic_load(&storage->broken) &&
+           (storage_is_queued(storage) || storage->forming->stored_count > 0)) {
+        storage_prepare(storage);
+        if (atomic_load(&storage->suspect))
+            break_down(storage, STATUS_BROKEN);
+        else if (storage->forming->stored_count > 0)
+            commit(storage);
+    }
+    storage->is_writing = false;
 }
 
 /* --- the thread --- */
-
-/* Under lock. */
-static void wait(struct storage *storage, int64_t due_ms)
-{
-    storage->writer_waits = true;
-    if (due_ms == INT64_MAX) {
-        pthread_cond_wait(&storage->wake, &storage->lock);
-    } else {
-        struct timespec due = {.tv_sec = due_ms / 1000,
-                               .tv_nsec = due_ms % 1000 * 1000000};
-        pthread_cond_timedwait(&storage->wake, &storage->lock, &due);
-    }
-    storage->writer_waits = false;
-}
 
 static void *writer_main(void *argument)
 {
@@ -202,25 +229,23 @@ static void *writer_main(void *argument)
     pthread_mutex_lock(&storage->lock);
     for (;;) {
         storage_tell_refusals(storage);
+        storage_prepare(storage);
         int64_t due_ms = next_due(storage);
-        bool queued = storage->waiting.count > 0;
-        if (!queued && storage->stop)
-            break;
-        if (!queued && due_ms > storage_now_ms()) {
-            wait(storage, due_ms);
-            continue;
-        }
-        pthread_mutex_unlock(&storage->lock);
-        if (queued)
-            writer_pass(storage);
-        else
+        if (storage->is_preparing)
+            wait(storage, INT64_MAX);
+        else if (due_ms <= storage_now_ms())
             upkeep(storage);
-        pthread_mutex_lock(&storage->lock);
+        else if (storage->forming->stored_count > 0)
+            commit(storage);
+        else if (storage->stop)
+            break;
+        else
+            wait(storage, due_ms);
     }
-    pthread_mutex_unlock(&storage->lock);
     /* A clean stop loses nothing, whatever `sync` says. */
     if (!atomic_load(&storage->broken))
         sync_now(storage);
+    pthread_mutex_unlock(&storage->lock);
     return NULL;
 }
 
@@ -233,7 +258,11 @@ enum status writer_start(struct storage *storage)
      * changes nothing would acknowledge it. */
     storage->unsynced =
         storage_is_durable(storage) && config->sync == STORAGE_SYNC_BATCH;
-    enum status status = batch_init(&storage->batch);
+    storage->forming = &storage->batches_of[0];
+    storage->writing = &storage->batches_of[1];
+    enum status status = batch_init(storage->forming);
+    if (status == STATUS_OK)
+        status = batch_init(storage->writing);
     if (status != STATUS_OK || storage_is_inline(storage))
         return status;
     storage->writer_started =

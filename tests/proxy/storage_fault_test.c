@@ -51,7 +51,7 @@ static void all_is_broken_until_the_engine_is_open_again(void **state)
     fault_block_writes(false);
     assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
     assert_int_equal(fault_stored(fixture, 2), STATUS_BROKEN);
-    fixture_expect(fixture, 2, "stored broken");
+    fixture_expect(fixture, 2, "prepared ok, stored broken");
     fault_submit(fixture, 3, "k");
     assert_int_equal(fault_stored(fixture, 3), STATUS_BROKEN);
     fixture_expect(fixture, 3, "stored broken");
@@ -60,6 +60,28 @@ static void all_is_broken_until_the_engine_is_open_again(void **state)
     fixture_wait_reopened(fixture, 1);
     fault_submit(fixture, 5, "k");
     assert_int_equal(fault_stored(fixture, 5), STATUS_OK);
+}
+
+/* The second write was made on the first, which never came to be: it fails
+ * with it, and what follows builds on neither. */
+static void what_was_made_on_a_failed_batch_fails_with_it(void **state)
+{
+    struct fixture *fixture = *state;
+    fault_open_and_block(fixture);
+    fault_submit(fixture, 2, "first");
+    fixture_expect(fixture, 2, "prepared ok");
+    fault_fail_write();
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 2), STATUS_BROKEN);
+    fixture_wait_reopened(fixture, 1);
+    fault_submit(fixture, 3, "first");
+    assert_int_equal(fault_stored(fixture, 3), STATUS_OK);
+    struct told second = fixture_wait(fixture, EVENT_PREPARED, 2);
+    struct told third = fixture_wait(fixture, EVENT_PREPARED, 3);
+    assert_int_equal(value_count_of(&second.record), 2);
+    assert_int_equal(value_count_of(&third.record), 1);
+    assert_true(dot_of(&second.record, 2).actor.incarnation !=
+                dot_of(&third.record, 3).actor.incarnation);
 }
 
 static void it_is_opened_as_often_as_it_takes(void **state)
@@ -93,7 +115,7 @@ static void close_while_broken_answers_what_is_queued(void **state)
                                                  .key = bytes_of_string("n")},
                                      });
     fixture_close(fixture);
-    fixture_expect(fixture, 2, "stored broken");
+    fixture_expect(fixture, 2, "prepared ok, stored broken");
     fixture_expect(fixture, 3, "stored broken");
 }
 
@@ -141,12 +163,22 @@ static void a_corrupt_read_and_renew_draw_a_new_incarnation(void **state)
     assert_true(incarnation(fixture, 5) != second);
 }
 
+/* Store the key, and another one, whose batch takes the place of the first:
+ * from then on the engine alone knows what the key holds. */
+static void store_for_good(struct fixture *fixture, uint64_t token,
+                           const char *key)
+{
+    fault_submit(fixture, token, key);
+    assert_int_equal(fault_stored(fixture, token), STATUS_OK);
+    fault_submit(fixture, 1000, "another");
+    assert_int_equal(fault_stored(fixture, 1000), STATUS_OK);
+}
+
 static void a_corrupt_copy_is_written_over_by_a_new_incarnation(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
-    fault_submit(fixture, 1, "k");
-    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    store_for_good(fixture, 1, "k");
     fault_corrupt_reads(true);
     fault_submit(fixture, 2, "k");
     assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
@@ -159,8 +191,7 @@ static void merge_repairs_a_corrupt_copy(void **state)
     struct buffer record = {0}, read = {0};
     record_of(1, "good", &record);
     fixture_open(fixture);
-    fault_submit(fixture, 1, "k");
-    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    store_for_good(fixture, 1, "k");
     fault_corrupt_reads(true);
     struct storage_op merge = op_of(STORAGE_MERGE, 2, "k");
     merge.data = buffer_bytes(&record);
@@ -267,6 +298,7 @@ int main(void)
         CLAIM(failed_write_is_unknown_and_engine_reopens),
         CLAIM(the_overlay_of_a_failed_batch_is_thrown_away),
         CLAIM(all_is_broken_until_the_engine_is_open_again),
+        CLAIM(what_was_made_on_a_failed_batch_fails_with_it),
         CLAIM(it_is_opened_as_often_as_it_takes),
         CLAIM(close_while_broken_answers_what_is_queued),
         CLAIM(no_dot_is_issued_twice_after_a_failed_write),

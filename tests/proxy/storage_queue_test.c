@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "proxy/storage_internal.h"
 #include "tests/proxy/fault_fixture.h"
 
 #include <stdio.h>
@@ -88,11 +89,23 @@ static void a_hint_dropped_in_the_batch_is_gone_for_the_next(void **state)
 
 /* --- waiting --- */
 
+/* Prepare as much as the forming batch takes: what comes then has to wait. */
+static void fill_forming(struct fixture *fixture)
+{
+    for (uint64_t i = 0; i < BATCH_OPS_MAX; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "fill%u", (unsigned)i);
+        fault_submit(fixture, 1000 + i, key);
+    }
+    fixture_expect(fixture, 1000 + BATCH_OPS_MAX - 1, "prepared ok");
+}
+
 static void writes_beyond_the_queue_are_overloaded_at_once(void **state)
 {
     struct fixture *fixture = *state;
     fixture->config.queue_max = 4;
     fault_open_and_block(fixture);
+    fill_forming(fixture);
     for (uint64_t i = 2; i <= 5; i++)
         fault_submit(fixture, i, "k");
     fault_submit(fixture, 6, "k");
@@ -109,6 +122,7 @@ static void bytes_beyond_the_queue_are_overloaded_at_once(void **state)
     memset(large, 'x', sizeof large - 1);
     fixture->config.queue_bytes_max = 1000;
     fault_open_and_block(fixture);
+    fill_forming(fixture);
     struct storage_op fits = coordinate_of(2, "k", large);
     struct storage_op more = coordinate_of(3, "k", large);
     fixture_submit(fixture, &fits);
