@@ -140,7 +140,7 @@ static void a_write_back_that_fails_is_tried_on_another(void **state)
     expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
                      "[  3] n3 fetched not_found -> store n3\n"
                      "[  4] n3 gone -> fetch n2\n"
-                     "[  5] n2 fetched ok -> reply 1 ok 2/2 v\n");
+                     "[  5] n2 fetched ok -> reply 1 ok 3/2 v\n");
 }
 
 static void a_read_of_one_repairs_behind_its_answer(void **state)
