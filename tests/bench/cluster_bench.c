@@ -14,8 +14,8 @@
 #include "replikv.h"
 
 /* Quorum puts and gets of a real cluster of three on this machine: a closed
- * loop of clients, each with a connection of its own and one request in
- * flight, spread over the nodes. Prints the median of several runs, puts and
+ * loop of clients, each with one request in flight and a connection of its own
+ * unless --connections says fewer, spread over the nodes. Prints the median of several runs, puts and
  * gets in turn, beside what the system that inspired replikv reached with the
  * same load on such a machine, without a sync before it acknowledged. */
 
@@ -34,7 +34,7 @@ enum {
 static const double REFERENCE_PUTS = 2500, REFERENCE_GETS = 3750;
 
 struct client {
-    struct replikv *connection;
+    struct replikv *connection; /* maybe shared with others */
     struct bench *bench;
     uint64_t random;
     int64_t started_us;
@@ -44,7 +44,7 @@ struct bench {
     const char *engine, *sync, *replikvd;
     char directory[64];
     int port;
-    unsigned clients, runs, seconds;
+    unsigned clients, connections, runs, seconds;
     pid_t nodes[NODES];
     enum replikv_kind kind;
     bool filling; /* each key once, rather than any */
@@ -288,9 +288,14 @@ static void report(const struct bench *bench, const char *what,
 static void load(struct bench *bench)
 {
     struct run puts[RUNS_MAX], gets[RUNS_MAX];
+    unsigned connections = bench->connections < bench->clients
+                               ? bench->connections
+                               : bench->clients;
     for (unsigned i = 0; i < bench->clients; i++)
         bench->list[i] = (struct client){
-            .connection = connect_to(bench, (int)i % NODES),
+            .connection = i < connections
+                              ? connect_to(bench, (int)i % NODES)
+                              : bench->list[i % connections].connection,
             .bench = bench,
             .random = UINT64_C(0x9e3779b97f4a7c15) * (i + 1),
         };
@@ -301,7 +306,7 @@ static void load(struct bench *bench)
         puts[i] = run(bench, REPLIKV_PUT);
         gets[i] = run(bench, REPLIKV_GET);
     }
-    for (unsigned i = 0; i < bench->clients; i++)
+    for (unsigned i = 0; i < connections; i++)
         replikv_close(bench->list[i].connection);
     report(bench, "put", puts, REFERENCE_PUTS);
     report(bench, "get", gets, REFERENCE_GETS);
@@ -312,8 +317,8 @@ static int misused(void)
 {
     fprintf(stderr,
             "usage: cluster_bench [--engine NAME] [--sync batch|interval|none]"
-            "\n           [--clients 16] [--runs 5] [--seconds 3]"
-            " [--port 23001] [--replikvd PATH]\n");
+            "\n           [--clients 16] [--connections CLIENTS] [--runs 5]"
+            "\n           [--seconds 3] [--port 23001] [--replikvd PATH]\n");
     return 2;
 }
 
@@ -332,6 +337,7 @@ static void parse(struct bench *bench, int argc, char **argv)
         {"engine", required_argument, NULL, 'e'},
         {"sync", required_argument, NULL, 's'},
         {"clients", required_argument, NULL, 'c'},
+        {"connections", required_argument, NULL, 'n'},
         {"runs", required_argument, NULL, 'r'},
         {"seconds", required_argument, NULL, 't'},
         {"port", required_argument, NULL, 'p'},
@@ -349,6 +355,9 @@ static void parse(struct bench *bench, int argc, char **argv)
             break;
         case 'c':
             bench->clients = number(optarg, CLIENTS_MAX);
+            break;
+        case 'n':
+            bench->connections = number(optarg, CLIENTS_MAX);
             break;
         case 'r':
             bench->runs = number(optarg, RUNS_MAX);
@@ -386,6 +395,7 @@ int main(int argc, char **argv)
         .directory = "replikv-bench-XXXXXX",
         .port = 23001,
         .clients = 16,
+        .connections = CLIENTS_MAX,
         .runs = 5,
         .seconds = 3,
     };
