@@ -31,7 +31,9 @@ void check_dot_once(struct dot_ledger *ledger, struct history *history,
 
 /* Values live side by side, in a reply or in a record. A write that was
  * coordinated twice may be seen beside what superseded it until its copies
- * have met, so those are judged at the end only. */
+ * have met, so those are judged at the end only; and not at all when a disk was
+ * lost, because that may have had the only copy under the dot that a client was
+ * shown: then nobody knows any more that both dots are one write. */
 void check_no_false_sibling(const struct history *history,
                             const uint32_t *writes, size_t count, bool at_end,
                             struct verdict *verdict);

@@ -20,144 +20,10 @@ static const char *name_of(const struct client *client)
     return names[client->index];
 }
 
-static void wake_in(struct sim *sim, struct client *client, int64_t in_us)
+void client_wake_in(struct sim *sim, struct client *client, int64_t in_us)
 {
     client->generation++;
     sim_in(sim, in_us, MOMENT_CLIENT, client->index, client->generation, 0);
-}
-
-/* --- attempts --- */
-
-static void attempt_free(struct attempt *attempt)
-{
-    attempt->used = false;
-    attempt->generation++;
-    buffer_clear(&attempt->request);
-    buffer_clear(&attempt->reply);
-}
-
-static void send(struct sim *sim, struct client *client)
-{
-    size_t at = 0;
-    while (at < ATTEMPTS_MAX && sim->attempts[at].used)
-        at++;
-    ASSERT(at < ATTEMPTS_MAX);
-    struct attempt *attempt = &sim->attempts[at];
-    attempt->used = true;
-    attempt->is_delivered = false;
-    attempt->client = client->index;
-    attempt->operation = client->operation;
-    attempt->host =
-        (uint32_t)random_below(&sim->client_random, sim->plan.hosts);
-    enum status status =
-        buffer_append(&attempt->request, buffer_bytes(&client->request));
-    ASSERT(status == STATUS_OK);
-    client->attempts++;
-    int64_t delay_us = random_range(&sim->client_random, 50, 1500);
-    /* Some are late enough to arrive behind their own retry. */
-    if (sim->stage == SIM_FAULTS && random_chance(&sim->client_random, 30))
-        delay_us = random_range(&sim->client_random, 0, 800000);
-    sim_in(sim, delay_us, MOMENT_REQUEST, (uint32_t)at, attempt->generation, 0);
-    wake_in(sim, client,
-            random_range(&sim->client_random, sim->plan.patience_us / 4,
-                         sim->plan.patience_us * 2));
-}
-
-/* NULL envelope: the connection failed, before or after it was delivered. */
-static void hear(struct sim *sim, struct client *client,
-                 const struct attempt *attempt, const Rkv__Envelope *envelope);
-
-void attempt_return(struct sim *sim, struct attempt *attempt)
-{
-    struct client *client = &sim->clients[attempt->client];
-    if (attempt->operation == client->operation && client->task != TASK_NONE) {
-        const Rkv__Envelope *envelope = NULL;
-        arena_reset(&sim->arena);
-        if (attempt->reply.size > 0) {
-            envelope = envelope_unpack(buffer_bytes(&attempt->reply),
-                                       &sim->arena, NULL);
-            ASSERT(envelope != NULL);
-            trace_mix_bytes(&sim->trace, attempt->reply.data,
-                            attempt->reply.size);
-        }
-        hear(sim, client, attempt, envelope);
-    }
-    attempt_free(attempt);
-}
-
-static void return_in(struct sim *sim, struct attempt *attempt, int64_t in_us)
-{
-    sim_in(sim, in_us, MOMENT_REPLY, (uint32_t)(attempt - sim->attempts),
-           attempt->generation, 0);
-}
-
-void attempt_arrive(struct sim *sim, struct attempt *attempt)
-{
-    struct host *host = &sim->hosts[attempt->host];
-    if (host->node == NULL) {
-        attempt_return(sim, attempt);
-        return;
-    }
-    attempt->is_delivered = true;
-    arena_reset(&sim->arena);
-    struct event event = {
-        .kind = EVENT_CLIENT_REQUEST,
-        .message =
-            envelope_unpack(buffer_bytes(&attempt->request), &sim->arena, NULL),
-    };
-    ASSERT(event.message != NULL);
-    event.token =
-        host_expect(sim, host,
-                    (struct asked){.asker = ASKER_ATTEMPT,
-                                   .a = (uint32_t)(attempt - sim->attempts),
-                                   .b = attempt->generation});
-    host_step(sim, host, &event);
-}
-
-/* N is not what a node can see: a level means the same whoever is there. */
-static void check_counts(struct sim *sim, const struct client *client,
-                         const Rkv__Result *result)
-{
-    if (result->need != client->need || result->got < result->need)
-        verdict_unsafe(&sim->verdict, "outcome-true",
-                       "a level that means %u is met by %u of %u", client->need,
-                       result->got, result->need);
-}
-
-static void observe_answer(struct sim *sim, const struct attempt *attempt,
-                           const Rkv__Envelope *envelope)
-{
-    const struct client *client = &sim->clients[attempt->client];
-    if (envelope->body_case != RKV__ENVELOPE__BODY_WRITE_REPLY ||
-        client->operation != attempt->operation)
-        return;
-    const Rkv__Result *result = envelope->write_reply->result;
-    if (result->outcome != RKV__OUTCOME__APPLIED)
-        return;
-    observe_applied(sim, client->write, client->need);
-    check_counts(sim, client, result);
-}
-
-void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,
-                    const Rkv__Envelope *envelope)
-{
-    struct attempt *attempt = &sim->attempts[index];
-    if (!attempt->used || attempt->generation != generation)
-        return;
-    observe_answer(sim, attempt, envelope);
-    enum status status = envelope_pack(envelope, &attempt->reply);
-    ASSERT(status == STATUS_OK);
-    return_in(sim, attempt, random_range(&sim->client_random, 50, 1500));
-}
-
-void attempts_host_gone(struct sim *sim, uint32_t host)
-{
-    for (size_t i = 0; i < ATTEMPTS_MAX; i++) {
-        struct attempt *attempt = &sim->attempts[i];
-        if (attempt->used && attempt->is_delivered && attempt->host == host &&
-            attempt->reply.size == 0)
-            return_in(sim, attempt, 1000);
-    }
 }
 
 /* --- operations --- */
@@ -168,11 +34,11 @@ static void rest(struct sim *sim, struct client *client)
     client->operation++;
     buffer_clear(&client->request);
     if (!client->is_checker || sim->stage != SIM_HEALING)
-        wake_in(sim, client,
-                random_range(&sim->client_random, sim->plan.think_us / 4,
-                             sim->plan.think_us * 2));
+        client_wake_in(sim, client,
+                       random_range(&sim->client_random, sim->plan.think_us / 4,
+                                    sim->plan.think_us * 2));
     else
-        wake_in(sim, client, 20000);
+        client_wake_in(sim, client, 20000);
 }
 
 static void begin(struct sim *sim, struct client *client, enum client_task task,
@@ -184,7 +50,7 @@ static void begin(struct sim *sim, struct client *client, enum client_task task,
     client->attempts = 0;
     client->attempts_max = attempts_max;
     client->maybe = false;
-    send(sim, client);
+    attempt_send(sim, client);
 }
 
 static int draw_level(struct randomness *random, bool may_be_one)
@@ -218,8 +84,8 @@ static void begin_read(struct sim *sim, struct client *client, uint32_t key,
     client->floor = sim->floors[key];
     sim->tally->reads++;
     arena_reset(&sim->arena);
-    sim_tell(sim, name_of(client), "reads %s at level %d", sim->keys[key].name,
-             level);
+    sim_tell(sim, name_of(client), "reads %s from %u", sim->keys[key].name,
+             client->need);
     begin(sim, client, TASK_READ, 1,
           envelope_new(&sim->arena, RKV__ENVELOPE__BODY_READ, &read));
 }
@@ -263,9 +129,9 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
     client->need = need_of(write.w);
     sim->tally->writes++;
     arena_reset(&sim->arena);
-    sim_tell(sim, name_of(client), "%s %s as write %u at level %d%s",
-             remove ? "deletes" : "puts", sim->keys[key].name, number, write.w,
-             knowledge->context.size == 0 ? ", blindly" : "");
+    sim_tell(sim, name_of(client), "%s %s on %u as write %u%s",
+             remove ? "deletes" : "puts", sim->keys[key].name, client->need,
+             number, knowledge->context.size == 0 ? ", blindly" : "");
     begin(sim, client, TASK_WRITE, (uint32_t)random_range(random, 1, 5),
           envelope_new(&sim->arena, RKV__ENVELOPE__BODY_WRITE, &write));
 }
@@ -320,9 +186,14 @@ static void begin_check(struct sim *sim, struct client *client)
 
 static void give_up(struct sim *sim, struct client *client)
 {
-    if (client->task == TASK_WRITE)
+    if (client->task == TASK_WRITE && client->maybe)
         sim_tell(sim, name_of(client), "does not know of write %u",
                  client->write);
+    if (client->task == TASK_WRITE && !client->maybe) {
+        sim_tell(sim, name_of(client), "knows that write %u is nowhere",
+                 client->write);
+        check_not_applied(&sim->history, client->write, &sim->verdict);
+    }
     rest(sim, client);
 }
 
@@ -335,7 +206,7 @@ static void try_again(struct sim *sim, struct client *client)
     }
     sim->tally->faults[FAULT_CLIENT_RETRY]++;
     sim_tell(sim, name_of(client), "sends write %u again", client->write);
-    send(sim, client);
+    attempt_send(sim, client);
 }
 
 void client_wake(struct sim *sim, struct client *client)
@@ -352,6 +223,16 @@ void client_wake(struct sim *sim, struct client *client)
 }
 
 /* --- replies --- */
+
+/* N is not what a node can see: a level means the same whoever is there. */
+void client_check_counts(struct sim *sim, const struct client *client,
+                         const Rkv__Result *result)
+{
+    if (result->need != client->need || result->got < result->need)
+        verdict_unsafe(&sim->verdict, "outcome-true",
+                       "a level that means %u is met by %u of %u", client->need,
+                       result->got, result->need);
+}
 
 static bool is_majority(uint32_t need)
 {
@@ -387,7 +268,7 @@ static void hear_read(struct sim *sim, struct client *client,
     }
     uint32_t writes[VIEW_VALUES_MAX];
     uint32_t key = client->key;
-    check_counts(sim, client, reply->result);
+    client_check_counts(sim, client, reply->result);
     size_t count = observe_values(sim, reply, writes);
     sim_tell(sim, name_of(client), "reads %zu values, first write %u", count,
              count == 0 ? 0 : writes[0]);
@@ -446,23 +327,14 @@ static void hear_write(struct sim *sim, struct client *client,
              result->outcome == RKV__OUTCOME__NOT_APPLIED ? "not applied"
                                                           : "unknown",
              result->message);
-    if (client->attempts < client->attempts_max) {
-        try_again(sim, client);
-        return;
-    }
-    if (!client->maybe)
-        check_not_applied(&sim->history, client->write, &sim->verdict);
-    give_up(sim, client);
+    try_again(sim, client);
 }
 
-static void hear(struct sim *sim, struct client *client,
-                 const struct attempt *attempt, const Rkv__Envelope *envelope)
+void client_hear(struct sim *sim, struct client *client, bool is_delivered,
+                 const Rkv__Envelope *envelope)
 {
     if (envelope == NULL) {
-        client->maybe |= attempt->is_delivered;
-        if (client->attempts == client->attempts_max && !client->maybe &&
-            client->task == TASK_WRITE)
-            check_not_applied(&sim->history, client->write, &sim->verdict);
+        client->maybe |= is_delivered;
         try_again(sim, client);
     } else if (client->task == TASK_WRITE) {
         hear_write(sim, client, envelope);

@@ -51,6 +51,17 @@ enum { ATTEMPTS_MAX = 512, CLIENTS_MAX = 6 };
 void client_fini(struct client *client);
 /* The client's timer. */
 void client_wake(struct sim *sim, struct client *client);
+void client_wake_in(struct sim *sim, struct client *client, int64_t in_us);
+/* A reply to its operation; NULL: the connection failed, before or after the
+ * request was delivered. */
+void client_hear(struct sim *sim, struct client *client, bool is_delivered,
+                 const Rkv__Envelope *envelope);
+/* What a reply says of its level is what the client asked for. */
+void client_check_counts(struct sim *sim, const struct client *client,
+                         const Rkv__Result *result);
+
+/* Send the client's request through some node. */
+void attempt_send(struct sim *sim, struct client *client);
 /* An attempt reaches its node. */
 void attempt_arrive(struct sim *sim, struct attempt *attempt);
 /* The node answered: it is on its way to the client. */

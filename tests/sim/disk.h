@@ -56,6 +56,9 @@ void disk_wipe(struct disk *disk);
 struct bytes disk_get(const struct disk *disk, struct bytes key);
 /* At once and synced, as at start. */
 void disk_set(struct disk *disk, struct bytes key, struct bytes value);
+void disk_remove(struct disk *disk, struct bytes key);
+/* Where the key is, or would be. */
+size_t disk_place(const struct disk *disk, struct bytes key, bool *found);
 
 void disk_submit(struct sim *sim, struct host *host,
                  const struct storage_op *op);

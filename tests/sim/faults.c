@@ -10,7 +10,7 @@
 static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_RESET] = 25,  [FAULT_CUT] = 12,      [FAULT_CUT_ONE_WAY] = 10,
     [FAULT_ISOLATE] = 8, [FAULT_CLOG] = 10,     [FAULT_CRASH] = 18,
-    [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5, [FAULT_WIPE] = 4,
+    [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5, [FAULT_WIPE] = 20,
 };
 
 /* Together with the longest run it stays below the dedup window of 60 s:
@@ -86,6 +86,7 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
         disk_wipe(&host->disk);
         host->is_wiped = true;
         sim->wipes++;
+        sim->history.disk_was_lost = true;
     }
     /* Some operators know at once that the disk is gone. */
     host->with_replace = wipe && random_chance(&sim->fault_random, 300);
@@ -100,7 +101,7 @@ static bool can_wipe(const struct sim *sim)
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         can = can && sim->hosts[i].node != NULL &&
               node_is_ready(sim->hosts[i].node);
-    return can && sim->now_us > sim->plan.faults_us / 4;
+    return can && sim->now_us > sim->plan.faults_us / 5;
 }
 
 static void jump(struct sim *sim, struct host *host)
@@ -163,8 +164,8 @@ static void strike(struct sim *sim, enum fault fault)
 void faults_next(struct sim *sim)
 {
     enum fault fault = draw_fault(sim);
-    if (fault == FAULT_WIPE && !can_wipe(sim))
-        fault = FAULT_RESET;
+    while (fault == FAULT_WIPE && !can_wipe(sim))
+        fault = draw_fault(sim);
     sim->tally->faults[fault]++;
     strike(sim, fault);
     faults_start(sim);

@@ -66,6 +66,7 @@ struct history {
     bool key_is_lww[KEYS_MAX];
     uint32_t key_count;
     uint32_t writes_of_key[KEYS_MAX];
+    bool disk_was_lost;
 };
 
 /* A new write, or 0 when the key or the history has had enough. */

@@ -12,7 +12,7 @@ enum { EXIT_USAGE = 1, EXIT_UNSAFE = 2, EXIT_STUCK = 3 };
 static const char usage[] =
     "sim --seed N [--trace]           replay one seed\n"
     "sim --seeds COUNT [--first N]    run seeds N to N + COUNT - 1 (from 1)\n"
-    "sim --replay FILE                run the seeds of a file, one a line\n"
+    "sim --file FILE                  run the seeds of a file, one a line\n"
     "    --nodes 3|5    instead of what the seed draws\n"
     "    --calm         without faults\n"
     "exit: 0 all is well, 1 usage, 2 an invariant of safety is broken, 3 one\n"
@@ -52,7 +52,7 @@ static bool parse(int count, char **words, struct options *options)
             right = number(next, &options->first);
         } else if (strcmp(word, "--nodes") == 0) {
             right = number(next, &nodes) && (nodes == 3 || nodes == 5);
-        } else if (strcmp(word, "--replay") == 0) {
+        } else if (strcmp(word, "--file") == 0) {
             options->file = next;
         } else {
             takes = false;

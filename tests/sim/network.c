@@ -10,11 +10,9 @@
 enum {
     /* As in the real edge: bytes outstanding and nothing heard. */
     LANE_TIMEOUT_US = 1500 * 1000,
-    REFUSED_US = 200, /* a port where nobody listens */
-    STALL_US = 10 * 1000,
 };
 
-static void frame_free(struct frame *frame)
+void network_frame_free(struct frame *frame)
 {
     buffer_fini(&frame->bytes);
     free(frame);
@@ -25,7 +23,7 @@ static size_t pipe_clear(struct pipe *pipe)
     size_t count = 0;
     while (pipe->first != NULL) {
         struct frame *next = pipe->first->next;
-        frame_free(pipe->first);
+        network_frame_free(pipe->first);
         pipe->first = next;
         count++;
     }
@@ -44,8 +42,8 @@ void network_fini(struct network *network)
     free(network->no_replies);
 }
 
-static uint32_t index_of(const struct network *network,
-                         const struct session *session)
+uint32_t network_index(const struct network *network,
+                       const struct session *session)
 {
     return (uint32_t)(session - network->sessions);
 }
@@ -90,7 +88,7 @@ void network_no_reply(struct sim *sim, struct host *host, size_t entry)
 
 /* --- sessions --- */
 
-static void give_back(struct network *network, struct session *session)
+void network_give_back(struct network *network, struct session *session)
 {
     pipe_clear(&session->pipes[DIRECTION_THERE]);
     pipe_clear(&session->pipes[DIRECTION_BACK]);
@@ -98,13 +96,13 @@ static void give_back(struct network *network, struct session *session)
     session->generation++;
     uint32_t *current =
         &network->current[session->dialer][session->listener][session->lane];
-    if (*current == index_of(network, session) + 1)
+    if (*current == network_index(network, session) + 1)
         *current = 0;
 }
 
 /* The dialer waits no more. What is on its way to the listener may arrive. */
-static void abandon(struct sim *sim, struct session *session, bool tell,
-                    int64_t in_us, bool lose)
+void network_abandon(struct sim *sim, struct session *session, bool tell,
+                     int64_t in_us, bool lose)
 {
     struct network *network = &sim->network;
     struct host *dialer = &sim->hosts[session->dialer];
@@ -121,18 +119,18 @@ static void abandon(struct sim *sim, struct session *session, bool tell,
             pipe_clear(&session->pipes[DIRECTION_THERE]);
     uint32_t *current =
         &network->current[session->dialer][session->listener][session->lane];
-    if (*current == index_of(network, session) + 1)
+    if (*current == network_index(network, session) + 1)
         *current = 0;
     if (session->pipes[DIRECTION_THERE].first == NULL)
-        give_back(network, session);
+        network_give_back(network, session);
     else
         sim->tally->faults[FAULT_LATE_FRAMES]++;
 }
 
 static void lose_or_not(struct sim *sim, struct session *session, int64_t in_us)
 {
-    abandon(sim, session, true, in_us,
-            random_chance(&sim->network_random, 500));
+    network_abandon(sim, session, true, in_us,
+                    random_chance(&sim->network_random, 500));
 }
 
 void network_reset(struct sim *sim, uint32_t index)
@@ -148,15 +146,16 @@ void network_host_gone(struct sim *sim, struct host *host)
         if (!session->used)
             continue;
         if (session->dialer == host->index && !session->is_abandoned)
-            abandon(sim, session, false, 0,
-                    random_chance(&sim->network_random, 500));
+            network_abandon(sim, session, false, 0,
+                            random_chance(&sim->network_random, 500));
         else if (session->listener == host->index) {
             /* The dialer learns of it by a reset, soon. */
             if (!session->is_abandoned)
-                abandon(sim, session, true,
-                        random_range(&sim->network_random, 100, 5000), true);
+                network_abandon(sim, session, true,
+                                random_range(&sim->network_random, 100, 5000),
+                                true);
             else
-                give_back(&sim->network, session);
+                network_give_back(&sim->network, session);
         }
     }
 }
@@ -205,8 +204,9 @@ static void pipe_push(struct sim *sim, struct session *session,
     if (pipe->scheduled)
         return;
     pipe->scheduled = true;
-    sim_at(sim, frame->ready_us, MOMENT_FRAME, index_of(&sim->network, session),
-           session->generation, direction);
+    sim_at(sim, frame->ready_us, MOMENT_FRAME,
+           network_index(&sim->network, session), session->generation,
+           direction);
 }
 
 static struct session *dial(struct sim *sim, struct host *host, uint32_t to,
@@ -312,151 +312,4 @@ void network_reply(struct sim *sim, uint32_t index, uint32_t generation,
         session->is_accepted = envelope->hello_reply->status == RKV__STATUS__OK;
     pipe_push(sim, session, DIRECTION_BACK,
               greets ? FRAME_HELLO_REPLY : FRAME_REPLY, number, envelope);
-}
-
-/* --- delivery --- */
-
-static const Rkv__Envelope *unpack(struct sim *sim, const struct frame *frame)
-{
-    arena_reset(&sim->arena);
-    trace_mix_bytes(&sim->trace, frame->bytes.data, frame->bytes.size);
-    const Rkv__Envelope *envelope =
-        envelope_unpack(buffer_bytes(&frame->bytes), &sim->arena, NULL);
-    ASSERT(envelope != NULL);
-    return envelope;
-}
-
-static void deliver_there(struct sim *sim, struct session *session,
-                          const struct frame *frame)
-{
-    struct host *listener = &sim->hosts[session->listener];
-    if (!session->is_met) {
-        session->is_met = true;
-        session->listener_life = listener->life;
-    }
-    /* A session that was refused: closed by the listener. */
-    if (frame->kind == FRAME_REQUEST && !session->is_accepted)
-        return;
-    struct event event = {
-        .kind = frame->kind == FRAME_HELLO ? EVENT_HELLO : EVENT_PEER_REQUEST,
-        .from = sim->hosts[session->dialer].id,
-        .message = unpack(sim, frame),
-    };
-    event.token =
-        host_expect(sim, listener,
-                    (struct asked){.asker = ASKER_SESSION,
-                                   .a = index_of(&sim->network, session),
-                                   .b = session->generation,
-                                   .c = frame->number,
-                                   .is_hello = frame->kind == FRAME_HELLO});
-    host_step(sim, listener, &event);
-}
-
-static void deliver_hello_reply(struct sim *sim, struct session *session,
-                                const Rkv__Envelope *message)
-{
-    struct host *dialer = &sim->hosts[session->dialer];
-    struct event event = {.kind = EVENT_HELLO_REPLY,
-                          .from = sim->hosts[session->listener].id,
-                          .message = message};
-    session->is_up = message->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY &&
-                     message->hello_reply->status == RKV__STATUS__OK;
-    uint32_t generation = session->generation;
-    if (host_step(sim, dialer, &event))
-        session->is_up = false;
-    if (session->is_up || session->generation != generation)
-        return;
-    sim_tell(sim, dialer->name, "and %s do not talk",
-             sim->hosts[session->listener].name);
-    abandon(sim, session, true, 0, true);
-}
-
-static void deliver_back(struct sim *sim, struct session *session,
-                         const struct frame *frame)
-{
-    struct host *dialer = &sim->hosts[session->dialer];
-    session->heard_us = sim->now_us;
-    const Rkv__Envelope *message = unpack(sim, frame);
-    if (frame->kind == FRAME_HELLO_REPLY) {
-        deliver_hello_reply(sim, session, message);
-        return;
-    }
-    for (size_t i = 0; session->is_up && i < session->pending_count; i++) {
-        struct pending *pending = &session->pending[i];
-        if (pending->number != frame->number || pending->request == 0)
-            continue;
-        struct event event = {.kind = EVENT_REPLY,
-                              .from = sim->hosts[session->listener].id,
-                              .request = pending->request,
-                              .message = message};
-        pending->request = 0;
-        session->awaited--;
-        host_step(sim, dialer, &event);
-        return;
-    }
-}
-
-/* The receiver's host, or NULL: it is down, or not the process that the
- * session is with. */
-static struct host *receiver(struct sim *sim, const struct session *session,
-                             enum direction direction)
-{
-    bool there = direction == DIRECTION_THERE;
-    struct host *host =
-        &sim->hosts[there ? session->listener : session->dialer];
-    if (host->node == NULL ||
-        (there && session->is_met && session->listener_life != host->life))
-        return NULL;
-    return host;
-}
-
-void network_deliver(struct sim *sim, uint32_t index, uint32_t generation,
-                     enum direction direction)
-{
-    struct session *session = &sim->network.sessions[index];
-    if (!session->used || session->generation != generation)
-        return;
-    struct pipe *pipe = &session->pipes[direction];
-    pipe->scheduled = false;
-    struct frame *frame = pipe->first;
-    if (frame == NULL)
-        return;
-    const struct host *host = receiver(sim, session, direction);
-    bool there = direction == DIRECTION_THERE;
-    uint32_t from = there ? session->dialer : session->listener;
-    uint32_t to = there ? session->listener : session->dialer;
-    int64_t again_us = sim->network.cut[from][to] ? sim->now_us + STALL_US : 0;
-    if (again_us == 0 && host != NULL && host->paused_until_us > sim->now_us)
-        again_us = host->paused_until_us;
-    if (frame->ready_us > sim->now_us)
-        again_us = frame->ready_us;
-    if (again_us == 0 && host == NULL) {
-        if (session->is_abandoned)
-            give_back(&sim->network, session);
-        else
-            abandon(sim, session, true, REFUSED_US, true);
-        return;
-    }
-    if (again_us == 0) {
-        pipe->first = frame->next;
-        if (pipe->first == NULL)
-            pipe->last = NULL;
-        if (there)
-            deliver_there(sim, session, frame);
-        else
-            deliver_back(sim, session, frame);
-        frame_free(frame);
-        if (!session->used || session->generation != generation)
-            return;
-        if (session->is_abandoned && pipe->first == NULL) {
-            give_back(&sim->network, session);
-            return;
-        }
-        if (pipe->first == NULL || pipe->scheduled)
-            return;
-        again_us = pipe->first->ready_us > sim->now_us ? pipe->first->ready_us
-                                                       : sim->now_us;
-    }
-    pipe->scheduled = true;
-    sim_at(sim, again_us, MOMENT_FRAME, index, generation, direction);
 }

@@ -91,6 +91,15 @@ void network_tick(struct sim *sim, struct host *host);
 /* End one session; what is in flight is lost. */
 void network_reset(struct sim *sim, uint32_t session);
 
+/* For delivery.c. The dialer waits no more: with tell, its node hears so; what
+ * is on its way to the listener is lost or may still arrive. */
+void network_abandon(struct sim *sim, struct session *session, bool tell,
+                     int64_t in_us, bool lose);
+void network_give_back(struct network *network, struct session *session);
+void network_frame_free(struct frame *frame);
+uint32_t network_index(const struct network *network,
+                       const struct session *session);
+
 /* The moments of the network. */
 void network_deliver(struct sim *sim, uint32_t session, uint32_t generation,
                      enum direction direction);

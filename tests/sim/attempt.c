@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#include "proto/assert.h"
+#include "sim.h"
+
+/* What a client sent and what comes back of it, one sending at a time. */
+
+static void attempt_free(struct attempt *attempt)
+{
+    attempt->used = false;
+    attempt->generation++;
+    buffer_clear(&attempt->request);
+    buffer_clear(&attempt->reply);
+}
+
+void attempt_send(struct sim *sim, struct client *client)
+{
+    size_t at = 0;
+    while (at < ATTEMPTS_MAX && sim->attempts[at].used)
+        at++;
+    ASSERT(at < ATTEMPTS_MAX);
+    struct attempt *attempt = &sim->attempts[at];
+    attempt->used = true;
+    attempt->is_delivered = false;
+    attempt->client = client->index;
+    attempt->operation = client->operation;
+    attempt->host =
+        (uint32_t)random_below(&sim->client_random, sim->plan.hosts);
+    enum status status =
+        buffer_append(&attempt->request, buffer_bytes(&client->request));
+    ASSERT(status == STATUS_OK);
+    client->attempts++;
+    int64_t delay_us = random_range(&sim->client_random, 50, 1500);
+    /* Some are late enough to arrive behind their own retry. */
+    if (sim->stage == SIM_FAULTS && random_chance(&sim->client_random, 30))
+        delay_us = random_range(&sim->client_random, 0, 800000);
+    sim_in(sim, delay_us, MOMENT_REQUEST, (uint32_t)at, attempt->generation, 0);
+    client_wake_in(sim, client,
+                   random_range(&sim->client_random, sim->plan.patience_us / 4,
+                                sim->plan.patience_us * 2));
+}
+
+void attempt_return(struct sim *sim, struct attempt *attempt)
+{
+    struct client *client = &sim->clients[attempt->client];
+    if (attempt->operation == client->operation && client->task != TASK_NONE) {
+        const Rkv__Envelope *envelope = NULL;
+        arena_reset(&sim->arena);
+        if (attempt->reply.size > 0) {
+            envelope = envelope_unpack(buffer_bytes(&attempt->reply),
+                                       &sim->arena, NULL);
+            ASSERT(envelope != NULL);
+            trace_mix_bytes(&sim->trace, attempt->reply.data,
+                            attempt->reply.size);
+        }
+        client_hear(sim, client, attempt->is_delivered, envelope);
+    }
+    attempt_free(attempt);
+}
+
+static void return_in(struct sim *sim, struct attempt *attempt, int64_t in_us)
+{
+    sim_in(sim, in_us, MOMENT_REPLY, (uint32_t)(attempt - sim->attempts),
+           attempt->generation, 0);
+}
+
+void attempt_arrive(struct sim *sim, struct attempt *attempt)
+{
+    struct host *host = &sim->hosts[attempt->host];
+    if (host->node == NULL) {
+        attempt_return(sim, attempt);
+        return;
+    }
+    attempt->is_delivered = true;
+    arena_reset(&sim->arena);
+    struct event event = {
+        .kind = EVENT_CLIENT_REQUEST,
+        .message =
+            envelope_unpack(buffer_bytes(&attempt->request), &sim->arena, NULL),
+    };
+    ASSERT(event.message != NULL);
+    event.token =
+        host_expect(sim, host,
+                    (struct asked){.asker = ASKER_ATTEMPT,
+                                   .a = (uint32_t)(attempt - sim->attempts),
+                                   .b = attempt->generation});
+    host_step(sim, host, &event);
+}
+
+static void observe_answer(struct sim *sim, const struct attempt *attempt,
+                           const Rkv__Envelope *envelope)
+{
+    const struct client *client = &sim->clients[attempt->client];
+    if (envelope->body_case != RKV__ENVELOPE__BODY_WRITE_REPLY ||
+        client->operation != attempt->operation)
+        return;
+    const Rkv__Result *result = envelope->write_reply->result;
+    if (result->outcome != RKV__OUTCOME__APPLIED)
+        return;
+    observe_applied(sim, client->write, client->need);
+    client_check_counts(sim, client, result);
+}
+
+void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,
+                    const Rkv__Envelope *envelope)
+{
+    struct attempt *attempt = &sim->attempts[index];
+    if (!attempt->used || attempt->generation != generation)
+        return;
+    observe_answer(sim, attempt, envelope);
+    enum status status = envelope_pack(envelope, &attempt->reply);
+    ASSERT(status == STATUS_OK);
+    return_in(sim, attempt, random_range(&sim->client_random, 50, 1500));
+}
+
+void attempts_host_gone(struct sim *sim, uint32_t host)
+{
+    for (size_t i = 0; i < ATTEMPTS_MAX; i++) {
+        struct attempt *attempt = &sim->attempts[i];
+        if (attempt->used && attempt->is_delivered && attempt->host == host &&
+            attempt->reply.size == 0)
+            return_in(sim, attempt, 1000);
+    }
+}
