@@ -268,14 +268,17 @@ static void greeted(struct server *server, struct turn *turn, struct link *link,
                     const Rkv__Envelope *message)
 {
     struct event event = {.kind = EVENT_HELLO_REPLY, .message = message};
-    if (is_meant(link, message)) {
+    bool is_up = is_meant(link, message);
+    /* The core judges whom we reached as it judges who reaches us. */
+    if (turn_step(server, turn, &event))
+        is_up = false;
+    if (is_up) {
         link->state = LINK_UP;
         link->backoff_ms = BACKOFF_MIN_MS;
     } else {
         link->state = LINK_CLOSING;
         connection_close(link->connection);
     }
-    turn_step(server, turn, &event);
 }
 
 static void heard(struct server *server, struct turn *turn, struct link *link,

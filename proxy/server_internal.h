@@ -102,8 +102,9 @@ void turn_lock(struct server *server, struct turn *turn);
 /* Both; NULL, and no lock, when memory is short. */
 struct turn *turn_begin(struct server *server);
 /* Let the node take one step; event's times are filled in. What the event
- * borrows must live until turn_settle or turn_end. */
-void turn_step(struct server *server, struct turn *turn, struct event *event);
+ * borrows must live until turn_settle or turn_end. True: close the connection
+ * that it came by. */
+bool turn_step(struct server *server, struct turn *turn, struct event *event);
 /* Carry out what the steps so far asked for, as far as the lock allows. */
 void turn_settle(struct server *server, struct turn *turn);
 /* Settle, let go of the lock, flush, run reads and what comes of them. */

@@ -194,15 +194,18 @@ static void carry_out(struct server *server, struct turn *turn)
     effects_reset(effects);
 }
 
-void turn_step(struct server *server, struct turn *turn, struct event *event)
+bool turn_step(struct server *server, struct turn *turn, struct event *event)
 {
     event->now_ms = turn->now_ms;
     event->wall_ms = turn->wall_ms;
     node_step(server->node, event, &server->effects);
-    const struct effects *effects = &server->effects;
+    struct effects *effects = &server->effects;
+    bool hangs_up = effects->hang_up;
+    effects->hang_up = false; /* it is of this event only */
     if (effects->arena.used > SETTLE_BYTES || effects->log != NULL ||
         effects->halt != NULL)
         carry_out(server, turn);
+    return hangs_up;
 }
 
 /* What could not be sent is told, and what the node does about that may not
