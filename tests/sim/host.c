@@ -111,6 +111,7 @@ void host_start(struct sim *sim, struct host *host)
     host->is_halting = false;
     disk_open(&host->disk);
     struct member self = self_of(host);
+    self.run = random_next(&sim->random);
     bool is_new = open_store(sim, host, &self);
     host->runs_replace = host->with_replace;
     host->is_replaced |= host->runs_replace;
