@@ -94,14 +94,30 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
            host->index, host->life, 0);
 }
 
-/* Not before the cluster has formed: nobody could know the disk. */
-static bool can_wipe(const struct sim *sim)
+/* Whether all others have noted which disk the host has. Before that a newcomer
+ * and one other are a majority that knows of no other disk: an emptied one that
+ * was ready with the third alone is then taken for new. */
+static bool is_known(const struct sim *sim, const struct host *host)
 {
-    bool can = sim->plan.may_wipe && sim->wipes == 0;
+    uint8_t name[7 + NODE_ID_SIZE] = "member/";
+    memcpy(name + 7, host->id.bytes, NODE_ID_SIZE);
+    struct storage_key key = {.table = TABLE_META,
+                              .key = bytes_of(name, sizeof name)};
+    struct buffer encoded = {0};
+    bool known = storage_key_encode(&key, &encoded) == STATUS_OK;
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        can = can && sim->hosts[i].node != NULL &&
-              node_is_ready(sim->hosts[i].node);
-    return can && sim->now_us > sim->plan.faults_us / 5;
+        if (i != host->index)
+            known =
+                known &&
+                disk_get(&sim->hosts[i].disk, buffer_bytes(&encoded)).size > 0;
+    buffer_fini(&encoded);
+    return known;
+}
+
+static bool can_wipe(const struct sim *sim, const struct host *host)
+{
+    return sim->plan.may_wipe && sim->wipes == 0 && host->node != NULL &&
+           is_known(sim, host);
 }
 
 static void jump(struct sim *sim, struct host *host)
@@ -112,9 +128,9 @@ static void jump(struct sim *sim, struct host *host)
              (long long)host->wall_offset_ms);
 }
 
-static void strike(struct sim *sim, enum fault fault)
+static void strike(struct sim *sim, enum fault fault, uint32_t a)
 {
-    uint32_t a = draw_host(sim), b = draw_other(sim, a);
+    uint32_t b = draw_other(sim, a);
     struct host *host = &sim->hosts[a];
     const char *other = sim->hosts[b].name;
     switch ((int)fault) {
@@ -163,11 +179,12 @@ static void strike(struct sim *sim, enum fault fault)
 
 void faults_next(struct sim *sim)
 {
+    uint32_t host = draw_host(sim);
     enum fault fault = draw_fault(sim);
-    while (fault == FAULT_WIPE && !can_wipe(sim))
+    while (fault == FAULT_WIPE && !can_wipe(sim, &sim->hosts[host]))
         fault = draw_fault(sim);
     sim->tally->faults[fault]++;
-    strike(sim, fault);
+    strike(sim, fault, host);
     faults_start(sim);
 }
 
