@@ -8,9 +8,10 @@
  * replicas, W is 2 at least in those runs, and W-1 of them may go. There is no
  * anti-entropy yet that would certify more. */
 static const uint32_t weights[FAULT_KIND_COUNT] = {
-    [FAULT_RESET] = 25,  [FAULT_CUT] = 12,      [FAULT_CUT_ONE_WAY] = 10,
-    [FAULT_ISOLATE] = 8, [FAULT_CLOG] = 10,     [FAULT_CRASH] = 18,
-    [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5, [FAULT_WIPE] = 20,
+    [FAULT_RESET] = 25,  [FAULT_CUT] = 12,  [FAULT_CUT_ONE_WAY] = 10,
+    [FAULT_ISOLATE] = 6, [FAULT_SPLIT] = 8, [FAULT_CLOG] = 10,
+    [FAULT_CRASH] = 18,  [FAULT_PAUSE] = 8, [FAULT_WALL_JUMP] = 5,
+    [FAULT_WIPE] = 20,
 };
 
 /* Together with the longest run it stays below the dedup window of 60 s:
@@ -74,6 +75,15 @@ static void isolate(struct sim *sim, uint32_t host, bool on)
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         if (i != host)
             sim->network.cut[host][i] = sim->network.cut[i][host] = on;
+}
+
+/* Two halves; a bit of side says where each node is. */
+static void split(struct sim *sim, uint32_t side, bool on)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        for (uint32_t k = 0; k < sim->plan.hosts; k++)
+            if ((side >> i & 1) != (side >> k & 1))
+                sim->network.cut[i][k] = on;
 }
 
 static void crash(struct sim *sim, struct host *host, bool wipe)
@@ -153,6 +163,13 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         isolate(sim, a, true);
         ends_in(sim, fault, a, b, 100, 3000);
         break;
+    case FAULT_SPLIT:
+        b = 1 + (uint32_t)random_below(&sim->fault_random,
+                                       (1u << sim->plan.hosts) - 2);
+        split(sim, b, true);
+        sim_tell(sim, "net", "the cluster is split, side %x", b);
+        ends_in(sim, fault, a, b, 200, 3000);
+        break;
     case FAULT_CLOG:
         sim->network.clogged_us[a][b] =
             random_range(&sim->fault_random, 10, 300) * 1000;
@@ -202,6 +219,9 @@ void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other)
     if (which == FAULT_ISOLATE) {
         isolate(sim, host, false);
         sim_tell(sim, name, "is joined to all again");
+    } else if (which == FAULT_SPLIT) {
+        split(sim, other, false);
+        sim_tell(sim, "net", "the cluster is whole again");
     } else if (which == FAULT_CLOG) {
         sim->network.clogged_us[host][other] = 0;
     } else {

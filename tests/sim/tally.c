@@ -10,6 +10,7 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_CUT] = "links_cut",
     [FAULT_CUT_ONE_WAY] = "links_cut_one_way",
     [FAULT_ISOLATE] = "nodes_isolated",
+    [FAULT_SPLIT] = "clusters_split",
     [FAULT_CLOG] = "links_clogged",
     [FAULT_CRASH] = "nodes_crashed",
     [FAULT_PAUSE] = "nodes_paused",

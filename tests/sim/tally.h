@@ -15,6 +15,7 @@ enum fault {
     FAULT_CUT,
     FAULT_CUT_ONE_WAY,
     FAULT_ISOLATE,
+    FAULT_SPLIT,
     FAULT_CLOG,
     FAULT_CRASH,
     FAULT_PAUSE,
