@@ -68,9 +68,11 @@ void disk_fini(struct disk *disk)
 {
     disk_wipe(disk);
     ops_clear(&disk->waiting);
+    ops_clear(&disk->forming);
     ops_clear(&disk->batch);
     ops_clear(&disk->answers);
     free(disk->waiting.list);
+    free(disk->forming.list);
     free(disk->batch.list);
     free(disk->answers.list);
     free(disk->entries);
@@ -80,6 +82,7 @@ void disk_fini(struct disk *disk)
 void disk_open(struct disk *disk)
 {
     ops_clear(&disk->waiting);
+    ops_clear(&disk->forming);
     ops_clear(&disk->batch);
     ops_clear(&disk->answers);
     disk->batch_scheduled = disk->writing = disk->broken = false;
@@ -99,7 +102,7 @@ static void answer_later(struct sim *sim, struct host *host, struct disk_op *op,
 static void schedule_batch(struct sim *sim, struct host *host)
 {
     struct disk *disk = &host->disk;
-    if (disk->batch_scheduled || disk->writing || disk->waiting.count == 0)
+    if (disk->batch_scheduled || disk->waiting.count == 0)
         return;
     disk->batch_scheduled = true;
     sim_in(sim, random_range(&sim->disk_random, 10, 100), MOMENT_DISK_BATCH,
@@ -144,15 +147,27 @@ static void tell_stored(struct sim *sim, struct host *host,
     tell_node(sim, host, EVENT_STORED, &result);
 }
 
-/* The value with the batch so far laid over what is synced. */
+static bool look_up(const struct disk_ops *batch, struct bytes key,
+                    struct bytes *value)
+{
+    for (size_t i = batch->count; i-- > 0;) {
+        const struct disk_op *op = batch->list[i];
+        if (!op->change.changed || !bytes_equal(buffer_bytes(&op->key), key))
+            continue;
+        *value =
+            op->change.removed ? (struct bytes){0} : buffer_bytes(&op->next);
+        return true;
+    }
+    return false;
+}
+
+/* The value with both batches laid over what is synced. */
 static struct bytes current_of(const struct disk *disk, struct bytes key)
 {
-    for (size_t i = disk->batch.count; i-- > 0;) {
-        const struct disk_op *op = disk->batch.list[i];
-        if (op->change.changed && bytes_equal(buffer_bytes(&op->key), key))
-            return op->change.removed ? (struct bytes){0}
-                                      : buffer_bytes(&op->next);
-    }
+    struct bytes value;
+    if (look_up(&disk->forming, key, &value) ||
+        look_up(&disk->batch, key, &value))
+        return value;
     return disk_get(disk, key);
 }
 
@@ -170,7 +185,7 @@ static void prepare(struct sim *sim, struct host *host, struct disk_op *op)
                   current_of(disk, buffer_bytes(&op->key)), &scratch, &op->next,
                   &op->change);
     arena_fini(&scratch);
-    ops_add(&disk->batch, op);
+    ops_add(&disk->forming, op);
     if (op->op.kind != STORAGE_COORDINATE)
         return;
     struct storage_result result = {
@@ -183,22 +198,34 @@ static void prepare(struct sim *sim, struct host *host, struct disk_op *op)
     tell_node(sim, host, EVENT_PREPARED, &result);
 }
 
-void disk_run_batch(struct sim *sim, struct host *host)
+/* What forms is written, if nothing is. */
+static void write_batch(struct sim *sim, struct host *host)
 {
     struct disk *disk = &host->disk;
-    disk->batch_scheduled = false;
+    if (disk->writing || disk->forming.count == 0)
+        return;
+    struct disk_ops empty = disk->batch;
+    disk->batch = disk->forming;
+    disk->forming = empty;
     disk->writing = true;
-    struct disk_ops taken = disk->waiting;
-    disk->waiting = (struct disk_ops){0};
-    for (size_t i = 0; i < taken.count; i++)
-        prepare(sim, host, taken.list[i]);
-    free(taken.list);
     int64_t sync_us = sim->plan.sync_us;
     /* Now and then a disk takes its time. */
     if (random_chance(&sim->disk_random, 20))
         sync_us *= 20;
     sim_in(sim, random_range(&sim->disk_random, sync_us, 10 * sync_us),
            MOMENT_DISK_SYNC, host->index, host->life, 0);
+}
+
+void disk_run_batch(struct sim *sim, struct host *host)
+{
+    struct disk *disk = &host->disk;
+    disk->batch_scheduled = false;
+    struct disk_ops taken = disk->waiting;
+    disk->waiting = (struct disk_ops){0};
+    for (size_t i = 0; i < taken.count; i++)
+        prepare(sim, host, taken.list[i]);
+    free(taken.list);
+    write_batch(sim, host);
 }
 
 static void commit(struct sim *sim, struct host *host)
@@ -231,14 +258,17 @@ static void fail(struct sim *sim, struct host *host)
     disk->broken = true;
     sim_in(sim, random_range(&sim->disk_random, 2000, 200000),
            MOMENT_DISK_REOPEN, host->index, host->life, 0);
-    struct disk_ops batch = disk->batch, waiting = disk->waiting;
-    disk->batch = disk->waiting = (struct disk_ops){0};
-    for (size_t i = 0; i < batch.count; i++)
-        tell_stored(sim, host, batch.list[i], STATUS_IO);
+    struct disk_ops lost[] = {disk->batch, disk->forming};
+    struct disk_ops waiting = disk->waiting;
+    disk->batch = disk->forming = disk->waiting = (struct disk_ops){0};
+    for (size_t b = 0; b < 2; b++) {
+        for (size_t i = 0; i < lost[b].count; i++)
+            tell_stored(sim, host, lost[b].list[i], STATUS_IO);
+        ops_clear(&lost[b]);
+        free(lost[b].list);
+    }
     for (size_t i = 0; i < waiting.count; i++)
         answer_later(sim, host, waiting.list[i], STATUS_BROKEN);
-    ops_clear(&batch);
-    free(batch.list);
     free(waiting.list);
 }
 
@@ -258,7 +288,7 @@ void disk_synced(struct sim *sim, struct host *host)
         tell_stored(sim, host, batch.list[i], batch.list[i]->change.status);
     ops_clear(&batch);
     free(batch.list);
-    schedule_batch(sim, host);
+    write_batch(sim, host);
 }
 
 void disk_crash(struct sim *sim, struct host *host)

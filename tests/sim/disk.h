@@ -7,13 +7,15 @@
 
 /* One node's storage: what the storage edge and an engine are to replikvd.
  *
- *   submit --> waiting --> batch: read, merge, PREPARED --> synced --> STORED
+ *   submit --> waiting --> forming batch: read, merge --> written, synced
+ *                                         PREPARED                 STORED
  *
- * All that waits becomes one batch, and one sync makes it last (group commit).
- * Reads see what is synced. A crash loses the batch under way, or leaves all of
- * it; a write that fails does either and breaks the disk until it is opened
- * again. The disk outlives the process: only the queue and the batch end with
- * it. */
+ * What is prepared while a batch is being written forms the next one, which
+ * one sync makes last as a whole (group commit); both are laid over what is
+ * synced. Reads see only that. A crash loses the batch under way, or leaves all
+ * of it, and loses what forms. A write that fails does either, the batch that
+ * was made on it is lost, and the disk is broken until it is opened again. The
+ * disk outlives the process: only the queue and the batches end with it. */
 
 struct sim;
 struct host;
@@ -39,7 +41,7 @@ struct disk_ops {
 struct disk {
     struct disk_entry *entries; /* synced, sorted by key */
     size_t count, capacity;
-    struct disk_ops waiting, batch, answers;
+    struct disk_ops waiting, forming, batch, answers;
     bool batch_scheduled, writing, broken;
     uint64_t number;
 };
