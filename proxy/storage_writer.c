@@ -46,6 +46,15 @@ static void fail_batch(struct storage *storage, struct storage_batch *batch,
     batch_reset(batch);
 }
 
+/* What broke in the background is found by whoever comes first; a read hears
+ * no more than BROKEN, but a write is told why. */
+static enum status why_broken(struct storage *storage)
+{
+    enum status status =
+        engine_write(storage->engine, &(struct batch){.count = 0}, false);
+    return status == STATUS_OK ? STATUS_BROKEN : status;
+}
+
 /* Under lock, which is let go of and taken again. */
 static void break_down(struct storage *storage, enum status status)
 {
@@ -57,6 +66,8 @@ static void break_down(struct storage *storage, enum status status)
     replica_renew(&storage->replica);
     storage_refuse_queued(storage);
     pthread_mutex_unlock(&storage->lock);
+    if (status == STATUS_BROKEN)
+        status = why_broken(storage);
     storage_log(storage, "event=engine_failed engine=%s status=%s reopen=%s",
                 storage->config.type->name, status_name(status),
                 storage_is_inline(storage) ? "never" : "yes");
