@@ -73,6 +73,20 @@ class History:
         assert not ghosts, f"not applied, and yet seen: {sorted(ghosts)}"
 
 
+def pump(client, name, count, value, in_flight=32):
+    """Writes of keys of their own, many in flight; their outcomes."""
+    waiting, sent, outcomes = set(), 0, set()
+    while sent < count or waiting:
+        while sent < count and len(waiting) < in_flight:
+            waiting.add(client.send(rkv.Envelope(write=rkv.Write(
+                key=b"%s%d" % (name, sent), value=value))))
+            sent += 1
+        number, reply = client.receive()
+        waiting.remove(number)
+        outcomes.add(reply.write_reply.result.outcome)
+    return outcomes
+
+
 def tokens_of(values):
     return [value.split(b"|", 1)[0].decode() for value in values]
 

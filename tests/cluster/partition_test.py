@@ -7,9 +7,10 @@ import subprocess
 import sys
 import unittest
 
+from alone import SKIPPED, alone
 from harness import Cluster, rkv, wait_for
 from load import Loads
-from network import SKIPPED, Network, alone
+from network import Network
 
 
 class Partition(unittest.TestCase):

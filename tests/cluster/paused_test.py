@@ -8,9 +8,10 @@ import signal
 import unittest
 
 from harness import Cluster, rkv
+from load import pump
 
 MIB = 1 << 20
-VALUE_BYTES, WRITTEN_BYTES, IN_FLIGHT = 16 << 10, 64 * MIB, 32
+VALUE_BYTES, WRITTEN_BYTES = 16 << 10, 64 * MIB
 # What waits for a node that does not read, on each of three lanes.
 QUEUE_BYTES = 2 * MIB
 # Queues of 6 MiB, and batches of 4 MiB at the engine, each a few times over:
@@ -18,20 +19,6 @@ QUEUE_BYTES = 2 * MIB
 GROWTH_BYTES_MAX = 40 * MIB
 # What was freed should not look as if it were in use (with the sanitizer).
 os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=4"
-
-
-def pump(client, name, count, value):
-    """Writes of keys of their own, many in flight; all are applied."""
-    waiting, sent, outcomes = set(), 0, set()
-    while sent < count or waiting:
-        while sent < count and len(waiting) < IN_FLIGHT:
-            waiting.add(client.send(rkv.Envelope(write=rkv.Write(
-                key=b"%s%d" % (name, sent), value=value))))
-            sent += 1
-        number, reply = client.receive()
-        waiting.remove(number)
-        outcomes.add(reply.write_reply.result.outcome)
-    return outcomes
 
 
 class Paused(unittest.TestCase):
