@@ -161,14 +161,15 @@ void hello_heard(struct node *node, const struct event *event,
         outbox_reply(&effects->out, event->token, NULL);
         return;
     }
-    if (status == STATUS_OK) {
+    /* A Hello that is refused was read: it is who it was of that is. */
+    if (status == STATUS_OK || status == STATUS_REFUSED) {
         const struct member *known = membership_find(node->membership, who.id);
         reply->known_boot = known == NULL ? 0 : known->boot;
-        if (is_other(node, &who))
-            membership_met(node->membership, node->now_ms, &who);
-    } else {
-        node_count(node, COUNTER_HELLOS_REFUSED);
     }
+    if (status != STATUS_OK)
+        node_count(node, COUNTER_HELLOS_REFUSED);
+    else if (is_other(node, &who))
+        membership_met(node->membership, node->now_ms, &who);
     reply->status = (Rkv__Status)status;
     if (status != STATUS_OK)
         reply->message = arena_string(arena, error.text);
@@ -177,16 +178,8 @@ void hello_heard(struct node *node, const struct event *event,
     reply_with(effects, event->token, RKV__ENVELOPE__BODY_HELLO_REPLY, reply);
 }
 
-/* Under replace the disk may show less than the others remember of it: from
- * here on it shows more, durably. */
-static void raise_boot(struct node *node, uint64_t known,
-                       struct effects *effects)
+static void store_boot(uint64_t boot, struct effects *effects)
 {
-    const struct member *self = membership_self(node->membership);
-    if (!node->config.replace || known < self->boot)
-        return;
-    uint64_t boot = known + 1;
-    membership_raise_boot(node->membership, boot);
     void *copy = arena_copy(&effects->arena, &boot, sizeof boot);
     struct storage_op op = {
         .kind = STORAGE_SET,
@@ -198,17 +191,43 @@ static void raise_boot(struct node *node, uint64_t known,
         (void)effects_storage(effects, &op);
 }
 
-static void halt(struct node *node, const Rkv__HelloReply *reply,
-                 struct effects *effects)
+/* Under replace the disk may show less than the others remember of it: from
+ * here on it shows more, durably. */
+static void raise_boot(struct node *node, uint64_t known,
+                       struct effects *effects)
 {
+    if (!node->config.replace ||
+        known < membership_self(node->membership)->boot)
+        return;
+    membership_raise_boot(node->membership, known + 1);
+    store_boot(known + 1, effects);
+}
+
+static void say(const char *event, const char *why, struct effects *effects)
+{
+    size_t size = strlen(event) + strlen(why) + sizeof "event= why=\"\"";
+    char *line = arena_alloc(&effects->arena, size);
+    if (line == NULL)
+        return;
+    snprintf(line, size, "event=%s why=\"%s\"", event, why);
+    effects->log = line;
+}
+
+static void refused(struct node *node, const Rkv__HelloReply *reply,
+                    struct effects *effects)
+{
+    /* A start that was refused does not count: a service manager that tries
+     * again and again would count past what the others remember. */
+    uint64_t boot = membership_self(node->membership)->boot;
+    if (reply->status == RKV__STATUS__REFUSED && reply->known_boot >= boot)
+        store_boot(boot - 1, effects);
     bool is_final =
         reply->status == RKV__STATUS__REFUSED ||
         (reply->status == RKV__STATUS__INVALID && node->stage != NODE_READY);
-    char *text = arena_string(&effects->arena, reply->message);
     if (is_final)
-        effects->halt = text;
+        effects->halt = arena_string(&effects->arena, reply->message);
     else
-        effects->log = text;
+        say("refused", reply->message, effects);
 }
 
 void hello_answered(struct node *node, const struct event *event,
@@ -222,7 +241,7 @@ void hello_answered(struct node *node, const struct event *event,
         return;
     const Rkv__HelloReply *reply = message->hello_reply;
     if (reply->status != RKV__STATUS__OK) {
-        halt(node, reply, effects);
+        refused(node, reply, effects);
         return;
     }
     enum status status =
@@ -232,7 +251,7 @@ void hello_answered(struct node *node, const struct event *event,
     if (status != STATUS_OK) {
         node_count(node, COUNTER_HELLOS_REFUSED);
         effects->hang_up = true;
-        effects->log = arena_string(&effects->arena, error.text);
+        say("hello_refused", error.text, effects);
         return;
     }
     if (!is_other(node, &who))

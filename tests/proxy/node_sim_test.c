@@ -98,9 +98,9 @@ static void an_emptied_node_that_answers_is_hung_up_on(void **state)
     f.members[1].store.bytes[0] = 77;
     greeted(&f, 1, 2);
     assert_true(f.effects.hang_up);
-    expect_trace(&f, "[  1] hello -> n2 is known with another disk: if its "
-                     "data is lost, start it with --replace; if not, give it "
-                     "back its data_dir\n");
+    expect_trace(&f, "[  1] hello -> event=hello_refused why=\"n2 is known "
+                     "with another disk: if its data is lost, start it with "
+                     "--replace; if not, give it back its data_dir\"\n");
 }
 
 /* It would accept everybody, and forget whom it knew. */
