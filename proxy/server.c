@@ -101,8 +101,15 @@ static enum status open_storage(struct server *server,
     if (status == STATUS_OK)
         status = storage_open(&storage, &server_storage_handlers, server,
                               &server->storage, error);
-    if (status != STATUS_CORRUPT || !options->replace)
+    if (status != STATUS_CORRUPT)
         return status;
+    if (!options->replace) {
+        struct error why = *error;
+        return error_set(error, status,
+                         "%.230s; --replace sets it aside and fills another "
+                         "from the other nodes",
+                         why.text);
+    }
     *amnesiac = true;
     log_line("event=damaged why=\"%s\"", error->text);
     status = set_aside(config->data_dir, error);
