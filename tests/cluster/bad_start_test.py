@@ -41,7 +41,13 @@ class BadStart(unittest.TestCase):
         for word in words:
             self.assertIn(str(word), last)
 
-    def assert_others_go_on(self):
+    def assert_others_go_on(self, said=None):
+        """And the log of one that refused says so, with the reason."""
+        if said:
+            self.assertTrue(any(
+                "event=hello_refused" in line and said in line
+                for node in self.cluster.nodes
+                for line in node.said().splitlines()))
         for node in self.cluster.nodes:
             self.assertTrue(node.is_ready())
             with contextlib.closing(node.client()) as client:
@@ -53,17 +59,17 @@ class BadStart(unittest.TestCase):
     def test_another_cluster_is_refused(self):
         self.assert_ends(self.newcomer(cluster={"name": "other"}),
                          "cluster.name", "other", "test")
-        self.assert_others_go_on()
+        self.assert_others_go_on('of "other"')
 
     def test_another_number_of_replicas_is_refused(self):
         self.assert_ends(self.newcomer(cluster={"replicas": 2}),
                          "founded otherwise", "replicas=2", "replicas=3")
-        self.assert_others_go_on()
+        self.assert_others_go_on("replicas=2")
 
     def test_other_founders_are_refused(self):
         self.assert_ends(self.newcomer(cluster={"bootstrap": "[n1, n2, n9]"}),
                          "founded otherwise", "n9", "n3")
-        self.assert_others_go_on()
+        self.assert_others_go_on("n9")
 
     def test_another_kind_of_a_bucket_is_refused(self):
         self.assert_ends(
@@ -74,7 +80,7 @@ class BadStart(unittest.TestCase):
     def test_a_name_in_use_is_refused_to_the_newcomer(self):
         node = self.cluster.nodes[1]
         self.assert_ends(self.newcomer(name="n2"), "n2", "taken", node.peer())
-        self.assert_others_go_on()
+        self.assert_others_go_on("the name n2 is taken")
         # Not even as a replacement: the other one is there.
         self.assert_ends(self.newcomer(name="n2").start("--replace"),
                          "n2", "taken")
