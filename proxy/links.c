@@ -292,8 +292,9 @@ static void heard(struct server *server, struct turn *turn, struct link *link,
         greeted(server, turn, link, message);
         return;
     }
-    uint64_t request = pending_take(link, id);
-    if (link->state != LINK_UP || request == 0)
+    /* Of one that closes, fail_all tells. */
+    uint64_t request = link->state == LINK_UP ? pending_take(link, id) : 0;
+    if (request == 0)
         return;
     struct event event = {.kind = EVENT_REPLY,
                           .from = link->node,
