@@ -280,7 +280,7 @@ int main(int argc, char **argv)
                    ? run(&cli, used)
                    : usage("REPLIKV_ENDPOINTS: at most 16", environment);
     free(copy);
-    if (fflush(stdout) != 0 && code == EXIT_DONE) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE) {
         perror("replikv: standard output");
         code = EXIT_REFUSED;
     }
