@@ -204,10 +204,7 @@ void storage_stats(struct storage *storage, struct storage_stats *stats)
         .reads_inline = atomic_load(&storage->reads_inline),
         .reads_handed_over = atomic_load(&storage->reads_handed_over),
     };
-    pthread_rwlock_rdlock(&storage->engine_lock);
-    if (storage->engine != NULL)
-        engine_stats(storage->engine, &stats->engine);
-    pthread_rwlock_unlock(&storage->engine_lock);
+    readers_stats(storage, &stats->engine);
 }
 
 /* --- open and close --- */

@@ -125,8 +125,10 @@ void storage_renew(struct storage *storage);
 struct storage_stats {
     uint64_t batches, operations; /* written; their ratio is the grouping */
     uint64_t syncs, reopens, reads_inline, reads_handed_over;
-    struct engine_stats engine; /* zeros while it is closed */
+    /* As of about a second before the last call; zeros while it is closed. */
+    struct engine_stats engine;
 };
+/* Never asks the engine itself: a reader does. */
 void storage_stats(struct storage *storage, struct storage_stats *stats);
 
 #endif

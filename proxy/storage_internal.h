@@ -42,6 +42,8 @@ enum {
     /* A disk that is slow for one reader is not helped by many; two, so that
      * a scan does not hold up the reads behind it. */
     READERS = 2,
+    /* The engine's own numbers are asked for no more often. */
+    STATS_MS = 1000,
     REOPEN_MS_MIN = 100,
     REOPEN_MS_MAX = 5000,
 };
@@ -133,6 +135,9 @@ struct storage {
     struct read_job *read_first, **read_last;
     size_t read_count, read_bytes;
     bool read_stop;
+    struct engine_stats stats; /* as a reader saw them last */
+    int64_t stats_ms;
+    bool stats_wanted;
     atomic_int permits;
     struct reader readers[READERS];
 
@@ -194,6 +199,8 @@ void writer_run_inline(struct storage *storage);
 /* Drain and end. */
 void writer_stop(struct storage *storage);
 
+/* What a reader saw last, at most a second before it was last asked. */
+void readers_stats(struct storage *storage, struct engine_stats *stats);
 enum status readers_start(struct storage *storage) MUST_CHECK;
 void readers_stop(struct storage *storage);
 void readers_fini(struct storage *storage);

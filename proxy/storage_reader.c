@@ -176,6 +176,32 @@ static struct read_job *pop(struct storage *storage)
     return job;
 }
 
+/* Engines look at their directories for this. */
+static void measure(struct storage *storage)
+{
+    struct engine_stats stats = {0};
+    pthread_rwlock_rdlock(&storage->engine_lock);
+    if (storage->engine != NULL)
+        engine_stats(storage->engine, &stats);
+    pthread_rwlock_unlock(&storage->engine_lock);
+    pthread_mutex_lock(&storage->read_lock);
+    storage->stats = stats;
+    storage->stats_ms = storage_now_ms();
+    pthread_mutex_unlock(&storage->read_lock);
+}
+
+void readers_stats(struct storage *storage, struct engine_stats *stats)
+{
+    pthread_mutex_lock(&storage->read_lock);
+    *stats = storage->stats;
+    bool old = storage_now_ms() - storage->stats_ms >= STATS_MS;
+    bool ask = old && !storage->stats_wanted;
+    storage->stats_wanted |= ask;
+    pthread_mutex_unlock(&storage->read_lock);
+    if (ask)
+        pthread_cond_signal(&storage->read_wake);
+}
+
 static void *reader_main(void *argument)
 {
     struct reader *reader = argument;
@@ -185,6 +211,13 @@ static void *reader_main(void *argument)
         struct read_job *job = pop(storage);
         if (job == NULL && storage->read_stop)
             break;
+        if (job == NULL && storage->stats_wanted) {
+            pthread_mutex_unlock(&storage->read_lock);
+            measure(storage);
+            pthread_mutex_lock(&storage->read_lock);
+            storage->stats_wanted = false;
+            continue;
+        }
         if (job == NULL) {
             pthread_cond_wait(&storage->read_wake, &storage->read_lock);
             continue;
@@ -202,6 +235,7 @@ enum status readers_start(struct storage *storage)
 {
     /* nng runs two task threads a core: half of them may wait for a disk. */
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    measure(storage);
     atomic_store(&storage->permits, cores > 1 ? (int)cores : 1);
     for (size_t i = 0; i < READERS; i++) {
         struct reader *reader = &storage->readers[i];
