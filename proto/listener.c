@@ -53,6 +53,10 @@ static void accept_stream(struct listener *listener, nng_stream *stream)
     struct transport *transport = listener->transport;
     char peer[ADDRESS_BYTES_MAX];
     name_peer(listener, stream, peer);
+    /* An end that vanished without a word is noticed some day. Without it
+     * the connection works as well. */
+    if (listener->framing == SP_TCP)
+        (void)nng_stream_set_bool(stream, NNG_OPT_TCP_KEEPALIVE, true);
     struct connection *connection =
         connection_new(transport, listener->handlers, listener->user, peer);
     if (connection == NULL) {

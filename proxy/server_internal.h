@@ -26,7 +26,7 @@ enum edge_counter {
     EDGE_REQUESTS_UNSENT,   /* no connection, or its queue is full */
     EDGE_HELLOS_LATE,       /* accepted, but did not say who it is in time */
     EDGE_LANES_SILENT,      /* closed after lane_timeout_ms of silence */
-    EDGE_MESSAGES_DROPPED,  /* beyond the budget of a step */
+    EDGE_SESSIONS_STALLED,  /* closed, as nothing was read for as long */
     EDGE_COUNTER_COUNT
 };
 

@@ -143,15 +143,31 @@ static void send_too_large(struct server *server, struct session *session,
         server->counters[EDGE_REPLIES_DROPPED]++;
 }
 
+/* A node dials a lane anew when it has given up the old one, whose end may
+ * never have reached us. */
+static void close_older(struct server *server, const struct session *session)
+{
+    for (size_t i = 0; i < server->sessions.count; i++) {
+        const struct session *other = server->sessions.slots[i].session;
+        if (other != NULL && other != session && other->kind == SESSION_PEER &&
+            other->state == SESSION_OPEN && other->lane == session->lane &&
+            node_id_equal(other->node, session->node))
+            connection_close(other->connection);
+    }
+}
+
 /* The node's answer to a Hello decides what the session is. */
-static void judge(struct session *session, const Rkv__Envelope *envelope)
+static void judge(struct server *server, struct session *session,
+                  const Rkv__Envelope *envelope)
 {
     if (session->state != SESSION_GREETING)
         return;
     bool accepted = envelope->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY &&
                     envelope->hello_reply->status == RKV__STATUS__OK;
     session->state = accepted ? SESSION_OPEN : SESSION_REFUSED;
-    if (!accepted)
+    if (accepted)
+        close_older(server, session);
+    else
         log_line("event=hello_refused peer=%s why=\"%s\"",
                  connection_peer(session->connection),
                  envelope->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY
@@ -168,7 +184,7 @@ void sessions_reply(struct server *server, struct turn *turn,
         return;
     }
     if (session->kind == SESSION_PEER)
-        judge(session, envelope);
+        judge(server, session, envelope);
     if (envelope->body_case == RKV__ENVELOPE__BODY_ADMIN_REPLY &&
         envelope->admin_reply->n_counters > 0)
         server_add_counters(server, envelope->admin_reply,
@@ -208,9 +224,11 @@ static void greet(struct server *server, struct turn *turn,
     event->kind = EVENT_HELLO;
     if (message->body_case == RKV__ENVELOPE__BODY_HELLO &&
         message->hello->self != NULL &&
-        message->hello->self->id.len == NODE_ID_SIZE)
+        message->hello->self->id.len == NODE_ID_SIZE) {
         memcpy(session->node.bytes, message->hello->self->id.data,
                NODE_ID_SIZE);
+        session->lane = message->hello->lane;
+    }
     turn_step(server, turn, event);
     /* The verdict, before the next frame is looked at. */
     turn_settle(server, turn);
@@ -292,7 +310,7 @@ static void on_opened(struct connection *connection, void *user)
         session->state =
             session->kind == SESSION_PEER ? SESSION_GREETING : SESSION_OPEN;
         session->connection = connection_retain(connection);
-        session->since_ms = turn->now_ms;
+        session->since_ms = session->moved_ms = turn->now_ms;
         session->slot = (uint32_t)slot;
         /* Never 0, so that no token is: that is nowhere. */
         at->generation = at->generation % UINT16_MAX + 1;
@@ -338,6 +356,16 @@ const struct transport_handlers session_handlers = {
     .closed = on_closed,
 };
 
+static bool is_stalled(struct server *server, struct session *session,
+                       int64_t now_ms)
+{
+    size_t queued = connection_queued_bytes(session->connection);
+    if (queued == 0 || queued < session->queued_bytes)
+        session->moved_ms = now_ms;
+    session->queued_bytes = queued;
+    return now_ms - session->moved_ms > server->config->lane_timeout_ms;
+}
+
 void sessions_tick(struct server *server, int64_t now_ms)
 {
     for (size_t i = 0; i < server->sessions.count; i++) {
@@ -346,11 +374,13 @@ void sessions_tick(struct server *server, int64_t now_ms)
             continue;
         bool late = session->state == SESSION_GREETING &&
                     now_ms - session->since_ms > GREETING_MS;
+        bool stalled = is_stalled(server, session, now_ms);
         server->counters[EDGE_HELLOS_LATE] += late;
+        server->counters[EDGE_SESSIONS_STALLED] += stalled;
         if (late)
             session->state = SESSION_REFUSED;
-        if (session->state == SESSION_REFUSED &&
-            connection_queued_bytes(session->connection) == 0)
+        if (stalled ||
+            (session->state == SESSION_REFUSED && session->queued_bytes == 0))
             connection_close(session->connection);
     }
 }

@@ -38,7 +38,11 @@ struct session {
     enum session_state state;
     struct connection *connection; /* NULL: what a listener accepts with */
     struct node_id node;           /* of a peer, once it said so */
+    uint32_t lane;                 /* likewise */
     int64_t since_ms;
+    /* What waited to be sent when it last became less, and when that was. */
+    size_t queued_bytes;
+    int64_t moved_ms;
     uint32_t slot, generation;
     struct route *routes;
     size_t route_count;
@@ -62,7 +66,8 @@ void sessions_fini(struct sessions *sessions);
 /* Send the envelope to whoever asked; count it if that cannot be. */
 void sessions_reply(struct server *server, struct turn *turn,
                     struct reply_token token, const Rkv__Envelope *envelope);
-/* Close those that were refused, and those that never say who they are. */
+/* Close those that were refused, that never say who they are, or that have
+ * read nothing of what waits for them for lane_timeout_ms. */
 void sessions_tick(struct server *server, int64_t now_ms);
 /* Bytes that have not left. */
 size_t sessions_queued(const struct server *server);

@@ -9,6 +9,8 @@
 /* Effects are carried out once they take this much, so that many steps in a
  * row need no more memory than one. */
 enum { SETTLE_BYTES = 1 << 20 };
+/* Of the buffer of a read, for the next one: any usual record. */
+enum { VALUE_BYTES_KEPT = 64 << 10 };
 
 static int64_t clock_ms(clockid_t id)
 {
@@ -183,7 +185,6 @@ static void carry_out(struct server *server, struct turn *turn)
         else
             sessions_reply(server, turn, message->token, message->envelope);
     }
-    server->counters[EDGE_MESSAGES_DROPPED] += effects->out.dropped;
     carry_out_storage(server, turn);
     if (effects->log != NULL)
         log_line("%s", effects->log);
@@ -246,6 +247,13 @@ static void run_reads(struct server *server, struct turn *turn)
     turn->read_count = here;
 }
 
+/* What a large record left is not kept for the next turn. */
+static void trim(struct buffer *value)
+{
+    if (value->capacity > VALUE_BYTES_KEPT)
+        buffer_fini(value);
+}
+
 /* A step may ask for more reads: they come behind the first `ran`, whose
  * results are borrowed until all is carried out. */
 static void step_reads(struct server *server, struct turn *turn)
@@ -257,6 +265,8 @@ static void step_reads(struct server *server, struct turn *turn)
         turn_step(server, turn, &event);
     }
     turn_settle(server, turn);
+    for (size_t i = 0; i < ran; i++)
+        trim(&turn->reads[i]->value);
     for (size_t i = ran; i < turn->read_count; i++) {
         struct turn_read *read = turn->reads[i];
         turn->reads[i] = turn->reads[i - ran];
