@@ -10,7 +10,7 @@
 
 /* Whole servers in one process, each with a thread that ticks it as main does,
  * on loopback addresses that no other process uses, in a directory of their
- * own. Include cmocka.h first: what goes wrong on the test's thread fails it. */
+ * own. Include cmocka.h first: what goes wrong here fails the test. */
 
 enum { CLUSTER_NODES_MAX = 3 };
 
