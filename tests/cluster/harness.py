@@ -49,7 +49,7 @@ class Client:
     address: (host, port), or the path of a Unix socket, whose frames have one
     more byte in front."""
 
-    def __init__(self, address, timeout_s=10):
+    def __init__(self, address, timeout_s=30):
         is_path = isinstance(address, str)
         self.prefix = b"\1" if is_path else b""
         self.socket = socket.socket(
@@ -199,7 +199,7 @@ class Node:
                 stderr=log, stdin=subprocess.DEVNULL)
         return self
 
-    def client(self, timeout_s=10):
+    def client(self, timeout_s=30):
         return Client(self.address(), timeout_s)
 
     def is_ready(self):
@@ -283,6 +283,8 @@ class Cluster:
                 "replicas": self.replicas,
                 "partitions": 32},
             "storage": {"engine": node.engine},
+            # A machine may stand still for longer than the default.
+            "replication": {"request_timeout_ms": 10000},
         }
         for name, keys in (*self.sections.items(), *sections.items()):
             if isinstance(keys, dict):

@@ -24,6 +24,7 @@ os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=4"
 class Paused(unittest.TestCase):
     def test_writes_go_on_in_bounded_memory(self):
         with Cluster("lmdb", sections={
+                "replication": {"request_timeout_ms": 2000},
                 "limits": {"queue_bytes_max": QUEUE_BYTES}}) as cluster:
             cluster.start()
             one, two, three = cluster.nodes
