@@ -208,6 +208,14 @@ static const char *text_of(const yaml_node_t *node)
     return scalar(node);
 }
 
+/* An engine is called null, which is nothing in YAML. */
+static const char *engine_text(const yaml_node_t *node)
+{
+    if (is_nothing(node) && strcmp(scalar(node), "null") == 0)
+        return scalar(node);
+    return text_of(node);
+}
+
 /* Quotes make text of anything, so that "3" is no number and "no" no bool. */
 static bool is_plain(const yaml_node_t *node)
 {
@@ -354,7 +362,8 @@ static void walk_value(struct walk *walk, const struct config_key *key,
         if (node->type == YAML_MAPPING_NODE)
             walk_options(walk, node, path);
     } else {
-        const char *text = text_of(node);
+        const char *text =
+            key->type == CONFIG_ENGINE ? engine_text(node) : text_of(node);
         if (text == NULL || (!is_quotable(key->type) && !is_plain(node)) ||
             !config_set(key, text, base)) {
             wrong(walk, node, path, allowed);

@@ -18,11 +18,14 @@ static const struct engine_setting_spec settings[] = {
 static const struct engine_type leveldb = {.name = "leveldb",
                                            .settings = settings};
 static const struct engine_type memory = {.name = "memory"};
+static const struct engine_type null = {.name = "null"};
 
 static const struct engine_type *find(const char *name)
 {
     if (strcmp(name, "leveldb") == 0)
         return &leveldb;
+    if (strcmp(name, "null") == 0)
+        return &null;
     return strcmp(name, "memory") == 0 ? &memory : NULL;
 }
 
@@ -97,6 +100,17 @@ static void full_file_sets_every_field(void **state)
     assert_int_equal(config.limits.list_bytes_max, 4096);
     assert_int_equal(config.queue_bytes_max, 3 << 20);
     assert_int_equal(config.connections_max, 9);
+}
+
+static void null_is_an_engine_and_nothing_elsewhere(void **state)
+{
+    (void)state;
+    expect_ok(parse(NODE FOUNDERS "storage: {engine: null}\n"));
+    assert_string_equal(config.engine, "null");
+    assert_int_equal(parse(NODE FOUNDERS "storage: {engine: ~}\n"),
+                     STATUS_INVALID);
+    assert_int_equal(parse(NODE FOUNDERS "storage: {sync: null}\n"),
+                     STATUS_INVALID);
 }
 
 static void buckets_inherit_what_they_do_not_say(void **state)
@@ -491,6 +505,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_file_sets_every_field),
+        cmocka_unit_test(null_is_an_engine_and_nothing_elsewhere),
         cmocka_unit_test(buckets_inherit_what_they_do_not_say),
         cmocka_unit_test(minimal_file_gives_the_promised_defaults),
         cmocka_unit_test(documented_defaults_are_the_defaults),
