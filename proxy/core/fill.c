@@ -18,6 +18,9 @@ enum {
     /* Longer than any lane stays silent: the message was lost on its way. */
     LOST_MS = 30000,
     CHUNK_BYTES = 256 * 1024,
+    /* The least that limits.list_bytes_max may be: below it one record decides,
+     * which comes alone however large it is. */
+    CHUNK_BYTES_MIN = 4 * 1024,
 };
 
 static const char META_MISSING[] = "missing";
@@ -29,7 +32,7 @@ static size_t bitmap_size(const struct node *node)
 
 enum status fill_init(struct node *node)
 {
-    node->fill = (struct fill){.stage = FILL_IDLE};
+    node->fill = (struct fill){.chunk_bytes = CHUNK_BYTES};
     node->fill.missing = calloc(1, bitmap_size(node));
     return node->fill.missing == NULL ? STATUS_NO_MEMORY : STATUS_OK;
 }
@@ -97,6 +100,23 @@ static void rest(struct node *node)
     buffer_clear(&node->fill.after);
 }
 
+/* No answer is all that is heard of a chunk too large for the owner's queue.
+ * Smaller ones are asked for, until this owner is read: growing on its way
+ * would begin it again and again. */
+static void shrink(struct fill *fill)
+{
+    fill->chunk_bytes /= 2;
+    if (fill->chunk_bytes < CHUNK_BYTES_MIN)
+        fill->chunk_bytes = CHUNK_BYTES_MIN;
+}
+
+static void grow(struct fill *fill)
+{
+    fill->chunk_bytes += fill->chunk_bytes / 4;
+    if (fill->chunk_bytes > CHUNK_BYTES)
+        fill->chunk_bytes = CHUNK_BYTES;
+}
+
 static void ask(struct node *node, struct effects *effects)
 {
     struct fill *fill = &node->fill;
@@ -111,7 +131,7 @@ static void ask(struct node *node, struct effects *effects)
     }
     scan->partition = fill->partition.value;
     scan->after = binary_of_bytes(bytes_of(after, fill->after.size));
-    scan->max_bytes = CHUNK_BYTES;
+    scan->max_bytes = fill->chunk_bytes;
     scan->epoch = node->topology.epoch;
     fill->stage = FILL_ASKED;
     fill->next_ms = node->now_ms + LOST_MS;
@@ -171,6 +191,7 @@ void fill_tick(struct node *node, struct effects *effects)
         node->now_ms < fill->next_ms)
         return;
     if (fill->stage == FILL_ASKED) {
+        shrink(fill);
         rest(node);
         return;
     }
@@ -186,6 +207,7 @@ static void chunk_stored(struct node *node, struct effects *effects)
         return;
     }
     if (fill->last_chunk) {
+        grow(fill);
         fill->owner++;
         buffer_clear(&fill->after);
     }
@@ -235,6 +257,7 @@ void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
         return;
     if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_SCAN_REPLY ||
         reply->scan_reply->status != RKV__STATUS__OK) {
+        shrink(fill);
         rest(node);
         return;
     }

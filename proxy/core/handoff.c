@@ -12,9 +12,11 @@
  *     +------------------------------------------+
  *
  * One chunk is under way at a time, and the next waits as long as the last one
- * took: a slow target gets less, a fast one more. A chunk that is refused is
- * halved until the row that is not wanted stands alone; that one is counted
- * and passed over, so that it does not hold up the rest. */
+ * took: a slow target gets less, a fast one more. A chunk that is refused or
+ * gets no reply, which is all that is heard of one too large for a queue or a
+ * frame, is halved until the row that is not wanted stands alone; that one is
+ * counted and passed over, so that it does not hold up the rest. It stays, and
+ * the next pass tries it again. */
 
 enum {
     /* Of records in one message: large against a round trip, small against
@@ -24,6 +26,9 @@ enum {
     RETRY_MS = 500,
     /* Longer than any lane stays silent: the message was lost on its way. */
     LOST_MS = 30000,
+    /* So often a row alone gets no reply before it is passed over: once or
+     * twice it is the session that ended. */
+    UNSENT_MAX = 3,
 };
 
 /* One row of the chunk under way, in handoff.rows. */
@@ -43,8 +48,16 @@ struct hint_target *hint_target(struct node *node, struct node_id id)
     if (node->hint_count == NODES_MAX)
         return NULL;
     struct hint_target *target = &node->hints[node->hint_count++];
-    *target = (struct hint_target){.node = id};
+    *target = (struct hint_target){.node = id, .chunk_bytes = CHUNK_BYTES};
     return target;
+}
+
+void handoff_fini(struct node *node)
+{
+    for (size_t i = 0; i < node->hint_count; i++)
+        buffer_fini(&node->hints[i].after);
+    buffer_fini(&node->handoff.next);
+    buffer_fini(&node->handoff.rows);
 }
 
 static void add(uint64_t *sum, int64_t delta)
@@ -126,38 +139,75 @@ static void fail(struct node *node)
 }
 
 /* The chunk is done with: the next begins behind it, at the first again when
- * it was the last. */
+ * it was the last. It may be larger by a quarter: doubled, every second one
+ * would fail where a small queue is the bound. */
 static void advance(struct node *node)
 {
     struct handoff *handoff = &node->handoff;
-    struct buffer empty = handoff->after;
-    handoff->after = handoff->next;
+    struct hint_target *target = hint_target(node, handoff->target);
+    struct buffer empty = target->after;
+    target->after = handoff->next;
     handoff->next = empty;
-    if (handoff->after.size == 0)
+    target->unsent = 0;
+    target->chunk_bytes += target->chunk_bytes / 4 + 1;
+    if (target->chunk_bytes > CHUNK_BYTES)
+        target->chunk_bytes = CHUNK_BYTES;
+    if (target->after.size == 0)
         handoff->target_next++;
-    handoff->chunk_bytes = CHUNK_BYTES;
 }
 
-static void scan(struct node *node, struct node_id target,
+static void scan(struct node *node, struct hint_target *to,
                  struct effects *effects)
 {
     struct handoff *handoff = &node->handoff;
-    if (!node_id_equal(handoff->target, target)) {
-        buffer_clear(&handoff->after);
-        handoff->chunk_bytes = CHUNK_BYTES;
-    }
+    struct node_id target = to->node;
     handoff->target = target;
     handoff->started_ms = node->now_ms;
-    handoff->changes = hint_target(node, target)->changes;
+    handoff->changes = to->changes;
     struct storage_op op = {
         .kind = STORAGE_SCAN,
         .token = request_number(OWNER_HANDOFF, ++handoff->serial),
         .key = {.table = TABLE_HINTS, .target = target},
-        .after = buffer_bytes(&handoff->after),
-        .bytes_max = handoff->chunk_bytes,
+        .after = buffer_bytes(&to->after),
+        .bytes_max = to->chunk_bytes,
     };
     if (effects_storage(effects, &op))
         handoff->stage = HANDOFF_SCANNING;
+    else
+        fail(node);
+}
+
+/* Half of the chunk, if it has more than one row. */
+static bool halve(struct node *node)
+{
+    struct handoff *handoff = &node->handoff;
+    if (handoff->rows.size <= sizeof(struct sent_row))
+        return false;
+    hint_target(node, handoff->target)->chunk_bytes =
+        (uint32_t)(handoff->rows_bytes / 2);
+    return true;
+}
+
+static void pass_over(struct node *node)
+{
+    node_count(node, COUNTER_HINTS_REFUSED);
+    advance(node);
+    rest(node, RETRY_MS);
+}
+
+static void refused(struct node *node)
+{
+    if (halve(node))
+        rest(node, (uint32_t)(node->now_ms - node->handoff.started_ms));
+    else
+        pass_over(node);
+}
+
+static void unanswered(struct node *node)
+{
+    struct hint_target *target = hint_target(node, node->handoff.target);
+    if (!halve(node) && ++target->unsent >= UNSENT_MAX)
+        pass_over(node);
     else
         fail(node);
 }
@@ -167,7 +217,7 @@ void handoff_tick(struct node *node, struct effects *effects)
     struct handoff *handoff = &node->handoff;
     if (handoff->stage == HANDOFF_SENT &&
         node->now_ms - handoff->started_ms >= LOST_MS)
-        fail(node);
+        unanswered(node);
     if (handoff->stage != HANDOFF_IDLE || node->now_ms < handoff->next_ms)
         return;
     for (size_t i = 0; i < node->hint_count; i++) {
@@ -176,7 +226,7 @@ void handoff_tick(struct node *node, struct effects *effects)
             !membership_is_reachable(node->membership, node->hints[at].node))
             continue;
         handoff->target_next = at;
-        scan(node, node->hints[at].node, effects);
+        scan(node, &node->hints[at], effects);
         return;
     }
     rest(node, node->config.timeouts.handoff_interval_ms);
@@ -235,8 +285,7 @@ static const Rkv__Envelope *handoff_message(struct node *node,
 static void found_none(struct node *node)
 {
     struct hint_target *target = hint_target(node, node->handoff.target);
-    if (node->handoff.after.size > 0 ||
-        target->changes != node->handoff.changes)
+    if (target->after.size > 0 || target->changes != node->handoff.changes)
         return;
     target->records = target->bytes = 0;
     target->is_unsure = false;
@@ -280,19 +329,6 @@ static bool is_lasting(Rkv__Status status)
            status == RKV__STATUS__CORRUPT || status == RKV__STATUS__UNSUPPORTED;
 }
 
-static void refused(struct node *node)
-{
-    struct handoff *handoff = &node->handoff;
-    if (handoff->rows.size > sizeof(struct sent_row)) {
-        handoff->chunk_bytes = (uint32_t)(handoff->rows_bytes / 2);
-        rest(node, (uint32_t)(node->now_ms - handoff->started_ms));
-        return;
-    }
-    node_count(node, COUNTER_HINTS_REFUSED);
-    advance(node);
-    rest(node, RETRY_MS);
-}
-
 void handoff_reply(struct node *node, uint64_t request,
                    const Rkv__Envelope *reply, struct effects *effects)
 {
@@ -304,7 +340,9 @@ void handoff_reply(struct node *node, uint64_t request,
     if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_HANDOFF_REPLY)
         answer = reply->handoff_reply;
     if (answer == NULL || answer->status != RKV__STATUS__OK) {
-        if (answer != NULL && is_lasting(answer->status))
+        if (answer == NULL)
+            unanswered(node);
+        else if (is_lasting(answer->status))
             refused(node);
         else
             fail(node);

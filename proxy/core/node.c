@@ -145,9 +145,7 @@ void node_free(struct node *node)
     slots_fini(&node->read_slots);
     slots_fini(&node->relay_slots);
     slots_fini(&node->batch_slots);
-    buffer_fini(&node->handoff.after);
-    buffer_fini(&node->handoff.next);
-    buffer_fini(&node->handoff.rows);
+    handoff_fini(node);
     fill_fini(node);
     topology_fini(&node->topology);
     membership_free(node->membership);

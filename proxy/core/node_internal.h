@@ -83,6 +83,11 @@ struct hint_target {
      * over all of them finds none. */
     bool is_unsure;
     uint64_t changes;
+    /* Behind which the next chunk begins, and how large it may be: kept while
+     * others have their turn. */
+    struct buffer after;
+    uint32_t chunk_bytes;
+    uint32_t unsent; /* how often in a row one row alone got no reply */
 };
 
 struct relay_op {
@@ -126,13 +131,11 @@ struct handoff {
     struct node_id target;
     uint64_t serial;
     int64_t started_ms, next_ms;
-    size_t target_next;   /* round robin */
-    struct buffer after;  /* behind which the chunk under way begins */
-    struct buffer next;   /* and where it ends; empty: with the last */
-    uint64_t changes;     /* of the target when the scan began */
-    uint32_t chunk_bytes; /* less while a refused row is looked for */
-    struct buffer rows;   /* keys and versions of the chunk under way */
-    size_t rows_bytes;    /* of their keys and records */
+    size_t target_next; /* round robin */
+    struct buffer next; /* where the chunk ends; empty: with the last */
+    uint64_t changes;   /* of the target when the scan began */
+    struct buffer rows; /* keys and versions of the chunk under way */
+    size_t rows_bytes;  /* of their keys and records */
     size_t dropping;
 };
 
@@ -147,6 +150,7 @@ struct fill {
     uint64_t serial;
     int64_t next_ms;
     struct buffer after;
+    uint32_t chunk_bytes;
     bool last_chunk;
     size_t storing;
     bool failed;
@@ -273,6 +277,7 @@ void hint_keep(struct node *node, struct node_id target,
  * refuses to vote. */
 bool fallback_admit(struct node *node);
 struct hint_target *hint_target(struct node *node, struct node_id id);
+void handoff_fini(struct node *node);
 void hints_changed(struct node *node, const struct storage_result *result);
 void handoff_tick(struct node *node, struct effects *effects);
 void handoff_stored(struct node *node, const struct storage_result *result,

@@ -216,6 +216,33 @@ static void a_scan_that_nobody_answers_is_given_up(void **state)
     expect_trace(&f, "[30502] n3 answers -> scan n2\n");
 }
 
+static uint32_t asked_for(int owner)
+{
+    return request_at(&f, owner)->scan->max_bytes;
+}
+
+/* What is too large for the owner's queue never comes. */
+static void smaller_chunks_are_asked_for_when_none_came(void **state)
+{
+    (void)state;
+    start();
+    assert_int_equal(asked_for(3), 256 << 10);
+    gone(&f, 1, 3);
+    tick(&f, 501);
+    assert_int_equal(asked_for(3), 128 << 10);
+    for (int64_t now_ms = 1000; now_ms < 9000; now_ms += 1000) {
+        gone(&f, now_ms, 3);
+        tick(&f, now_ms + 500);
+    }
+    assert_int_equal(asked_for(3), 4 << 10);
+    chunk(9000, 3, first_key(0), false);
+    disk(&f, 9000);
+    assert_int_equal(asked_for(3), 4 << 10);
+    chunk(9001, 3, NULL, true);
+    assert_int_equal(asked_for(2), 5 << 10);
+    f.trace_size = 0;
+}
+
 /* Two that lost their disks at once: what either has is all there is, and each
  * would wait for the other for ever. */
 static void one_that_fills_itself_is_read_by_another_that_fills(void **state)
@@ -257,6 +284,7 @@ int main(void)
         WITH(replaced, a_restart_goes_on_filling_what_is_still_missing),
         WITH(replaced, an_owner_that_fails_is_asked_again),
         WITH(replaced, a_scan_that_nobody_answers_is_given_up),
+        WITH(replaced, smaller_chunks_are_asked_for_when_none_came),
         WITH(replaced, one_that_fills_itself_is_read_by_another_that_fills),
         WITH(replaced, nonsense_in_a_chunk_fills_nothing),
     };

@@ -228,6 +228,61 @@ static void a_hint_that_is_refused_does_not_hold_up_the_rest(void **state)
     f.trace_size = 0;
 }
 
+/* A queue or a frame that a message does not fit is heard of as no reply. */
+static void play_small_queue(size_t rows_max, const char *unsendable)
+{
+    int64_t now_ms = 1;
+    for (int round = 0; round < 60 && hint_count() > 1; round++) {
+        tick(&f, now_ms += 1000);
+        disk(&f, now_ms);
+        for (int to = 2; to <= 3; to++) {
+            const Rkv__Envelope *message = request_at(&f, to);
+            if (message == NULL)
+                continue;
+            bool fits = message->handoff->n_rows <= rows_max;
+            for (size_t i = 0; i < message->handoff->n_rows; i++)
+                fits &= message->handoff->rows[i]->key.data[0] != *unsendable;
+            if (fits)
+                handed(now_ms, to, RKV__STATUS__OK);
+            else
+                gone(&f, now_ms, to);
+        }
+        disk(&f, now_ms);
+    }
+    f.trace_size = 0;
+}
+
+static void a_chunk_that_cannot_be_sent_is_halved(void **state)
+{
+    (void)state;
+    for (char key[] = "a"; key[0] <= 'h'; key[0]++)
+        hint(2, key, record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    play_small_queue(2, "-");
+    assert_int_equal(hint_count(), 0);
+    assert_int_equal(counter_of(&f, "hints_refused"), 0);
+}
+
+static void a_row_that_cannot_be_sent_holds_up_no_one(void **state)
+{
+    (void)state;
+    for (char key[] = "a"; key[0] <= 'd'; key[0]++)
+        hint(2, key, record_of(&f, 1, 1, "v"));
+    hint(3, "e", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    play_small_queue(8, "a");
+    assert_int_equal(hint_count(), 1);
+    assert_string_equal(hinted(2, "a"), "v");
+    assert_true(counter_of(&f, "hints_refused") > 0);
+    /* It was kept, and a later round finds the way free. */
+    tick(&f, 100000);
+    disk(&f, 100000);
+    handed(100001, 2, RKV__STATUS__OK);
+    disk(&f, 100002);
+    assert_int_equal(hint_count(), 0);
+    f.trace_size = 0;
+}
+
 static void a_damaged_hint_is_counted_and_the_rest_goes(void **state)
 {
     (void)state;
@@ -309,6 +364,8 @@ int main(void)
         WITH(opened, a_disk_that_fails_loses_no_hint),
         WITH(opened, a_slow_target_gets_less),
         WITH(opened, a_hint_that_is_refused_does_not_hold_up_the_rest),
+        WITH(opened, a_chunk_that_cannot_be_sent_is_halved),
+        WITH(opened, a_row_that_cannot_be_sent_holds_up_no_one),
         WITH(opened, a_damaged_hint_is_counted_and_the_rest_goes),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
         WITH(opened,
