@@ -12,7 +12,7 @@ enum {
     ENTRIES_BETWEEN_LOOKS = 1024,
 };
 
-enum status compaction_write_memtable(const char *directory,
+enum status compaction_write_memtable(struct lsm *lsm,
                                       const struct memtable *memtable,
                                       uint64_t number, struct table **table)
 {
@@ -24,7 +24,7 @@ enum status compaction_write_memtable(const char *directory,
     if (status == STATUS_OK)
         status = merge_add_memtable(&merge, memtable, (struct bytes){0});
     if (status == STATUS_OK)
-        status = table_writer_open(&writer, directory, number);
+        status = table_writer_open(&writer, lsm->directory, number);
     while (status == STATUS_OK) {
         status = merge_next(&merge, &entry);
         if (status == STATUS_OK)
@@ -34,8 +34,11 @@ enum status compaction_write_memtable(const char *directory,
         status = table_writer_finish(&writer);
     table_writer_fini(&writer);
     merge_fini(&merge);
-    return status == STATUS_OK ? table_open(directory, number, 0, table)
-                               : status;
+    if (status == STATUS_OK)
+        status = table_open(lsm->directory, number, 0, table);
+    if (status != STATUS_OK)
+        lsm_remove_file(lsm, LSM_FILE_TABLE, number);
+    return status;
 }
 
 enum status compaction_write_manifest(struct lsm *lsm, const struct view *view,
@@ -108,8 +111,8 @@ static enum status flush(struct lsm *lsm)
     enum status status = STATUS_OK;
     if (view->frozen != NULL) {
         uint64_t old_log = lsm->flushed_log;
-        status = compaction_write_memtable(lsm->directory, view->frozen,
-                                           lsm_new_file(lsm), &table);
+        status = compaction_write_memtable(lsm, view->frozen, lsm_new_file(lsm),
+                                           &table);
         if (status == STATUS_OK) {
             next = view_replace(view, NULL, NULL, 0, table);
             status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;

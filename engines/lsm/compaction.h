@@ -16,8 +16,8 @@ enum {
 };
 
 /* Write a memtable as a table of tier 0, file `number`, durable but for its
- * directory entry. */
-enum status compaction_write_memtable(const char *directory,
+ * directory entry. On failure there is no such file. */
+enum status compaction_write_memtable(struct lsm *lsm,
                                       const struct memtable *memtable,
                                       uint64_t number,
                                       struct table **table) MUST_CHECK;

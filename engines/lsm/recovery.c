@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -143,8 +144,8 @@ static enum status settle(struct lsm *lsm)
     struct memtable *memtable = memtable_new();
     enum status status = memtable == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK && memtable_count(view->active) > 0)
-        status = compaction_write_memtable(lsm->directory, view->active,
-                                           lsm_new_file(lsm), &table);
+        status = compaction_write_memtable(lsm, view->active, lsm_new_file(lsm),
+                                           &table);
     if (status == STATUS_OK) {
         struct view *tables = view_replace(view, NULL, NULL, 0, table);
         if (tables != NULL)
@@ -216,6 +217,21 @@ static void skip_numbers(struct lsm *lsm, const struct manifest *manifest,
     }
 }
 
+/* Before anything is written, so that on a full disk a start that failed does
+ * not take the space that the next one needs. The manifest that was read may
+ * have been renamed and not synced, so it is made to stay first. */
+static enum status remove_orphans(struct lsm *lsm,
+                                  const struct manifest *manifest,
+                                  const struct listing *listing)
+{
+    enum status status = file_sync_directory(lsm->directory);
+    for (size_t i = 0; status == STATUS_OK && i < listing->table_count; i++) {
+        if (!is_listed(manifest, listing->tables[i]))
+            lsm_remove_file(lsm, LSM_FILE_TABLE, listing->tables[i]);
+    }
+    return status;
+}
+
 static enum status read_files(struct lsm *lsm, struct manifest *manifest,
                               struct listing *listing, struct error *error)
 {
@@ -236,6 +252,10 @@ static enum status read_files(struct lsm *lsm, struct manifest *manifest,
         return status;
     lsm->sequence = manifest->sequence;
     skip_numbers(lsm, manifest, listing);
+    status = remove_orphans(lsm, manifest, listing);
+    if (status != STATUS_OK)
+        return error_set(error, status, "%s: cannot be synced: %s",
+                         lsm->directory, status_name(status));
     status = open_tables(lsm, manifest, error);
     if (status == STATUS_OK && !is_new)
         status = replay_logs(lsm, manifest, listing, error);
@@ -256,10 +276,6 @@ enum status lsm_recover(struct lsm *lsm, struct error *error)
     if (status == STATUS_OK) {
         for (size_t i = 0; i < listing.log_count; i++)
             lsm_remove_file(lsm, LSM_FILE_LOG, listing.logs[i]);
-        for (size_t i = 0; i < listing.table_count; i++) {
-            if (!is_listed(&manifest, listing.tables[i]))
-                lsm_remove_file(lsm, LSM_FILE_TABLE, listing.tables[i]);
-        }
     }
     manifest_fini(&manifest);
     listing_fini(&listing);
