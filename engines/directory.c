@@ -119,13 +119,15 @@ static enum status check_empty(const char *directory, struct error *error)
         return failed(error, "list", directory, errno);
     enum status status = STATUS_OK;
     const struct dirent *entry;
-    while (status == STATUS_OK && (entry = readdir(entries)) != NULL)
+    while (status == STATUS_OK && (errno = 0, entry = readdir(entries)))
         if (is_foreign(entry->d_name))
             status = error_set(
                 error, STATUS_REFUSED,
                 "%.150s has files (%.40s) but no ENGINE file that says whose "
                 "they are; give the engine an empty directory",
                 directory, entry->d_name);
+    if (status == STATUS_OK && errno != 0)
+        status = failed(error, "list", directory, errno);
     closedir(entries);
     return status;
 }

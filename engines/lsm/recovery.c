@@ -42,7 +42,9 @@ static enum status list_files(const char *path, struct listing *listing)
         return STATUS_IO;
     enum status status = STATUS_OK;
     struct dirent *found;
-    while (status == STATUS_OK && (found = readdir(directory)) != NULL) {
+    /* A listing that ends early would take logs that hold data for logs that
+     * never were. */
+    while (status == STATUS_OK && (errno = 0, found = readdir(directory))) {
         enum lsm_file_kind kind;
         uint64_t number;
         if (!file_parse_name(found->d_name, &kind, &number))
@@ -52,6 +54,8 @@ static enum status list_files(const char *path, struct listing *listing)
         else
             status = push(&listing->tables, &listing->table_count, number);
     }
+    if (status == STATUS_OK && errno != 0)
+        status = file_status(errno);
     closedir(directory);
     if (listing->log_count > 0)
         qsort(listing->logs, listing->log_count, sizeof *listing->logs,

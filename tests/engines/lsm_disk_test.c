@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "engines/lsm/log.h"
+
 /* What the LSM engine does on a disk that is full or fails. The linker puts
  * the functions named __wrap here in the place of the system's, so the disk
  * is as large as a test says. */
@@ -18,7 +20,22 @@ enum {
 static struct {
     const char *path;
     uint64_t bytes_max; /* 0: no end */
+    /* A listing fails where this name would come; NULL: never. */
+    const char *unlisted;
 } disk;
+
+struct dirent *__real_readdir(DIR *directory);
+struct dirent *__wrap_readdir(DIR *directory);
+
+struct dirent *__wrap_readdir(DIR *directory)
+{
+    struct dirent *found = __real_readdir(directory);
+    if (found == NULL || disk.unlisted == NULL ||
+        strcmp(found->d_name, disk.unlisted) != 0)
+        return found;
+    errno = EIO;
+    return NULL;
+}
 
 static uint64_t disk_used(void)
 {
@@ -58,6 +75,7 @@ static int setup(void **state)
     int failed = fixture_setup(state);
     disk.path = *state;
     disk.bytes_max = 0;
+    disk.unlisted = NULL;
     return failed;
 }
 
@@ -160,6 +178,66 @@ static void what_a_crash_left_makes_room_for_the_next_open(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+/* As a rotation leaves it: a second log, which alone holds key 1. */
+static void add_log(char *name)
+{
+    char path[LSM_PATH_MAX];
+    enum lsm_file_kind kind;
+    uint64_t number;
+    struct log log;
+    static const uint8_t value[VALUE_BYTES];
+    struct entry entry = {.key = key_of(1),
+                          .value = bytes_of(value, VALUE_BYTES),
+                          .sequence = 1000};
+    newest_file(disk.path, LSM_FILE_LOG, path);
+    assert_true(file_parse_name(strrchr(path, '/') + 1, &kind, &number));
+    assert_int_equal(log_create(&log, disk.path, number + 1), STATUS_OK);
+    assert_int_equal(log_begin(&log), STATUS_OK);
+    assert_int_equal(log_put(&log, &entry), STATUS_OK);
+    assert_int_equal(log_append(&log), STATUS_OK);
+    assert_int_equal(log_sync(&log), STATUS_OK);
+    log_close(&log);
+    assert_true(file_path(path, disk.path, LSM_FILE_LOG, number + 1));
+    snprintf(name, NAME_MAX, "%s", strrchr(path, '/') + 1);
+}
+
+static void a_log_that_was_not_listed_is_not_lost(void **state)
+{
+    (void)state;
+    struct engine *engine;
+    char name[NAME_MAX];
+    assert_int_equal(open_store(&engine), STATUS_OK);
+    assert_int_equal(put(engine, 0), STATUS_OK);
+    lsm_engine_type.close(engine);
+    add_log(name);
+    disk.unlisted = name;
+    enum status status = open_store(&engine);
+    if (status == STATUS_OK)
+        lsm_engine_type.close(engine);
+    assert_int_equal(status, STATUS_IO);
+    disk.unlisted = NULL;
+    assert_int_equal(open_store(&engine), STATUS_OK);
+    expect_keys(engine, 2);
+    lsm_engine_type.close(engine);
+}
+
+static void a_directory_that_cannot_be_listed_is_not_empty(void **state)
+{
+    char path[LSM_PATH_MAX];
+    struct engine_options options = {.directory = *state};
+    struct engine *engine;
+    struct error error;
+    snprintf(path, sizeof path, "%s/foreign", (char *)*state);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    close(fd);
+    disk.unlisted = "foreign";
+    enum status status =
+        engine_open(&lsm_engine_type, &options, &engine, &error);
+    engine_close(engine);
+    assert_int_equal(status, STATUS_IO);
+}
+
 #define CASE(name)                                                             \
     cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
 
@@ -169,6 +247,8 @@ int main(void)
         CASE(an_open_that_fails_on_a_full_disk_takes_no_space),
         CASE(a_store_opens_when_space_comes_back_bit_by_bit),
         CASE(what_a_crash_left_makes_room_for_the_next_open),
+        CASE(a_log_that_was_not_listed_is_not_lost),
+        CASE(a_directory_that_cannot_be_listed_is_not_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
