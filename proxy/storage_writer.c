@@ -145,12 +145,32 @@ static void close_engine(struct storage *storage)
     wait_longer(storage);
 }
 
+/* What a failed sync left behind is read again from here on, and where what
+ * is acknowledged is on disk, so is what is read. */
+static enum status sync_left_behind(struct storage *storage,
+                                    struct engine *engine, struct error *error)
+{
+    if (storage->config.sync != STORAGE_SYNC_BATCH)
+        return STATUS_OK;
+    enum status status =
+        engine_write(engine, &(struct batch){.count = 0}, true);
+    if (status != STATUS_OK)
+        return error_set(error, status, "what was there cannot be synced");
+    atomic_fetch_add(&storage->syncs, 1);
+    return STATUS_OK;
+}
+
 static void reopen(struct storage *storage)
 {
     struct engine *engine;
     struct error error = {0};
     enum status status = engine_open(storage->config.type,
                                      &storage->config.options, &engine, &error);
+    if (status == STATUS_OK) {
+        status = sync_left_behind(storage, engine, &error);
+        if (status != STATUS_OK)
+            engine_close(engine);
+    }
     if (status != STATUS_OK) {
         wait_longer(storage);
         storage_log(storage,
@@ -162,8 +182,7 @@ static void reopen(struct storage *storage)
     pthread_rwlock_wrlock(&storage->engine_lock);
     storage->engine = engine;
     pthread_rwlock_unlock(&storage->engine_lock);
-    /* What a failed sync left behind may be there and yet not on disk. */
-    storage->unsynced = true;
+    storage->unsynced = storage->config.sync != STORAGE_SYNC_BATCH;
     storage->unsynced_ms = storage_now_ms();
     pthread_mutex_lock(&storage->lock);
     atomic_store(&storage->broken, false);

@@ -99,6 +99,21 @@ static void it_is_opened_as_often_as_it_takes(void **state)
     assert_int_equal(fault_counts().opens, 2);
 }
 
+static void it_is_not_open_again_before_it_can_sync(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    fault_fail_opens(true);
+    fault_fail_write();
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+    fault_fail_write();
+    fault_fail_opens(false);
+    fixture_wait_reopened(fixture, 1);
+    assert_int_equal(fault_counts().opens, 3);
+    assert_int_equal(fault_read(fixture, 2, "k"), STATUS_NOT_FOUND);
+}
+
 static void close_while_broken_answers_what_is_queued(void **state)
 {
     struct fixture *fixture = *state;
@@ -300,6 +315,7 @@ int main(void)
         CLAIM(all_is_broken_until_the_engine_is_open_again),
         CLAIM(what_was_made_on_a_failed_batch_fails_with_it),
         CLAIM(it_is_opened_as_often_as_it_takes),
+        CLAIM(it_is_not_open_again_before_it_can_sync),
         CLAIM(close_while_broken_answers_what_is_queued),
         CLAIM(no_dot_is_issued_twice_after_a_failed_write),
         CLAIM(a_corrupt_read_and_renew_draw_a_new_incarnation),
