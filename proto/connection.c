@@ -457,14 +457,15 @@ enum status connection_send(struct connection *connection, uint32_t id,
     const struct frame frame = {.id = id, .hops = hops, .payload = payload};
     size_t size = sp_frame_size(connection->framing, hops, payload);
     pthread_mutex_lock(&connection->lock);
+    size_t queued = atomic_load(&connection->queued);
     enum status status;
     if (connection->state == CONNECTION_CLOSING) {
         status = STATUS_CLOSED;
     } else if (hops.size + sizeof(id) + payload.size >
                connection->transport->limits.send_bytes_max) {
         status = STATUS_TOO_LARGE;
-    } else if (atomic_load(&connection->queued) + size >
-               connection->transport->limits.queue_bytes_max) {
+    } else if (queued > 0 &&
+               queued + size > connection->transport->limits.queue_bytes_max) {
         count(&connection->transport->counters.queue_full, 1);
         status = STATUS_OVERLOADED;
     } else {

@@ -58,7 +58,7 @@ struct transport_limits {
     /* Received and longer: counted, closed, before memory is taken. */
     size_t frame_bytes_max;
     size_t send_bytes_max;  /* longer ones are not sent; 0: as received ones */
-    size_t queue_bytes_max; /* unsent bytes a connection may hold */
+    size_t queue_bytes_max; /* unsent bytes of more than one frame */
     size_t connections_max; /* accepted ones, per listener */
     uint32_t handshake_ms;  /* dial and handshake together */
 };
@@ -102,8 +102,9 @@ enum status transport_dial(struct transport *transport, const char *address,
                            struct error *error) MUST_CHECK;
 
 /* Append one frame. Copies. Frames sent before `opened` wait for it.
- * OVERLOADED: queue_bytes_max reached, nothing appended. CLOSED. TOO_LARGE:
- * beyond send_bytes_max. NO_MEMORY: nothing appended. */
+ * OVERLOADED: queue_bytes_max reached, nothing appended; where nothing waits,
+ * one frame of any length is taken. CLOSED. TOO_LARGE: beyond send_bytes_max.
+ * NO_MEMORY: nothing appended. */
 enum status connection_send(struct connection *connection, uint32_t id,
                             struct bytes hops, struct bytes payload) MUST_CHECK;
 /* Let what was appended leave. */

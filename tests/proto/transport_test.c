@@ -268,6 +268,32 @@ static void silence_ends_at_the_handshake_deadline(void **state)
     pair_close(&pair);
 }
 
+static void a_frame_longer_than_the_queue_is_taken_alone(void **state)
+{
+    (void)state;
+    struct transport_limits limits = test_limits;
+    limits.queue_bytes_max = 100;
+    limits.frame_bytes_max = 1000;
+    struct pair pair;
+    pair_open(&pair, any_port, &limits);
+    int silent = raw_listen(&pair);
+    struct connection *connection;
+    assert_int_equal(transport_dial(pair.server, pair.address, &client_handlers,
+                                    &pair.client_probe, &connection, NULL),
+                     STATUS_OK);
+    static const char payload[900];
+    const struct bytes none = bytes_of(NULL, 0);
+    assert_int_equal(
+        connection_send(connection, ID_TOP_BIT, none, bytes_of(payload, 900)),
+        STATUS_OK);
+    assert_int_equal(
+        connection_send(connection, ID_TOP_BIT, none, bytes_of(payload, 0)),
+        STATUS_OVERLOADED);
+    connection_release(connection);
+    close(silent);
+    pair_close(&pair);
+}
+
 static void a_full_queue_answers_overloaded_and_appends_nothing(void **state)
 {
     (void)state;
@@ -407,6 +433,7 @@ int main(void)
         cmocka_unit_test(what_is_not_req_is_refused),
         cmocka_unit_test(a_stream_cut_into_bytes_is_still_understood),
         cmocka_unit_test(silence_ends_at_the_handshake_deadline),
+        cmocka_unit_test(a_frame_longer_than_the_queue_is_taken_alone),
         cmocka_unit_test(a_full_queue_answers_overloaded_and_appends_nothing),
         cmocka_unit_test(an_address_that_cannot_be_had_is_named),
         cmocka_unit_test(connections_beyond_the_limit_are_refused_and_counted),
