@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "proto/transport.h"
 
-/* A client that keeps requests in flight until it is killed: it says one byte
- * on its standard output when the first replies are in, and never ends by
- * itself unless its connection does. */
+/* What is killed: a client that keeps requests in flight, or a server that
+ * sends back what it is sent. It says one byte on its standard output, the
+ * client when the first replies are in, the server when it listens. It never
+ * ends by itself, but for a client whose connection does. */
 
 enum { IN_FLIGHT = 64 };
+
+static void say_so(void)
+{
+    if (write(STDOUT_FILENO, "!", 1) != 1)
+        _exit(1);
+}
 
 static void on_opened(struct connection *connection, void *user)
 {
@@ -22,17 +30,25 @@ static void on_opened(struct connection *connection, void *user)
     connection_flush(connection);
 }
 
-static void on_replies(struct connection *connection, void *user,
-                       const struct frame *frames, size_t count)
+static void send_back(struct connection *connection, void *user,
+                      const struct frame *frames, size_t count)
 {
-    bool *told = user;
+    (void)user;
     for (size_t i = 0; i < count; i++)
         if (connection_send(connection, frames[i].id, frames[i].hops,
                             frames[i].payload) != STATUS_OK)
             return;
     connection_flush(connection);
-    if (!*told && write(STDOUT_FILENO, "!", 1) == 1)
-        *told = true;
+}
+
+static void on_replies(struct connection *connection, void *user,
+                       const struct frame *frames, size_t count)
+{
+    bool *told = user;
+    send_back(connection, user, frames, count);
+    if (!*told)
+        say_so();
+    *told = true;
 }
 
 static void on_closed(struct connection *connection, void *user,
@@ -44,25 +60,62 @@ static void on_closed(struct connection *connection, void *user,
     _exit(1);
 }
 
-int main(int argc, char **argv)
+static void on_accepted(struct connection *connection, void *user)
+{
+    (void)connection;
+    (void)user;
+}
+
+static void on_client_gone(struct connection *connection, void *user,
+                           const struct error *why)
+{
+    (void)connection;
+    (void)user;
+    (void)why;
+}
+
+static enum status dial(struct transport *transport, const char *address,
+                        struct error *error)
 {
     static const struct transport_handlers handlers = {
         .opened = on_opened, .frames = on_replies, .closed = on_closed};
+    static bool told;
+    struct connection *connection;
+    return transport_dial(transport, address, &handlers, &told, &connection,
+                          error);
+}
+
+static enum status listen_on(struct transport *transport, const char *address,
+                             struct error *error)
+{
+    static const struct transport_handlers handlers = {
+        .opened = on_accepted, .frames = send_back, .closed = on_client_gone};
+    struct listener *listener;
+    enum status status =
+        transport_listen(transport, address, &handlers, NULL, &listener, error);
+    if (status == STATUS_OK)
+        say_so();
+    return status;
+}
+
+int main(int argc, char **argv)
+{
     static const struct transport_limits limits = {.frame_bytes_max = 1 << 20,
                                                    .queue_bytes_max = 1 << 20,
                                                    .connections_max = 1,
                                                    .handshake_ms = 60000};
-    static bool told;
     struct transport *transport;
-    struct connection *connection;
     struct error error = {0};
-    if (argc != 2) {
-        fprintf(stderr, "usage: transport_victim ADDRESS\n");
+    bool listens = argc == 3 && strcmp(argv[1], "listen") == 0;
+    if (argc != 3 || (!listens && strcmp(argv[1], "dial") != 0)) {
+        fprintf(stderr, "usage: transport_victim dial|listen ADDRESS\n");
         return 2;
     }
-    if (transport_open(&limits, &transport, &error) != STATUS_OK ||
-        transport_dial(transport, argv[1], &handlers, &told, &connection,
-                       &error) != STATUS_OK) {
+    enum status status = transport_open(&limits, &transport, &error);
+    if (status == STATUS_OK)
+        status = listens ? listen_on(transport, argv[2], &error)
+                         : dial(transport, argv[2], &error);
+    if (status != STATUS_OK) {
         fprintf(stderr, "victim: %s\n", error.text);
         return 1;
     }
