@@ -22,6 +22,10 @@ enum {
     /* glibc gives every thread a heap of its own, each with its own waste;
      * a node's threads share two. */
     HEAPS = 2,
+    /* What is larger comes from the system and goes back to it when freed.
+     * glibc raises its own threshold to the largest that was freed, up to
+     * 32 MiB, and a burst of large values then stays in the heaps. */
+    HEAP_BLOCK_BYTES_MAX = 256 * 1024,
 };
 
 static const char usage[] =
@@ -89,6 +93,7 @@ static int run(struct config *config, const struct server_options *options)
     struct server *server;
     struct error error;
     mallopt(M_ARENA_MAX, HEAPS);
+    mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES_MAX);
     block_signals(&stop);
     log_open(config->name);
     warn_of_sync(config);
