@@ -386,6 +386,34 @@ static void a_silent_lane_is_closed(void **state)
     cluster_free(cluster);
 }
 
+static void a_port_in_use_is_named_and_nothing_is_left(void **state)
+{
+    (void)state;
+    struct cluster *cluster = cluster_new("memory", 1, NULL);
+    cluster_open(cluster);
+    struct config *other = malloc(sizeof *other);
+    assert_non_null(other);
+    struct server_options options = {.replace = false};
+    struct server *server;
+    struct error error;
+    /* The peer port, and, when that is free, the client port. */
+    for (int i = 0; i < 2; i++) {
+        *other = cluster->nodes[0].config;
+        strcat(other->data_dir, "-other");
+        if (i == 1)
+            snprintf(other->peer_address, sizeof other->peer_address,
+                     "ipc://%.100s/peer", cluster->directory);
+        assert_int_equal(server_open(other, &options, &server, &error),
+                         STATUS_IO);
+        assert_null(server);
+        assert_non_null(
+            strstr(error.text, i == 0 ? "listen.peer" : "listen.client"));
+    }
+    free(other);
+    expect_serves(cluster, 0, "others");
+    cluster_free(cluster);
+}
+
 /* --- counters --- */
 
 static void count_malformed(struct cluster *cluster, struct stranger *stranger)
@@ -483,6 +511,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_never_says_hello_is_closed),
         cmocka_unit_test(a_peer_that_begins_with_something_else_is_refused),
         cmocka_unit_test(a_silent_lane_is_closed),
+        cmocka_unit_test(a_port_in_use_is_named_and_nothing_is_left),
         cmocka_unit_test(status_counts_what_the_edges_saw),
     };
     return cmocka_run_group_tests_name("server_edge", tests, NULL, NULL);

@@ -81,14 +81,15 @@ struct cluster *cluster_new(const char *engine, size_t count, const char *more)
     assert_non_null(mkdtemp(cluster->directory));
     /* All of 127/8 is loopback: an address of this process's own needs no
      * search for free ports, and no other can take one while a node is
-     * closed. Process ids have 22 bits. */
+     * closed. Process ids have 22 bits. A test that failed keeps its ports. */
     unsigned pid = (unsigned)getpid();
+    static size_t ports = 3001;
     for (size_t i = 0; i < count; i++) {
         struct cluster_node *node = &cluster->nodes[i];
         snprintf(node->client, sizeof node->client, "tcp://127.%u.%u.%u:%zu",
-                 64 + (pid >> 16), pid >> 8 & 255, pid & 255, 3001 + i);
+                 64 + (pid >> 16), pid >> 8 & 255, pid & 255, ports++);
         snprintf(node->peer, sizeof node->peer, "tcp://127.%u.%u.%u:%zu",
-                 64 + (pid >> 16), pid >> 8 & 255, pid & 255, 4001 + i);
+                 64 + (pid >> 16), pid >> 8 & 255, pid & 255, ports++);
     }
     for (size_t i = 0; i < count; i++)
         read_config(cluster, i);
