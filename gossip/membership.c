@@ -401,6 +401,15 @@ bool membership_is_reachable(const struct membership *m, struct node_id id)
     return member != NULL && state_is_reachable(member->state);
 }
 
+bool membership_is_gone(const struct membership *m, struct node_id id)
+{
+    for (size_t i = 0; i < m->count; i++)
+        if (node_id_equal(m->entries[i].member.id, id))
+            return !m->entries[i].remembered &&
+                   !state_is_reachable(m->entries[i].member.state);
+    return false;
+}
+
 bool membership_next_change(struct membership *m, struct member_change *change)
 {
     for (size_t i = 1; i < m->count; i++) {

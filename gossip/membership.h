@@ -111,6 +111,9 @@ const struct member *membership_self(const struct membership *membership);
 /* ALIVE or SUSPECT: worth asking. */
 bool membership_is_reachable(const struct membership *membership,
                              struct node_id id);
+/* DEAD or LEFT, as was found since our start: not worth asking. One that is
+ * only remembered may be there, and so may one that nobody has heard of. */
+bool membership_is_gone(const struct membership *membership, struct node_id id);
 
 /* Changes since the last call, so that the node can start hand-off when a
  * target returns and store the table when a boot number rises. Returns false

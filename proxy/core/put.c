@@ -46,10 +46,12 @@ static bool is_heard(const struct put *put)
     return true;
 }
 
-static void answer(struct put *put, bool applied, struct put_actions *actions)
+static void answer(struct put *put, bool applied, int64_t now_ms,
+                   struct put_actions *actions)
 {
     ASSERT(put->state == PUT_WAITING);
     put->state = PUT_ANSWERED;
+    put->grace_end_ms = now_ms + put->grace_ms;
     act(actions, (struct put_action){.kind = PUT_REPLY, .applied = applied});
 }
 
@@ -66,14 +68,14 @@ static void finish(struct put *put, struct put_actions *actions)
     }
 }
 
-static void settle(struct put *put, struct put_actions *actions)
+static void settle(struct put *put, int64_t now_ms, struct put_actions *actions)
 {
     if (put->state == PUT_WAITING) {
         size_t held = put_held(put);
         if (held >= put->w)
-            answer(put, true, actions);
+            answer(put, true, now_ms, actions);
         else if (held + open_slots(put) < put->w)
-            answer(put, false, actions);
+            answer(put, false, now_ms, actions);
     }
     if (put->state == PUT_ANSWERED && is_heard(put))
         finish(put, actions);
@@ -126,24 +128,34 @@ void put_start(struct put *put, const struct put_config *config, int64_t now_ms,
         .w = config->w,
         .deadline_ms = config->deadline_ms,
         .fallback_at_ms = now_ms + config->fallback_ms,
+        .grace_ms = config->grace_ms,
+        .grace_end_ms = config->deadline_ms,
+        .self = config->self,
     };
     copy_fallbacks(put, config);
     for (size_t i = 0; i < put->slot_count; i++) {
         put->slots[i].primary = config->primaries[i];
-        act(actions, (struct put_action){.kind = PUT_SEND,
-                                         .node = config->primaries[i]});
+        if (config->gone != NULL && config->gone[i])
+            put->slots[i].state = SLOT_FAILED;
+        else
+            act(actions, (struct put_action){.kind = PUT_SEND,
+                                             .node = config->primaries[i]});
     }
-    if (is_primary(config, config->self))
-        return;
-    put->slots[0].stand_in = config->self;
-    put->slots[0].stand_in_state = SLOT_ASKED;
-    act(actions, (struct put_action){.kind = PUT_SEND,
-                                     .node = config->self,
-                                     .target = config->primaries[0]});
+    if (!is_primary(config, config->self)) {
+        put->slots[0].stand_in = config->self;
+        put->slots[0].stand_in_state = SLOT_ASKED;
+        act(actions, (struct put_action){.kind = PUT_SEND,
+                                         .node = config->self,
+                                         .target = config->primaries[0]});
+    }
+    for (size_t i = 0; i < put->slot_count; i++)
+        if (put->slots[i].state == SLOT_FAILED)
+            stand_in(put, &put->slots[i], actions);
+    settle(put, now_ms, actions);
 }
 
 void put_hear(struct put *put, struct node_id node, enum status status,
-              struct put_actions *actions)
+              int64_t now_ms, struct put_actions *actions)
 {
     actions->count = 0;
     if (put->state == PUT_DONE)
@@ -163,7 +175,21 @@ void put_hear(struct put *put, struct node_id node, enum status status,
         if (changed && heard == SLOT_FAILED)
             stand_in(put, slot, actions);
     }
-    settle(put, actions);
+    settle(put, now_ms, actions);
+}
+
+/* Whether our own disk is still to be heard of. */
+static bool is_own_open(const struct put *put)
+{
+    for (size_t i = 0; i < put->slot_count; i++) {
+        const struct put_slot *slot = &put->slots[i];
+        if ((slot->state == SLOT_ASKED &&
+             node_id_equal(slot->primary, put->self)) ||
+            (slot->stand_in_state == SLOT_ASKED &&
+             node_id_equal(slot->stand_in, put->self)))
+            return true;
+    }
+    return false;
 }
 
 void put_tick(struct put *put, int64_t now_ms, struct put_actions *actions)
@@ -173,7 +199,12 @@ void put_tick(struct put *put, int64_t now_ms, struct put_actions *actions)
         return;
     if (now_ms >= put->deadline_ms) {
         if (put->state == PUT_WAITING)
-            answer(put, false, actions);
+            answer(put, false, now_ms, actions);
+        finish(put, actions);
+        return;
+    }
+    if (put->state == PUT_ANSWERED && now_ms >= put->grace_end_ms &&
+        !is_own_open(put)) {
         finish(put, actions);
         return;
     }

@@ -9,14 +9,19 @@
 /* One replicated write, from its record being made to the last answer. A
  * delete is a put of a tombstone.
  *
- *          W slots hold it          all N heard, or deadline
- * WAITING ----------------> ANSWERED -----------------------> DONE
- *    |                                                         ^
- *    +-------------- W out of reach, or deadline --------------+
+ *          W slots hold it          all N heard, or grace
+ * WAITING ----------------> ANSWERED ---------------------> DONE
+ *    |                         ^
+ *    +-------------------------+ W out of reach, or deadline
  *
  * A slot is one primary's place. It holds the record once the primary has
  * acknowledged it, or, in a sloppy put, once a fallback that stands in for the
  * primary has. Levels count slots, so a primary and its own stand-in are one.
+ *
+ * Once the client has its answer the others have a short grace; a hint is kept
+ * for who is later, so that one replica that stands still does not hold on to
+ * what the write takes here. Only our own disk is waited for to the deadline:
+ * what it still has to store is held here, too.
  *
  * The coordinator's own store is a slot like any other: its acknowledgement is
  * the engine's. What is told to do comes out as a list of actions; the put
@@ -46,6 +51,9 @@ struct put_actions {
 
 struct put_config {
     const struct node_id *primaries; /* copied */
+    /* Beside each of them: known to be gone. It is not sent to, its slot has
+     * failed from the start. NULL: none is. */
+    const bool *gone;
     size_t primary_count;
     /* Empty: strict. Else who stands in, in order; copied, at most
      * REPLICAS_MAX of them are used. */
@@ -54,6 +62,7 @@ struct put_config {
     size_t w;             /* 1 to primary_count */
     int64_t deadline_ms;  /* monotonic */
     uint32_t fallback_ms; /* a primary slower than this gets a stand-in */
+    uint32_t grace_ms;    /* from the answer on, for those who are late */
     /* The coordinator, which has the record in hand: when it is itself a
      * fallback, the slot it takes is that of primaries[0]. */
     struct node_id self;
@@ -81,17 +90,20 @@ struct put {
     size_t fallback_count, fallback_next;
     size_t w;
     int64_t deadline_ms, fallback_at_ms;
+    int64_t grace_end_ms; /* ANSWERED */
+    uint32_t grace_ms;
+    struct node_id self;
 };
 
-/* Begin: the record goes to every primary at once. actions is overwritten, as
- * by every call below. */
+/* Begin: the record goes at once to every primary that is not gone. actions is
+ * overwritten, as by every call below. */
 void put_start(struct put *put, const struct put_config *config, int64_t now_ms,
                struct put_actions *actions);
 /* A node answered; STATUS_OK means that the record is durable there. Any other
  * status, a lost connection too, is an answer that does not count. Answers of
  * strangers and repeated ones change nothing. */
 void put_hear(struct put *put, struct node_id node, enum status status,
-              struct put_actions *actions);
+              int64_t now_ms, struct put_actions *actions);
 void put_tick(struct put *put, int64_t now_ms, struct put_actions *actions);
 
 /* Slots that hold the record: the `got` of a reply. */

@@ -2,8 +2,15 @@
 #include "proto/assert.h"
 #include "proxy/core/node_internal.h"
 
-/* Context and request id beside the value, roughly. */
-enum { WRITE_OVERHEAD_BYTES = 1024 };
+enum {
+    /* Context and request id beside the value, roughly. */
+    WRITE_OVERHEAD_BYTES = 1024,
+    /* In hedge_ms, which is already more than is usual: so long after its
+     * answer a write waits for the replicas that are late. With a hint for
+     * each they lose nothing; with the client's deadline in its place one that
+     * stands still would fill limits.inflight_max. */
+    GRACE_HEDGES = 4,
+};
 
 static struct storage_key data_key(const struct write_op *op)
 {
@@ -183,6 +190,45 @@ static enum status keep_context(struct write_op *op, struct request_id request,
         &op->context);
 }
 
+static void replicate(struct node *node, struct write_op *op,
+                      struct node_id target, struct effects *effects)
+{
+    struct node_id primaries[REPLICAS_MAX], fallbacks[REPLICAS_MAX];
+    bool gone[REPLICAS_MAX];
+    struct put_config config = {
+        .primaries = primaries,
+        .gone = gone,
+        .primary_count = preference_list(node, op->partition, primaries),
+        .fallbacks = fallbacks,
+        .w = op->w,
+        .deadline_ms = op->deadline_ms,
+        .fallback_ms = node->config.timeouts.hedge_ms,
+        .grace_ms = GRACE_HEDGES * node->config.timeouts.hedge_ms,
+        .self = node->self,
+        .answered = op->answered,
+    };
+    if (op->answered)
+        config.deadline_ms = node->now_ms + node->config.timeouts.request_ms;
+    /* A fallback that coordinates took the slot of the hint's target. */
+    for (size_t i = 1; i < config.primary_count; i++)
+        if (node_id_equal(primaries[i], target)) {
+            primaries[i] = primaries[0];
+            primaries[0] = target;
+        }
+    for (size_t i = 0; i < config.primary_count; i++)
+        gone[i] = membership_is_gone(node->membership, primaries[i]);
+    if (op->bucket->sloppy) {
+        size_t count = topology_fallbacks(&node->topology, op->partition,
+                                          fallbacks, REPLICAS_MAX);
+        for (size_t i = 0; i < count; i++)
+            if (!membership_is_gone(node->membership, fallbacks[i]))
+                fallbacks[config.fallback_count++] = fallbacks[i];
+    }
+    struct put_actions actions;
+    put_start(&op->put, &config, node->now_ms, &actions);
+    carry_out(node, op, &actions, effects);
+}
+
 void write_prepared(struct node *node, const struct storage_result *result,
                     struct effects *effects)
 {
@@ -211,31 +257,7 @@ void write_prepared(struct node *node, const struct storage_result *result,
     op->stage = WRITE_REPLICATING;
     op->charged_bytes += op->payload.size;
     node->inflight_bytes += op->payload.size;
-    struct node_id primaries[REPLICAS_MAX], fallbacks[REPLICAS_MAX];
-    struct put_config config = {
-        .primaries = primaries,
-        .primary_count = preference_list(node, op->partition, primaries),
-        .fallbacks = fallbacks,
-        .w = op->w,
-        .deadline_ms = op->deadline_ms,
-        .fallback_ms = node->config.timeouts.hedge_ms,
-        .self = node->self,
-        .answered = op->answered,
-    };
-    if (op->answered)
-        config.deadline_ms = node->now_ms + node->config.timeouts.request_ms;
-    /* A fallback that coordinates took the slot of the hint's target. */
-    for (size_t i = 1; i < config.primary_count; i++)
-        if (node_id_equal(primaries[i], result->op->key.target)) {
-            primaries[i] = primaries[0];
-            primaries[0] = result->op->key.target;
-        }
-    if (op->bucket->sloppy)
-        config.fallback_count = topology_fallbacks(
-            &node->topology, op->partition, fallbacks, REPLICAS_MAX);
-    struct put_actions actions;
-    put_start(&op->put, &config, node->now_ms, &actions);
-    carry_out(node, op, &actions, effects);
+    replicate(node, op, result->op->key.target, effects);
 }
 
 void write_stored(struct node *node, const struct storage_result *result,
@@ -254,7 +276,7 @@ void write_stored(struct node *node, const struct storage_result *result,
         return;
     }
     struct put_actions actions;
-    put_hear(&op->put, node->self, result->status, &actions);
+    put_hear(&op->put, node->self, result->status, node->now_ms, &actions);
     carry_out(node, op, &actions, effects);
 }
 
@@ -376,7 +398,7 @@ void write_reply(struct node *node, uint64_t request, struct node_id from,
     if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_STORE_REPLY)
         status = (enum status)reply->store_reply->status;
     struct put_actions actions;
-    put_hear(&op->put, from, status, &actions);
+    put_hear(&op->put, from, status, node->now_ms, &actions);
     carry_out(node, op, &actions, effects);
 }
 

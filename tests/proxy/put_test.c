@@ -61,6 +61,9 @@ static void trace(struct traced *t, int now_ms, const char *cause,
         say(t, "\n");
 }
 
+/* Those of 1 to n that are known to be gone. */
+static bool gone[REPLICAS_MAX];
+
 /* Primaries are 1 to n, fallbacks follow them; node `self` coordinates. */
 static void put_of(struct traced *t, int n, int fallbacks, size_t w, int self)
 {
@@ -75,7 +78,9 @@ static void put_of(struct traced *t, int n, int fallbacks, size_t w, int self)
         .w = w,
         .deadline_ms = 500,
         .fallback_ms = 100,
+        .grace_ms = 200,
         .self = id(self),
+        .gone = gone,
     };
     struct put_actions actions;
     *t = (struct traced){.size = 0};
@@ -86,7 +91,7 @@ static void put_of(struct traced *t, int n, int fallbacks, size_t w, int self)
 static void hear(struct traced *t, int now_ms, int node, enum status status)
 {
     struct put_actions actions;
-    put_hear(&t->put, id(node), status, &actions);
+    put_hear(&t->put, id(node), status, now_ms, &actions);
     char cause[32];
     snprintf(cause, sizeof cause, "%s %d -> ",
              status == STATUS_OK ? "ack" : "fail", node);
@@ -107,12 +112,47 @@ static void put_answers_after_w_acks(void **state)
     put_of(&t, 3, 0, 2, 1);
     hear(&t, 10, 1, STATUS_OK);
     hear(&t, 12, 2, STATUS_OK);
+    tick(&t, 211);
+    tick(&t, 212);
+    hear(&t, 213, 3, STATUS_OK);
+    assert_string_equal(t.text, "[  0] send 1, send 2, send 3\n"
+                                "[ 12] ack 2 -> reply applied\n"
+                                "[212] tick -> hint 3\n");
+    assert_int_equal(t.put.state, PUT_DONE);
+}
+
+static void our_own_disk_is_waited_for_to_the_deadline(void **state)
+{
+    (void)state;
+    struct traced t;
+    put_of(&t, 3, 0, 1, 1);
+    hear(&t, 10, 2, STATUS_OK);
     tick(&t, 499);
     tick(&t, 500);
     assert_string_equal(t.text, "[  0] send 1, send 2, send 3\n"
-                                "[ 12] ack 2 -> reply applied\n"
-                                "[500] tick -> hint 3\n");
-    assert_int_equal(t.put.state, PUT_DONE);
+                                "[ 10] ack 2 -> reply applied\n"
+                                "[500] tick -> hint 1, hint 3\n");
+}
+
+static void who_is_gone_is_not_sent_to_and_never_counts(void **state)
+{
+    (void)state;
+    struct traced t;
+    gone[2] = true;
+    put_of(&t, 3, 0, 2, 1);
+    hear(&t, 1, 3, STATUS_OK);
+    hear(&t, 2, 1, STATUS_OK);
+    hear(&t, 3, 2, STATUS_OK);
+    assert_string_equal(t.text, "[  0] send 1, send 2\n"
+                                "[  3] ack 2 -> reply applied, hint 3\n");
+    put_of(&t, 3, 1, 2, 1);
+    assert_string_equal(t.text, "[  0] send 1, send 2, send 4 for 3\n");
+    gone[1] = true;
+    put_of(&t, 3, 0, 2, 1);
+    hear(&t, 1, 1, STATUS_OK);
+    gone[1] = gone[2] = false;
+    assert_string_equal(t.text, "[  0] send 1, reply unknown\n"
+                                "[  1] ack 1 -> hint 2, hint 3\n");
 }
 
 static void put_is_done_when_all_have_answered(void **state)
@@ -205,11 +245,11 @@ static void sloppy_put_asks_a_fallback_for_a_slow_primary(void **state)
     tick(&t, 100);
     tick(&t, 101);
     hear(&t, 120, 4, STATUS_OK);
-    tick(&t, 500);
+    tick(&t, 320);
     assert_string_equal(t.text, "[  0] send 1, send 2, send 3\n"
                                 "[100] tick -> send 4 for 2\n"
                                 "[120] ack 4 -> reply applied\n"
-                                "[500] tick -> hint 3\n");
+                                "[320] tick -> hint 3\n");
 }
 
 static void a_primary_and_its_stand_in_are_one_answer(void **state)
@@ -253,6 +293,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(put_answers_after_w_acks),
+        cmocka_unit_test(our_own_disk_is_waited_for_to_the_deadline),
+        cmocka_unit_test(who_is_gone_is_not_sent_to_and_never_counts),
         cmocka_unit_test(put_is_done_when_all_have_answered),
         cmocka_unit_test(put_is_unknown_once_w_is_out_of_reach),
         cmocka_unit_test(put_is_unknown_at_its_deadline),
