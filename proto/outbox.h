@@ -45,6 +45,7 @@ enum request_owner {
     OWNER_MEMBERSHIP = 1,
     OWNER_BROADCAST,
     OWNER_WRITE,
+    OWNER_FORWARD, /* a Write; apart from the Stores of the same write */
     OWNER_READ,
     OWNER_HANDOFF,
     OWNER_FILL,

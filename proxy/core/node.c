@@ -420,6 +420,9 @@ static void reply(struct node *node, const struct event *event,
     case OWNER_WRITE:
         write_reply(node, event->request, event->from, message, effects);
         break;
+    case OWNER_FORWARD:
+        forward_reply(node, event->request, event->from, message, effects);
+        break;
     case OWNER_READ:
         read_reply(node, event->request, event->from, message, effects);
         break;
@@ -493,6 +496,7 @@ static void stored(struct node *node, const struct event *event,
         break; /* counted above; nobody waits */
     case OWNER_MEMBERSHIP:
     case OWNER_BROADCAST:
+    case OWNER_FORWARD:
     case OWNER_RELAY:
         ASSERT(!"these machines store nothing");
     }

@@ -245,6 +245,8 @@ void write_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects);
 void write_reply(struct node *node, uint64_t request, struct node_id from,
                  const Rkv__Envelope *reply, struct effects *effects);
+void forward_reply(struct node *node, uint64_t request, struct node_id from,
+                   const Rkv__Envelope *reply, struct effects *effects);
 void writes_tick(struct node *node, struct effects *effects);
 
 /* reads.c */

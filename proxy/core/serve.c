@@ -278,6 +278,7 @@ void serve_stored(struct node *node, const struct storage_result *result,
     case OWNER_MEMBERSHIP:
     case OWNER_BROADCAST:
     case OWNER_WRITE:
+    case OWNER_FORWARD:
     case OWNER_READ:
     case OWNER_HANDOFF:
     case OWNER_FILL:

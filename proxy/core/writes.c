@@ -324,7 +324,7 @@ static void forward_next(struct node *node, struct write_op *op,
     op->forward_at_ms = node->now_ms + node->config.timeouts.forward_ms;
     node_count(node, COUNTER_WRITES_FORWARDED);
     outbox_request(&effects->out, op->candidates[op->candidate_next++],
-                   LANE_FOREGROUND, request_number(OWNER_WRITE, op->serial),
+                   LANE_FOREGROUND, request_number(OWNER_FORWARD, op->serial),
                    envelope);
 }
 
@@ -345,10 +345,12 @@ static void forward(struct node *node, struct write_op *op,
         forward_next(node, op, effects);
 }
 
-static void forwarded_reply(struct node *node, struct write_op *op,
-                            struct node_id from, const Rkv__Envelope *reply,
-                            struct effects *effects)
+void forward_reply(struct node *node, uint64_t request, struct node_id from,
+                   const Rkv__Envelope *reply, struct effects *effects)
 {
+    struct write_op *op = find(node, request);
+    if (op == NULL || op->stage != WRITE_FORWARDED)
+        return;
     const Rkv__Result *result = NULL;
     if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY)
         result = reply->write_reply->result;
@@ -386,13 +388,7 @@ void write_reply(struct node *node, uint64_t request, struct node_id from,
                  const Rkv__Envelope *reply, struct effects *effects)
 {
     struct write_op *op = find(node, request);
-    if (op == NULL)
-        return;
-    if (op->stage == WRITE_FORWARDED) {
-        forwarded_reply(node, op, from, reply, effects);
-        return;
-    }
-    if (op->stage != WRITE_REPLICATING)
+    if (op == NULL || op->stage != WRITE_REPLICATING)
         return;
     enum status status = STATUS_CLOSED;
     if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_STORE_REPLY)

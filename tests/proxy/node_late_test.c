@@ -19,6 +19,14 @@ static int three_nodes(void **state)
     return 0;
 }
 
+static int five_nodes(void **state)
+{
+    (void)state;
+    node_open(&f, 5, 3);
+    node_start(&f);
+    return 0;
+}
+
 static int closed(void **state)
 {
     (void)state;
@@ -63,6 +71,27 @@ static void who_left_is_not_sent_to(void **state)
                      "reply 2 ok applied 2/2\n");
 }
 
+/* n1 forwards to all three, gives up on each, and coordinates itself. What
+ * comes of the forwards then is no answer to its Stores. */
+static void a_late_forward_is_no_answer_to_a_store(void **state)
+{
+    (void)state;
+    Rkv__Write *write = write_of(&f, key_owned_by(&f, "sloppy", "234"), "v");
+    write->bucket = arena_string(&f.arena, "sloppy");
+    put(&f, 1, 1, write);
+    for (int64_t now_ms = 201; now_ms <= 601; now_ms += 200)
+        tick(&f, now_ms);
+    disk(&f, 602);
+    f.trace_size = 0;
+    gone(&f, 603, 3);
+    written(&f, 603, 4, STATUS_OVERLOADED, RKV__OUTCOME__NOT_APPLIED);
+    ack(&f, 604, 3, STATUS_OK);
+    ack(&f, 605, 4, STATUS_OK);
+    gone(&f, 606, 2);
+    ack(&f, 607, 2, STATUS_OK);
+    expect_trace(&f, "[604] n3 stored ok -> reply 1 ok applied 2/2\n");
+}
+
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
 
 int main(void)
@@ -70,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH(not_started, a_replica_that_stands_still_caps_no_one),
         WITH(three_nodes, who_left_is_not_sent_to),
+        WITH(five_nodes, a_late_forward_is_no_answer_to_a_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
