@@ -30,6 +30,7 @@ enum counter {
     COUNTER_REQUESTS_UNKNOWN,
     COUNTER_MESSAGES_DROPPED,
     COUNTER_STORAGE_FAILURES,
+    COUNTER_ROWS_SKIPPED, /* by a scan: damaged, or of no declared bucket */
     COUNTER_REOPENS,
     COUNTER_COUNT
 };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/core/node_internal.h"
@@ -100,6 +101,26 @@ static void rest(struct node *node)
     buffer_clear(&node->fill.after);
 }
 
+/* From the first chunk of this owner again, later. What holds a partition up
+ * may do so for long: it is said once. */
+static void hold_up(struct node *node, const char *reason,
+                    struct effects *effects)
+{
+    struct fill *fill = &node->fill;
+    char line[160];
+    rest(node);
+    if (fill->told)
+        return;
+    fill->told = true;
+    snprintf(line, sizeof line,
+             "event=fill_held_up partition=%u owner=%s reason=\"%s\"",
+             fill->partition.value,
+             node_name_of(node, topology_owner(&node->topology, fill->partition,
+                                               fill->owner)),
+             reason);
+    effects->log = arena_string(&effects->arena, line);
+}
+
 /* No answer is all that is heard of a chunk too large for the owner's queue.
  * Smaller ones are asked for, until this owner is read: growing on its way
  * would begin it again and again. */
@@ -175,6 +196,7 @@ static void go_on(struct node *node, struct effects *effects)
     fill->missing[at / 8] &= (uint8_t) ~(1 << at % 8);
     fill->missing_count--;
     fill->owner = 0;
+    fill->told = false;
     node_count(node, COUNTER_PARTITIONS_FILLED);
     /* Not on disk it is filled once more after a restart. */
     (void)save(node, request_number(OWNER_META, 0), effects);
@@ -192,7 +214,7 @@ void fill_tick(struct node *node, struct effects *effects)
         return;
     if (fill->stage == FILL_ASKED) {
         shrink(fill);
-        rest(node);
+        hold_up(node, "no answer", effects);
         return;
     }
     seek(node);
@@ -203,7 +225,7 @@ static void chunk_stored(struct node *node, struct effects *effects)
 {
     struct fill *fill = &node->fill;
     if (fill->failed) {
-        rest(node);
+        hold_up(node, fill->reason, effects);
         return;
     }
     if (fill->last_chunk) {
@@ -214,14 +236,40 @@ static void chunk_stored(struct node *node, struct effects *effects)
     go_on(node, effects);
 }
 
+static void fill_failed(struct fill *fill, const char *reason)
+{
+    fill->failed = true;
+    fill->reason = reason;
+}
+
+/* NULL, or why the row cannot be stored. It is stored under the kind that the
+ * record itself names: a bucket that we do not declare yet is kept as well, or
+ * we would have lost it once we do. The owner leaves out what is damaged, so
+ * one that does not decode was damaged on its way. */
+static const char *check_row(const struct node *node, const Rkv__Row *row,
+                             struct arena *scratch, enum record_kind *kind)
+{
+    struct record record;
+    struct bucket_id bucket = {row->bucket};
+    /* A row that belongs elsewhere would be found by nobody. */
+    if (row->key.len == 0 || row->key.len > KEY_BYTES_MAX ||
+        partition_of(bucket, bytes_of_binary(row->key),
+                     node->topology.partitions)
+                .value != node->fill.partition.value)
+        return "a row of another partition";
+    if (record_decode(bytes_of_binary(row->record), scratch, &record) !=
+        STATUS_OK)
+        return "a record that cannot be read";
+    *kind = record.kind;
+    return NULL;
+}
+
 static void store_rows(struct node *node, const Rkv__ScanReply *reply,
                        struct effects *effects)
 {
     struct fill *fill = &node->fill;
     for (size_t i = 0; i < reply->n_rows; i++) {
         const Rkv__Row *row = reply->rows[i];
-        const struct bucket_config *bucket =
-            node_bucket(node, (struct bucket_id){row->bucket});
         struct storage_op op = {
             .kind = STORAGE_MERGE,
             .token = request_number(OWNER_FILL, fill->serial),
@@ -232,19 +280,14 @@ static void store_rows(struct node *node, const Rkv__ScanReply *reply,
             .wall_ms = node->wall_ms,
             .data = bytes_of_binary(row->record),
         };
-        /* A row that belongs elsewhere would be found by nobody. */
-        if (bucket == NULL || row->key.len == 0 ||
-            row->key.len > KEY_BYTES_MAX ||
-            partition_of(bucket->id, op.key.key, node->topology.partitions)
-                    .value != fill->partition.value) {
-            fill->failed = true;
-            continue;
-        }
-        op.record_kind = bucket->kind;
-        if (effects_storage(effects, &op))
+        const char *mistake =
+            check_row(node, row, &effects->arena, &op.record_kind);
+        if (mistake != NULL)
+            fill_failed(fill, mistake);
+        else if (effects_storage(effects, &op))
             fill->storing++;
         else
-            fill->failed = true;
+            fill_failed(fill, "no memory");
     }
 }
 
@@ -258,7 +301,9 @@ void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
     if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_SCAN_REPLY ||
         reply->scan_reply->status != RKV__STATUS__OK) {
         shrink(fill);
-        rest(node);
+        hold_up(node,
+                reply == NULL ? "no answer" : "the owner could not read it",
+                effects);
         return;
     }
     const Rkv__ScanReply *chunk = reply->scan_reply;
@@ -268,7 +313,7 @@ void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
     fill->last_chunk = chunk->done;
     buffer_clear(&fill->after);
     if (buffer_append(&fill->after, bytes_of_binary(chunk->next)) != STATUS_OK)
-        fill->failed = true;
+        fill_failed(fill, "no memory");
     store_rows(node, chunk, effects);
     if (fill->storing == 0)
         chunk_stored(node, effects);
@@ -282,7 +327,7 @@ void fill_stored(struct node *node, const struct storage_result *result,
         result->op->token != request_number(OWNER_FILL, fill->serial))
         return;
     if (result->status != STATUS_OK)
-        fill->failed = true;
+        fill_failed(fill, "our own disk could not store it");
     if (--fill->storing == 0)
         chunk_stored(node, effects);
 }

@@ -154,6 +154,8 @@ struct fill {
     bool last_chunk;
     size_t storing;
     bool failed;
+    const char *reason; /* of the failure, for the log */
+    bool told;          /* that this partition is held up */
 };
 
 enum node_stage { NODE_STARTING, NODE_JOINING, NODE_READY };

@@ -168,28 +168,44 @@ void serve_scan(struct node *node, struct reply_token token,
         reply_scan_failure(effects, token, STATUS_OVERLOADED);
 }
 
-static void scan_done(const struct storage_result *result,
+/* Every row that decodes. A damaged one is as good as missing here, too, and
+ * no filler could store it: passed on, it would keep the filler from ever
+ * voting in the partition. */
+static void add_rows(struct node *node, const struct storage_result *result,
+                     Rkv__ScanReply *reply, struct arena *arena)
+{
+    Rkv__Row **rows =
+        arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
+    reply->rows = rows;
+    for (size_t i = 0; i < result->row_count && rows != NULL; i++) {
+        const struct storage_row *row = &result->rows[i];
+        struct record record;
+        if (record_decode(row->record, arena, &record) == STATUS_CORRUPT) {
+            node_count(node, COUNTER_ROWS_SKIPPED);
+            continue;
+        }
+        Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
+        if (wire == NULL)
+            return;
+        wire->bucket = row->key.bucket.value;
+        wire->key = binary_of_bytes(row->key.key);
+        wire->record = binary_of_bytes(row->record);
+        rows[reply->n_rows++] = wire;
+    }
+}
+
+static void scan_done(struct node *node, const struct storage_result *result,
                       struct reply_token token, struct effects *effects)
 {
     struct arena *arena = &effects->arena;
     Rkv__ScanReply *reply = message_new(arena, &rkv__scan_reply__descriptor);
-    Rkv__Row **rows =
-        arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
-    for (size_t i = 0; i < result->row_count && rows != NULL; i++) {
-        rows[i] = message_new(arena, &rkv__row__descriptor);
-        if (rows[i] == NULL)
-            break;
-        rows[i]->bucket = result->rows[i].key.bucket.value;
-        rows[i]->key = binary_of_bytes(result->rows[i].key.key);
-        rows[i]->record = binary_of_bytes(result->rows[i].record);
-    }
     if (reply != NULL) {
         reply->status = (Rkv__Status)result->status;
-        reply->rows = rows;
-        reply->n_rows = result->row_count;
+        add_rows(node, result, reply, arena);
         reply->next = binary_of_bytes(result->next);
         reply->done = result->done;
     }
+    /* Whatever memory was short for makes it no answer at all. */
     reply_with(effects, token, RKV__ENVELOPE__BODY_SCAN_REPLY, reply);
 }
 
@@ -270,7 +286,7 @@ void serve_stored(struct node *node, const struct storage_result *result,
         reply_fetch(effects, token, result->status, result->record);
         break;
     case OWNER_SERVE_SCAN:
-        scan_done(result, token, effects);
+        scan_done(node, result, token, effects);
         break;
     case OWNER_SERVE_HANDOFF:
         handoff_row_done(node, result, effects);

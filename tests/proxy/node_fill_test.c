@@ -194,7 +194,9 @@ static void an_owner_that_fails_is_asked_again(void **state)
     tick(&f, 1003);
     chunk(1004, 3, first_key(0), true);
     disk(&f, 1005);
-    expect_trace(&f, "[501] tick -> scan n3\n"
+    expect_trace(&f, "[  1] n3 gone -> event=fill_held_up partition=0 owner=n3 "
+                     "reason=\"no answer\"\n"
+                     "[501] tick -> scan n3\n"
                      "[502] n3 answers -> merge b\n"
                      "[1003] tick -> scan n3\n"
                      "[1004] n3 answers -> merge b\n"
@@ -209,11 +211,60 @@ static void a_scan_that_nobody_answers_is_given_up(void **state)
     f.trace_size = 0;
     tick(&f, 30000);
     tick(&f, 30500);
-    expect_trace(&f, "[30500] tick -> scan n3\n");
+    expect_trace(&f, "[30000] tick -> event=fill_held_up partition=0 owner=n3 "
+                     "reason=\"no answer\"\n"
+                     "[30500] tick -> scan n3\n");
     chunk(30501, 3, NULL, true);
     expect_trace(&f, "");
     chunk(30502, 3, NULL, true);
     expect_trace(&f, "[30502] n3 answers -> scan n2\n");
+}
+
+/* Passed on, it would keep the one that fills from ever voting. */
+static void what_is_damaged_here_is_not_passed_on(void **state)
+{
+    (void)state;
+    start();
+    struct storage_key good = key_in(&f, TABLE_DATA, 0, "default", "a");
+    struct storage_key bad = good;
+    for (char key[] = "b"; bad.key.data == good.key.data; key[0]++)
+        if (key_in(&f, TABLE_DATA, 0, "default", key).partition.value ==
+            good.partition.value)
+            bad.key = bytes_of_string(arena_string(&f.arena, key));
+    toy_put(&f.toy, &good, record_of(&f, 2, 1, "v"));
+    toy_put(&f.toy, &bad, bytes_of_string("damaged"));
+    f.trace_size = 0;
+    Rkv__Scan scan = RKV__SCAN__INIT;
+    scan.partition = good.partition.value;
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_SCAN, &scan);
+    disk(&f, 2);
+    expect_trace(&f, "[  1] ask 1 -> scan data\n"
+                     "[  2] stored -> reply 1 ok rows 1 done\n");
+    assert_int_equal(counter_of(&f, "rows_skipped"), 1);
+}
+
+static void a_row_of_a_bucket_that_is_not_declared_is_kept(void **state)
+{
+    (void)state;
+    start();
+    Rkv__ScanReply reply = RKV__SCAN_REPLY__INIT;
+    Rkv__Row row = RKV__ROW__INIT;
+    Rkv__Row *rows = &row;
+    char key[] = "a";
+    while (key_in(&f, TABLE_DATA, 0, "later", key).partition.value != 0)
+        key[0]++;
+    row.bucket = bucket_id_of("later").value;
+    row.key = binary_of_bytes(bytes_of_string(key));
+    row.record = binary_of_bytes(record_of(&f, 3, 1, "v"));
+    reply.rows = &rows;
+    reply.n_rows = 1;
+    reply.done = true;
+    answer(&f, 1, 3, RKV__ENVELOPE__BODY_SCAN_REPLY, &reply);
+    disk(&f, 2);
+    struct storage_key kept = key_in(&f, TABLE_DATA, 0, "later", key);
+    assert_string_equal(values_of(&f, toy_get(&f.toy, &kept)), "v");
+    assert_non_null(request_at(&f, 2));
+    f.trace_size = 0;
 }
 
 static uint32_t asked_for(int owner)
@@ -267,7 +318,9 @@ static void nonsense_in_a_chunk_fills_nothing(void **state)
     chunk(502, 3, first_key(1), true);
     disk(&f, 503);
     tick(&f, 1003);
-    expect_trace(&f, "[501] tick -> scan n3\n"
+    expect_trace(&f, "[  1] n3 answers -> event=fill_held_up partition=0 "
+                     "owner=n3 reason=\"a row of another partition\"\n"
+                     "[501] tick -> scan n3\n"
                      "[1003] tick -> scan n3\n");
     assert_int_equal(filling(), 3);
 }
@@ -284,6 +337,8 @@ int main(void)
         WITH(replaced, a_restart_goes_on_filling_what_is_still_missing),
         WITH(replaced, an_owner_that_fails_is_asked_again),
         WITH(replaced, a_scan_that_nobody_answers_is_given_up),
+        WITH(replaced, what_is_damaged_here_is_not_passed_on),
+        WITH(replaced, a_row_of_a_bucket_that_is_not_declared_is_kept),
         WITH(replaced, smaller_chunks_are_asked_for_when_none_came),
         WITH(replaced, one_that_fills_itself_is_read_by_another_that_fills),
         WITH(replaced, nonsense_in_a_chunk_fills_nothing),
