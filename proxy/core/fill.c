@@ -16,8 +16,6 @@
 
 enum {
     RETRY_MS = 500,
-    /* Longer than any lane stays silent: the message was lost on its way. */
-    LOST_MS = 30000,
     CHUNK_BYTES = 256 * 1024,
     /* The least that limits.list_bytes_max may be: below it one record decides,
      * which comes alone however large it is. */
@@ -209,9 +207,13 @@ static void go_on(struct node *node, struct effects *effects)
 void fill_tick(struct node *node, struct effects *effects)
 {
     struct fill *fill = &node->fill;
-    if (fill->missing_count == 0 || fill->stage == FILL_STORING ||
-        node->now_ms < fill->next_ms)
+    if (fill->missing_count == 0 || node->now_ms < fill->next_ms)
         return;
+    if (fill->stage == FILL_STORING) {
+        fill->serial++;
+        hold_up(node, "our own disk did not answer", effects);
+        return;
+    }
     if (fill->stage == FILL_ASKED) {
         shrink(fill);
         hold_up(node, "no answer", effects);
@@ -308,6 +310,7 @@ void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
     }
     const Rkv__ScanReply *chunk = reply->scan_reply;
     fill->stage = FILL_STORING;
+    fill->next_ms = node->now_ms + LOST_MS;
     fill->storing = 0;
     fill->failed = false;
     fill->last_chunk = chunk->done;

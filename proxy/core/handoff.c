@@ -24,8 +24,6 @@ enum {
     CHUNK_BYTES = 256 * 1024,
     /* After a failure; a target that is not there is found so by probes. */
     RETRY_MS = 500,
-    /* Longer than any lane stays silent: the message was lost on its way. */
-    LOST_MS = 30000,
     /* So often a row alone gets no reply before it is passed over: once or
      * twice it is the session that ended. */
     UNSENT_MAX = 3,
@@ -120,6 +118,12 @@ void hint_keep(struct node *node, struct node_id target,
         node_count(node, COUNTER_HINTS_SHED);
 }
 
+static void go_to(struct node *node, enum handoff_stage stage)
+{
+    node->handoff.stage = stage;
+    node->handoff.lost_at_ms = node->now_ms + LOST_MS;
+}
+
 static void rest(struct node *node, uint32_t wait_ms)
 {
     node->handoff.stage = HANDOFF_IDLE;
@@ -172,7 +176,7 @@ static void scan(struct node *node, struct hint_target *to,
         .bytes_max = to->chunk_bytes,
     };
     if (effects_storage(effects, &op))
-        handoff->stage = HANDOFF_SCANNING;
+        go_to(node, HANDOFF_SCANNING);
     else
         fail(node);
 }
@@ -215,9 +219,13 @@ static void unanswered(struct node *node)
 void handoff_tick(struct node *node, struct effects *effects)
 {
     struct handoff *handoff = &node->handoff;
-    if (handoff->stage == HANDOFF_SENT &&
-        node->now_ms - handoff->started_ms >= LOST_MS)
-        unanswered(node);
+    if (handoff->stage != HANDOFF_IDLE && node->now_ms >= handoff->lost_at_ms) {
+        handoff->serial++;
+        if (handoff->stage == HANDOFF_SENT)
+            unanswered(node);
+        else
+            fail(node);
+    }
     if (handoff->stage != HANDOFF_IDLE || node->now_ms < handoff->next_ms)
         return;
     for (size_t i = 0; i < node->hint_count; i++) {
@@ -317,7 +325,7 @@ static void scanned(struct node *node, const struct storage_result *result,
         rest(node, RETRY_MS);
         return;
     }
-    handoff->stage = HANDOFF_SENT;
+    go_to(node, HANDOFF_SENT);
     outbox_request(&effects->out, handoff->target, LANE_BULK,
                    request_number(OWNER_HANDOFF, handoff->serial), message);
 }
@@ -349,7 +357,7 @@ void handoff_reply(struct node *node, uint64_t request,
         return;
     }
     advance(node);
-    handoff->stage = HANDOFF_DROPPING;
+    go_to(node, HANDOFF_DROPPING);
     handoff->dropping = 0;
     size_t count = handoff->rows.size / sizeof(struct sent_row);
     for (size_t i = 0; i < count; i++) {

@@ -334,6 +334,7 @@ static void tick(struct node *node, struct effects *effects)
     writes_tick(node, effects);
     reads_tick(node, effects);
     relays_tick(node, effects);
+    serve_tick(node, effects);
     handoff_tick(node, effects);
     fill_tick(node, effects);
 }

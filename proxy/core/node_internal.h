@@ -111,9 +111,17 @@ struct batch_op {
     struct reply_token token;
     size_t waiting;
     enum status status;
+    int64_t lost_at_ms;
 };
 
 enum {
+    /* What hand-off or fill waits for has been lost by then, or is of no use
+     * any more: a message that did not fit a step's memory, an operation whose
+     * result never came. A lane or a disk that is slower than this (see
+     * replication.lane_timeout_ms) is given up as well. Its answer, should it
+     * still come, belongs to a number that is over and changes nothing; what
+     * it did is done once more. */
+    LOST_MS = 30000,
     RELAYS_MAX = 64,        /* lists and explains under way */
     BATCHES_MAX = 64,       /* hand-off messages being stored */
     EFFECTS_ROW_MAX = 4096, /* rows of one hand-off or scan message */
@@ -131,6 +139,7 @@ struct handoff {
     struct node_id target;
     uint64_t serial;
     int64_t started_ms, next_ms;
+    int64_t lost_at_ms; /* not IDLE: then what is waited for is given up */
     size_t target_next; /* round robin */
     struct buffer next; /* where the chunk ends; empty: with the last */
     uint64_t changes;   /* of the target when the scan began */
@@ -271,6 +280,7 @@ void serve_handoff(struct node *node, struct reply_token token,
                    const Rkv__Handoff *handoff, struct effects *effects);
 void serve_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects);
+void serve_tick(struct node *node, struct effects *effects);
 
 /* handoff.c */
 /* Keep a courtesy hint of the record for target, or shed it. */

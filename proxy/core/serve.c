@@ -221,6 +221,25 @@ static void reply_handoff(struct effects *effects, struct reply_token token,
     reply_with(effects, token, RKV__ENVELOPE__BODY_HANDOFF_REPLY, reply);
 }
 
+static void end_batch(struct node *node, struct batch_op *batch,
+                      const char *message, struct effects *effects)
+{
+    reply_handoff(effects, batch->token, batch->status, message);
+    batch->used = false;
+    slots_give(&node->batch_slots, batch->serial);
+}
+
+void serve_tick(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < slots_end(&node->batch_slots); i++) {
+        struct batch_op *batch = &node->batches[i];
+        if (!batch->used || node->now_ms < batch->lost_at_ms)
+            continue;
+        batch->status = STATUS_TIMEOUT;
+        end_batch(node, batch, "the disk did not answer in time", effects);
+    }
+}
+
 void serve_handoff(struct node *node, struct reply_token token,
                    const Rkv__Handoff *handoff, struct effects *effects)
 {
@@ -232,7 +251,12 @@ void serve_handoff(struct node *node, struct reply_token token,
         return;
     }
     struct batch_op *batch = &node->batches[slot];
-    *batch = (struct batch_op){.used = true, .serial = serial, .token = token};
+    *batch = (struct batch_op){
+        .used = true,
+        .serial = serial,
+        .token = token,
+        .lost_at_ms = node->now_ms + LOST_MS,
+    };
     for (size_t i = 0; i < handoff->n_rows; i++) {
         const Rkv__Row *row = handoff->rows[i];
         struct storage_op op = {
@@ -252,9 +276,7 @@ void serve_handoff(struct node *node, struct reply_token token,
     }
     if (batch->waiting > 0)
         return;
-    reply_handoff(effects, token, batch->status, NULL);
-    batch->used = false;
-    slots_give(&node->batch_slots, serial);
+    end_batch(node, batch, NULL, effects);
 }
 
 static void handoff_row_done(struct node *node,
@@ -269,9 +291,7 @@ static void handoff_row_done(struct node *node,
         batch->status = result->status;
     if (--batch->waiting > 0)
         return;
-    reply_handoff(effects, batch->token, batch->status, NULL);
-    batch->used = false;
-    slots_give(&node->batch_slots, serial);
+    end_batch(node, batch, NULL, effects);
 }
 
 void serve_stored(struct node *node, const struct storage_result *result,

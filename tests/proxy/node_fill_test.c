@@ -294,6 +294,21 @@ static void smaller_chunks_are_asked_for_when_none_came(void **state)
     f.trace_size = 0;
 }
 
+static void a_disk_that_is_never_heard_of_holds_up_no_filling(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    chunk(1, 3, first_key(0), true);
+    tick(&f, 30001);
+    tick(&f, 30501);
+    disk(&f, 30502);
+    expect_trace(&f, "[  1] n3 answers -> merge b\n"
+                     "[30001] tick -> event=fill_held_up partition=0 owner=n3 "
+                     "reason=\"our own disk did not answer\"\n"
+                     "[30501] tick -> scan n3\n");
+}
+
 /* Two that lost their disks at once: what either has is all there is, and each
  * would wait for the other for ever. */
 static void one_that_fills_itself_is_read_by_another_that_fills(void **state)
@@ -340,6 +355,7 @@ int main(void)
         WITH(replaced, what_is_damaged_here_is_not_passed_on),
         WITH(replaced, a_row_of_a_bucket_that_is_not_declared_is_kept),
         WITH(replaced, smaller_chunks_are_asked_for_when_none_came),
+        WITH(replaced, a_disk_that_is_never_heard_of_holds_up_no_filling),
         WITH(replaced, one_that_fills_itself_is_read_by_another_that_fills),
         WITH(replaced, nonsense_in_a_chunk_fills_nothing),
     };

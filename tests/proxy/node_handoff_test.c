@@ -160,6 +160,44 @@ static void a_delivery_that_nobody_answers_is_given_up(void **state)
     expect_trace(&f, "[30505] n2 answers -> drop a for n2\n");
 }
 
+/* Whatever the disk never answers, the next round asks again. */
+static void a_disk_that_is_never_heard_of_holds_up_no_hand_off(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    f.op_count = 0; /* the scan is lost */
+    tick(&f, 30001);
+    tick(&f, 30501);
+    disk(&f, 30502);
+    handed(30503, 2, RKV__STATUS__OK);
+    tick(&f, 60502);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[30501] tick -> scan hints for n2\n"
+                     "[30502] stored -> handoff 1 n2\n"
+                     "[30503] n2 answers -> drop a for n2\n");
+    tick(&f, 60503);
+    disk(&f, 60504); /* the drop, late, which is nobody's any more */
+    tick(&f, 61003);
+    expect_trace(&f, "");
+    assert_int_equal(hint_count(), 0);
+    Rkv__Row row = RKV__ROW__INIT;
+    Rkv__Row *rows = &row;
+    Rkv__Handoff handoff = RKV__HANDOFF__INIT;
+    handoff.rows = &rows;
+    handoff.n_rows = 1;
+    row.bucket = bucket_id_of("default").value;
+    row.key = binary_of_bytes(bytes_of_string("a"));
+    row.record = binary_of_bytes(record_of(&f, 2, 1, "v"));
+    peer(&f, 70000, 2, 1, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    tick(&f, 99999);
+    tick(&f, 100000);
+    disk(&f, 100001);
+    expect_trace(&f, "[70000] ask 1 -> merge a\n"
+                     "[100000] tick -> reply 1 timeout\n");
+}
+
 static void a_disk_that_fails_loses_no_hint(void **state)
 {
     (void)state;
@@ -361,6 +399,7 @@ int main(void)
         WITH(opened, later_writes_merge_into_the_hint),
         WITH(opened, a_failed_delivery_is_tried_again),
         WITH(opened, a_delivery_that_nobody_answers_is_given_up),
+        WITH(opened, a_disk_that_is_never_heard_of_holds_up_no_hand_off),
         WITH(opened, a_disk_that_fails_loses_no_hint),
         WITH(opened, a_slow_target_gets_less),
         WITH(opened, a_hint_that_is_refused_does_not_hold_up_the_rest),
