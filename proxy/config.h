@@ -24,6 +24,8 @@ enum {
     CONFIG_SEEDS_MAX = 64,
     CONFIG_BUCKETS_MAX = 256,
     CONFIG_SETTINGS_MAX = 32,
+    /* What a request has beside its value: key, context, its own fields. */
+    CONFIG_REQUEST_OVERHEAD_BYTES = 64 * 1024,
     /* A file with more is not worth reading on; the last line says so. */
     CONFIG_MISTAKES_MAX = 100,
     CONFIG_MISTAKE_TEXT_MAX = 512,

@@ -240,7 +240,7 @@ static void walk_seeds(struct walk *walk, const yaml_node_t *list,
         enum config_reach reach;
         if (text == NULL || !config_address_ok(text, &reach) ||
             reach == CONFIG_WILDCARD) {
-            wrong(walk, node, path, "tcp://HOST:PORT or ipc:///PATH");
+            wrong(walk, node, path, "tcp://A.B.C.D:PORT or ipc:///PATH");
             continue;
         }
         size_t i = 0;
@@ -515,13 +515,29 @@ static unsigned key_line(const struct walk *walk, const char *section,
 static void check_listen(struct walk *walk, const char *name, const char *text)
 {
     enum config_reach reach;
+    const char *allowed = NULL;
     bool ok = config_address_ok(text, &reach);
     ASSERT(ok);
-    if (reach != CONFIG_LOOPBACK && !walk->config->allow_any)
+    if (reach == CONFIG_WILDCARD && strcmp(name, "peer") == 0)
+        allowed = "an address that other nodes can dial";
+    else if (reach != CONFIG_LOOPBACK && !walk->config->allow_any)
+        allowed = "loopback (127.x.x.x), or listen.allow_any: true";
+    if (allowed != NULL)
         mistake(walk, key_line(walk, "listen", name),
-                "listen.%s: found \"%s\"; allowed loopback (127.x.x.x), or "
-                "listen.allow_any: true",
-                name, text);
+                "listen.%s: found \"%s\"; allowed %s", name, text, allowed);
+}
+
+/* Or a value that is allowed could never be written. */
+static void check_inflight_bytes(struct walk *walk)
+{
+    const struct node_limits *limits = &walk->config->limits;
+    uint64_t least = limits->value_bytes_max + CONFIG_REQUEST_OVERHEAD_BYTES;
+    if (limits->inflight_bytes_max < least)
+        mistake(walk, key_line(walk, "limits", "inflight_bytes_max"),
+                "limits.inflight_bytes_max: found \"%llu\"; allowed %llu "
+                "(limits.value_bytes_max and 64KiB) and more",
+                (unsigned long long)limits->inflight_bytes_max,
+                (unsigned long long)least);
 }
 
 /* What no value can show alone. */
@@ -530,6 +546,7 @@ static void check_together(struct walk *walk)
     struct config *config = walk->config;
     check_listen(walk, "client", config->client_address);
     check_listen(walk, "peer", config->peer_address);
+    check_inflight_bytes(walk);
     if (strcmp(config->client_address, config->peer_address) == 0)
         mistake(walk, key_line(walk, "listen", "peer"),
                 "listen.peer: found \"%s\"; allowed an address other than "

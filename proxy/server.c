@@ -14,8 +14,6 @@
 
 enum {
     MIB = 1024 * 1024,
-    /* What a message has beside keys and values. */
-    FRAME_OVERHEAD_BYTES = 64 * 1024,
     /* A record may hold some siblings of the largest value; one with more
      * than fits stays where it is, and its messages are counted as too long.
      * Also room for a whole ring or member table. */
@@ -223,11 +221,11 @@ static enum status open_sockets(struct server *server, struct error *error)
 {
     const struct config *config = server->config;
     size_t value = config->limits.value_bytes_max;
-    size_t record = value * RECORD_VALUES + FRAME_OVERHEAD_BYTES;
+    size_t record = value * RECORD_VALUES + CONFIG_REQUEST_OVERHEAD_BYTES;
     if (record < RECORD_FRAME_BYTES_MIN)
         record = RECORD_FRAME_BYTES_MIN;
     struct transport_limits limits = {
-        .frame_bytes_max = value + FRAME_OVERHEAD_BYTES,
+        .frame_bytes_max = value + CONFIG_REQUEST_OVERHEAD_BYTES,
         .send_bytes_max = record,
         .queue_bytes_max = config->queue_bytes_max,
         .connections_max = config->connections_max,

@@ -15,7 +15,7 @@ struct node_limits node_limits_default(void)
     return (struct node_limits){
         .value_bytes_max = 1 << 20,
         .inflight_max = 4096,
-        .inflight_bytes_max = 64u << 20,
+        .inflight_bytes_max = 128u << 20,
         .hint_bytes_max = 1u << 30,
         .fallback_bytes_max = UINT64_C(4) << 30,
         .list_bytes_max = 256 << 10,

@@ -30,7 +30,7 @@ struct bucket_config {
 struct node_limits {
     uint32_t value_bytes_max;    /* 1 MiB */
     uint32_t inflight_max;       /* client requests, 4096 */
-    uint64_t inflight_bytes_max; /* their keys and values, 64 MiB */
+    uint64_t inflight_bytes_max; /* their keys and values, 128 MiB */
     uint64_t hint_bytes_max;     /* courtesy hints for one target, 1 GiB */
     uint64_t fallback_bytes_max; /* records kept as a fallback, 4 GiB */
     uint32_t list_bytes_max;     /* one chunk of a list or scan, 256 KiB */

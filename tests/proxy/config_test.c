@@ -65,7 +65,7 @@ static void full_file_sets_every_field(void **state)
         " hedge_ms: 13, handoff_interval_ms: 14, r: one, w: 4,"
         " sloppy: true}\n"
         "limits: {value_bytes_max: 2MiB, inflight_max: 5,"
-        " inflight_bytes_max: 65536, hint_bytes_max: 8GiB,"
+        " inflight_bytes_max: 3MiB, hint_bytes_max: 8GiB,"
         " fallback_bytes_max: 0, list_bytes_max: 4KiB,"
         " queue_bytes_max: 3MiB, connections_max: 9}\n"
         "buckets: [{name: a, kind: lww, r: all, sloppy: false},"
@@ -94,7 +94,7 @@ static void full_file_sets_every_field(void **state)
     assert_int_equal(config.timeouts.handoff_interval_ms, 14);
     assert_int_equal(config.limits.value_bytes_max, 2 << 20);
     assert_int_equal(config.limits.inflight_max, 5);
-    assert_int_equal(config.limits.inflight_bytes_max, 65536);
+    assert_int_equal(config.limits.inflight_bytes_max, 3 << 20);
     assert_true(config.limits.hint_bytes_max == UINT64_C(8) << 30);
     assert_int_equal(config.limits.fallback_bytes_max, 0);
     assert_int_equal(config.limits.list_bytes_max, 4096);
@@ -152,13 +152,21 @@ static void minimal_file_gives_the_promised_defaults(void **state)
     assert_int_equal(config.timeouts.dedup_window_ms, 60000);
     assert_int_equal(config.limits.value_bytes_max, 1 << 20);
     assert_int_equal(config.limits.inflight_max, 4096);
-    assert_int_equal(config.limits.inflight_bytes_max, 64 << 20);
+    assert_int_equal(config.limits.inflight_bytes_max, 128 << 20);
     assert_true(config.limits.hint_bytes_max == UINT64_C(1) << 30);
     assert_true(config.limits.fallback_bytes_max == UINT64_C(4) << 30);
     assert_int_equal(config.limits.list_bytes_max, 256 << 10);
     assert_int_equal(config.bucket_count, 1);
     assert_int_equal(config.buckets[0].r, LEVEL_QUORUM);
     assert_false(config.buckets[0].sloppy);
+}
+
+static void the_largest_value_needs_no_other_limit(void **state)
+{
+    (void)state;
+    expect_ok(parse(NODE FOUNDERS "limits: {value_bytes_max: 64MiB}\n"));
+    expect_ok(parse(NODE FOUNDERS "limits: {value_bytes_max: 1MiB, "
+                                  "inflight_bytes_max: 1114112}\n"));
 }
 
 static void documented_defaults_are_the_defaults(void **state)
@@ -274,6 +282,14 @@ static const struct wrong wrongs[] = {
     {"limits: {value_bytes_max: 1MB}", "f.yaml:3: limits.value_bytes_max: f"},
     {"limits: {hint_bytes_max: 99999999999999999GiB}",
      "f.yaml:3: limits.hint_bytes_max: found"},
+    {"limits: {inflight_max: 65536}",
+     "f.yaml:3: limits.inflight_max: found \"65536\"; allowed 1 to 65535"},
+    {"limits:\n  value_bytes_max: 1MiB\n  inflight_bytes_max: 1114111",
+     "f.yaml:5: limits.inflight_bytes_max: found \"1114111\"; allowed 1114112 "
+     "(limits.value_bytes_max and 64KiB)"},
+    {"listen:\n  allow_any: true\n  peer: tcp://0.0.0.0:4001",
+     "f.yaml:5: listen.peer: found \"tcp://0.0.0.0:4001\"; allowed an address "
+     "that other nodes can dial"},
     {"limits: {inflight_max: 1KiB}", "f.yaml:3: limits.inflight_max: found"},
     {"limits:\n  inflight_max: 1\n  inflight_max: 2",
      "f.yaml:5: limits: found inflight_max a second time; allowed once (line "
@@ -332,6 +348,9 @@ static void cluster_mistakes_are_reported(void **state)
         {"{bootstrap: [n1@z]}", "f.yaml:2: cluster.bootstrap: found \"n1@z\"; "
                                 "allowed this node with the zone"},
         {"{bootstrap: [n1], seeds: [x]}", "f.yaml:2: cluster.seeds: found"},
+        {"{bootstrap: [n1], seeds: ['tcp://localhost:1']}",
+         "f.yaml:2: cluster.seeds: found \"tcp://localhost:1\"; allowed "
+         "tcp://A.B.C.D:PORT"},
         {"{bootstrap: [n1], seeds: ['tcp://0.0.0.0:1']}",
          "f.yaml:2: cluster.seeds: found"},
         {"{bootstrap: [n1], seeds: [ipc:///a, ipc:///a]}",
@@ -508,6 +527,7 @@ int main(void)
         cmocka_unit_test(null_is_an_engine_and_nothing_elsewhere),
         cmocka_unit_test(buckets_inherit_what_they_do_not_say),
         cmocka_unit_test(minimal_file_gives_the_promised_defaults),
+        cmocka_unit_test(the_largest_value_needs_no_other_limit),
         cmocka_unit_test(documented_defaults_are_the_defaults),
         cmocka_unit_test(example_names_and_explains_every_key),
         cmocka_unit_test(example_cluster_is_valid_and_agrees),
