@@ -4,6 +4,9 @@
 
 #include <leveldb/c.h>
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,7 +15,9 @@
  * checksums verified. After a write that failed, 1.23 places later records at
  * the wrong offset of its log and loses them at the next crash, so nothing is
  * written any more until it is opened again: broken is what makes that true.
- * It has no checkpoint. */
+ * When its write buffer is full, 1.23 goes on in another log and does not sync
+ * the one it leaves, so a synced write after unsynced ones would not make them
+ * last: we sync every log there is. It has no checkpoint. */
 
 /* 10 bits a key: about 1 % of the tables asked for an absent key are read. */
 enum { BLOOM_BITS_PER_KEY = 10 };
@@ -28,6 +33,7 @@ struct leveldb_engine {
     char *directory;
     int lock; /* -1: none */
     atomic_bool broken;
+    bool unsynced; /* the writer's: something was written without sync */
 };
 
 struct leveldb_walk {
@@ -168,6 +174,36 @@ static enum status leveldb_engine_get(struct engine *engine, struct bytes key,
     return status;
 }
 
+static enum status sync_file(int directory, const char *name)
+{
+    int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
+    /* Removed meanwhile: what it held is in a table, and that is synced. */
+    if (fd < 0)
+        return errno == ENOENT ? STATUS_OK : directory_status(errno);
+    enum status status =
+        fdatasync(fd) == 0 ? STATUS_OK : directory_status(errno);
+    close(fd);
+    return status;
+}
+
+static enum status sync_logs(const char *directory)
+{
+    DIR *entries = opendir(directory);
+    if (entries == NULL)
+        return directory_status(errno);
+    enum status status = STATUS_OK;
+    const struct dirent *entry;
+    while (status == STATUS_OK && (errno = 0, entry = readdir(entries))) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot != NULL && strcmp(dot, ".log") == 0)
+            status = sync_file(dirfd(entries), entry->d_name);
+    }
+    if (status == STATUS_OK && errno != 0)
+        status = directory_status(errno);
+    closedir(entries);
+    return status;
+}
+
 static enum status leveldb_engine_write(struct engine *engine,
                                         const struct batch *batch, bool sync)
 {
@@ -192,9 +228,14 @@ static enum status leveldb_engine_write(struct engine *engine,
     leveldb_write(level->db, sync ? level->write_synced : level->write_unsynced,
                   writes, &message);
     leveldb_writebatch_destroy(writes);
-    if (message != NULL)
+    enum status status = status_of(message);
+    /* After the write, in which LevelDB may have changed logs. */
+    if (status == STATUS_OK && sync && level->unsynced)
+        status = sync_logs(level->directory);
+    level->unsynced = !sync;
+    if (status != STATUS_OK)
         atomic_store(&level->broken, true);
-    return status_of(message);
+    return status;
 }
 
 static enum status leveldb_engine_iterate(struct engine *engine,
