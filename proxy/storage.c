@@ -49,6 +49,19 @@ void storage_op_move(struct storage_op *op, uint8_t *memory)
     move(&op->after, memory);
 }
 
+struct storage_op *storage_op_copy_head(struct arena *arena,
+                                        const struct storage_op *op)
+{
+    struct storage_op *copy =
+        arena_alloc(arena, sizeof *copy + op->key.key.size);
+    if (copy == NULL)
+        return NULL;
+    *copy = *op;
+    copy->data = copy->context = copy->after = (struct bytes){0};
+    storage_op_move(copy, (uint8_t *)(copy + 1));
+    return copy;
+}
+
 /* --- queueing --- */
 
 /* Under lock. */
@@ -64,20 +77,6 @@ static bool enqueue(struct storage *storage, const struct storage_op *op)
     *copy = *op;
     storage_op_move(copy, memory);
     return true;
-}
-
-/* What the core knows an operation by: the rest of it is of no more use. */
-static struct storage_op *copy_head(struct refusals *refusals,
-                                    const struct storage_op *op)
-{
-    struct storage_op *copy =
-        arena_alloc(&refusals->arena, sizeof *copy + op->key.key.size);
-    if (copy == NULL)
-        return NULL;
-    *copy = *op;
-    copy->data = copy->context = copy->after = (struct bytes){0};
-    storage_op_move(copy, (uint8_t *)(copy + 1));
-    return copy;
 }
 
 static bool grow(struct refusals *refusals)
@@ -102,7 +101,7 @@ void storage_refuse(struct storage *storage, const struct storage_op *op,
     struct refusals *refusals = &storage->refusals;
     if (!grow(refusals))
         return;
-    struct storage_op *copy = copy_head(refusals, op);
+    struct storage_op *copy = storage_op_copy_head(&refusals->arena, op);
     if (copy == NULL)
         return;
     refusals->list[refusals->count++] = (struct storage_done){

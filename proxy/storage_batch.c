@@ -176,20 +176,6 @@ static bool keep(struct storage_batch *batch, uint16_t *slot,
     return !change->changed || lay_over(batch, slot, *value, change->removed);
 }
 
-/* What is told after the write outlives the queue that op is in. */
-static const struct storage_op *copy_head(struct storage_batch *batch,
-                                          const struct storage_op *op)
-{
-    struct storage_op *copy =
-        arena_alloc(&batch->arena, sizeof *copy + op->key.key.size);
-    if (copy == NULL)
-        return NULL;
-    *copy = *op;
-    copy->data = copy->context = copy->after = (struct bytes){0};
-    storage_op_move(copy, (uint8_t *)(copy + 1));
-    return copy;
-}
-
 static void apply(struct storage *storage, const struct storage_op *op)
 {
     struct storage_batch *batch = storage->forming;
@@ -209,7 +195,8 @@ static void apply(struct storage *storage, const struct storage_op *op)
         fail(batch, op, change.status, change.message);
         return;
     }
-    const struct storage_op *head = copy_head(batch, op);
+    /* What is told after the write outlives the queue that op is in. */
+    const struct storage_op *head = storage_op_copy_head(&batch->arena, op);
     uint16_t *slot = find_slot(batch, buffer_bytes(&batch->key));
     if (head == NULL || !keep(batch, slot, op, &change, &value)) {
         fail(batch, op, STATUS_NO_MEMORY, "no memory for the record");

@@ -163,6 +163,10 @@ void storage_log(struct storage *storage, const char *format, ...)
 size_t storage_op_bytes(const struct storage_op *op);
 /* Copy what op points to, to memory of storage_op_bytes, and point there. */
 void storage_op_move(struct storage_op *op, uint8_t *memory);
+/* What the core knows an operation by, without the rest, which is of no more
+ * use once it is carried out. NULL: no memory. */
+struct storage_op *storage_op_copy_head(struct arena *arena,
+                                        const struct storage_op *op);
 
 /* Under lock: queue the answer to an operation that is not run, BROKEN or
  * OVERLOADED. */
