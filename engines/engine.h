@@ -74,7 +74,6 @@ struct engine_options {
     const char *directory; /* made if missing, its parent not */
     const struct engine_setting *settings;
     size_t setting_count;
-    size_t value_bytes_max; /* the largest value that will be written */
 };
 
 struct engine_type {

@@ -177,8 +177,7 @@ static struct outcome through_storage(const struct engine_type *type,
         fail("temporary directory", "cannot be made");
     struct storage_config config = {
         .type = type,
-        .options = {.directory = store.directory,
-                    .value_bytes_max = STORE_VALUE_BYTES_MAX},
+        .options = {.directory = store.directory},
         .sync = STORAGE_SYNC_BATCH,
         .queue_max = 4096,
         .queue_bytes_max = 16 << 20,
@@ -226,8 +225,7 @@ static struct outcome directly(const struct engine_type *type,
     struct store store;
     if (!store_init(&store, type))
         fail("temporary directory", "cannot be made");
-    struct engine_options options = {.directory = store.directory,
-                                     .value_bytes_max = STORE_VALUE_BYTES_MAX};
+    struct engine_options options = {.directory = store.directory};
     if (engine_open(type, &options, &store.engine, &store.error) != STATUS_OK)
         fail(type->name, store.error.text);
     uint64_t random = 1, done = 0;

@@ -14,10 +14,8 @@
 static struct engine *open_small(const char *directory)
 {
     struct engine_setting setting = {"memtable_bytes", 4096};
-    struct engine_options options = {.directory = directory,
-                                     .settings = &setting,
-                                     .setting_count = 1,
-                                     .value_bytes_max = 1 << 20};
+    struct engine_options options = {
+        .directory = directory, .settings = &setting, .setting_count = 1};
     struct engine *engine = NULL;
     struct error error;
     enum status status = lsm_engine_type.open(&options, &engine, &error);
@@ -29,8 +27,7 @@ static struct engine *open_small(const char *directory)
 
 static enum status try_open(const char *directory, struct error *error)
 {
-    struct engine_options options = {.directory = directory,
-                                     .value_bytes_max = 1 << 20};
+    struct engine_options options = {.directory = directory};
     struct engine *engine = NULL;
     enum status status = lsm_engine_type.open(&options, &engine, error);
     if (status == STATUS_OK)

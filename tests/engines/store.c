@@ -46,7 +46,6 @@ enum status store_open(struct store *store)
         .directory = store->directory,
         .settings = &small,
         .setting_count = small.name != NULL,
-        .value_bytes_max = STORE_VALUE_BYTES_MAX,
     };
     return engine_open(store->type, &options, &store->engine, &store->error);
 }

@@ -92,8 +92,7 @@ void fixture_init(struct fixture *fixture, const struct engine_type *type)
     assert_true(store_init(&fixture->store, type));
     fixture->config = (struct storage_config){
         .type = type,
-        .options = {.directory = fixture->store.directory,
-                    .value_bytes_max = STORE_VALUE_BYTES_MAX},
+        .options = {.directory = fixture->store.directory},
         .sync = STORAGE_SYNC_BATCH,
         .queue_max = 1024,
         .queue_bytes_max = 1 << 20,
