@@ -5,8 +5,6 @@
 #include "engines/types.h"
 #include "proto/assert.h"
 
-#include <inttypes.h>
-
 /* The table: one line per engine, ended by NULL. */
 static const struct engine_type *const types[] = {
     &leveldb_engine_type, &lmdb_engine_type, &lsm_engine_type,
@@ -26,54 +24,12 @@ const struct engine_type *engine_type_find(const char *name)
     return NULL;
 }
 
-static const struct engine_setting_spec *
-find_spec(const struct engine_type *type, const char *name)
-{
-    const struct engine_setting_spec *spec = type->settings;
-    for (; spec != NULL && spec->name != NULL; spec++)
-        if (strcmp(spec->name, name) == 0)
-            return spec;
-    return NULL;
-}
-
-static enum status check_settings(const struct engine_type *type,
-                                  const struct engine_options *options,
-                                  struct error *error)
-{
-    for (size_t i = 0; i < options->setting_count; i++) {
-        const struct engine_setting *setting = &options->settings[i];
-        const struct engine_setting_spec *spec = find_spec(type, setting->name);
-        if (spec == NULL)
-            return error_set(error, STATUS_INVALID,
-                             "the engine \"%s\" has no setting \"%.60s\"",
-                             type->name, setting->name);
-        if (setting->value < spec->min || setting->value > spec->max)
-            return error_set(error, STATUS_INVALID,
-                             "%s of the engine \"%s\" is %" PRIu64
-                             "; it must be %" PRIu64 " to %" PRIu64,
-                             spec->name, type->name, setting->value, spec->min,
-                             spec->max);
-    }
-    return STATUS_OK;
-}
-
-uint64_t engine_setting(const struct engine_options *options,
-                        const struct engine_type *type, const char *name)
-{
-    const struct engine_setting_spec *spec = find_spec(type, name);
-    ASSERT(spec != NULL);
-    for (size_t i = 0; i < options->setting_count; i++)
-        if (strcmp(options->settings[i].name, name) == 0)
-            return options->settings[i].value;
-    return spec->normal;
-}
-
 enum status engine_open(const struct engine_type *type,
                         const struct engine_options *options,
                         struct engine **engine, struct error *error)
 {
     *engine = NULL;
-    enum status status = check_settings(type, options, error);
+    enum status status = engine_check_settings(type, options, error);
     if (status == STATUS_OK && options->directory != NULL)
         status = directory_claim(options->directory, type->name, error);
     else if (status == STATUS_OK && (type->capabilities & ENGINE_DURABLE) != 0)

@@ -162,6 +162,11 @@ void engine_stats(struct engine *engine, struct engine_stats *stats);
 enum status engine_checkpoint(struct engine *engine, const char *directory,
                               struct error *error) MUST_CHECK;
 
+/* Whether their names and values are the engine's, or INVALID. */
+enum status engine_check_settings(const struct engine_type *type,
+                                  const struct engine_options *options,
+                                  struct error *error) MUST_CHECK;
+
 /* The value of a setting, or its default. */
 uint64_t engine_setting(const struct engine_options *options,
                         const struct engine_type *type, const char *name);

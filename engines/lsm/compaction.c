@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "engines/directory.h"
 #include "engines/lsm/manifest.h"
 #include "engines/lsm/merge.h"
 
@@ -80,7 +81,7 @@ static struct view *take_view(struct lsm *lsm, uint64_t *log_number)
 static enum status install(struct lsm *lsm, const struct view *view,
                            const struct memtable *flushed, uint64_t log_number)
 {
-    enum status status = file_sync_directory(lsm->directory);
+    enum status status = directory_sync(lsm->directory, NULL);
     if (status == STATUS_OK)
         status = compaction_write_manifest(lsm, view, log_number);
     if (status != STATUS_OK)

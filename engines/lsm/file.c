@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "engines/directory.h"
+
 bool file_path(char *path, const char *directory, enum lsm_file_kind kind,
                uint64_t number)
 {
@@ -34,15 +36,6 @@ bool file_parse_name(const char *name, enum lsm_file_kind *kind,
     return *kind == LSM_FILE_LOG || strcmp(at, ".table") == 0;
 }
 
-enum status file_status(int error_number)
-{
-    if (error_number == ENOSPC || error_number == EDQUOT)
-        return STATUS_NO_SPACE;
-    if (error_number == ENOMEM)
-        return STATUS_NO_MEMORY;
-    return STATUS_IO;
-}
-
 enum status file_write(int fd, struct bytes bytes)
 {
     while (bytes.size > 0) {
@@ -50,7 +43,7 @@ enum status file_write(int fd, struct bytes bytes)
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0)
-            return file_status(errno);
+            return directory_status(errno);
         bytes.data += written;
         bytes.size -= (size_t)written;
     }
@@ -79,7 +72,7 @@ enum status file_read_all(const char *path, struct buffer *content)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? STATUS_NOT_FOUND : file_status(errno);
+        return errno == ENOENT ? STATUS_NOT_FOUND : directory_status(errno);
     struct stat stat;
     enum status status = STATUS_IO;
     if (fstat(fd, &stat) == 0) {
@@ -90,16 +83,6 @@ enum status file_read_all(const char *path, struct buffer *content)
         if (status == STATUS_OK)
             content->size = (size_t)stat.st_size;
     }
-    close(fd);
-    return status;
-}
-
-enum status file_sync_directory(const char *directory)
-{
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return STATUS_IO;
-    enum status status = fsync(fd) == 0 ? STATUS_OK : file_status(errno);
     close(fd);
     return status;
 }

@@ -5,8 +5,8 @@
 #include "proto/bytes.h"
 #include "proto/status.h"
 
-/* What all files of the store share: whole reads and writes, names, the
- * durability of directory entries, little-endian numbers, the checksum. */
+/* What all files of the store share: whole reads and writes, names,
+ * little-endian numbers, the checksum. */
 
 enum { LSM_PATH_MAX = 4096 };
 
@@ -22,16 +22,12 @@ bool file_path(char *path, const char *directory, enum lsm_file_kind kind,
 bool file_parse_name(const char *name, enum lsm_file_kind *kind,
                      uint64_t *number) MUST_CHECK;
 
-/* What an errno is to our callers: NO_SPACE, NO_MEMORY or IO. */
-enum status file_status(int error_number);
 enum status file_write(int fd, struct bytes bytes) MUST_CHECK;
 /* CORRUPT if the file ends before size bytes are read. */
 enum status file_read_at(int fd, uint64_t offset, void *data,
                          size_t size) MUST_CHECK;
 /* Replace content by the whole file. NOT_FOUND if there is none. */
 enum status file_read_all(const char *path, struct buffer *content) MUST_CHECK;
-/* Make creations, renames and removals in the directory durable. */
-enum status file_sync_directory(const char *directory) MUST_CHECK;
 
 /* The seed is the place: a block copied elsewhere does not pass for one. */
 uint64_t file_checksum(struct bytes bytes, uint64_t seed);

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "engines/directory.h"
+
 /* payload size, synced offset, payload checksum, header checksum. */
 enum { HEADER_BYTES = 4 + 8 + 8 + 8 };
 
@@ -16,8 +18,8 @@ enum status log_create(struct log *log, const char *directory, uint64_t number)
         return STATUS_INVALID;
     log->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (log->fd < 0)
-        return file_status(errno);
-    enum status status = file_sync_directory(directory);
+        return directory_status(errno);
+    enum status status = directory_sync(directory, NULL);
     if (status != STATUS_OK)
         log_close(log);
     return status;
@@ -81,7 +83,7 @@ enum status log_sync(struct log *log)
     if (log->synced == log->size)
         return STATUS_OK;
     if (fdatasync(log->fd) != 0)
-        return file_status(errno);
+        return directory_status(errno);
     log->synced = log->size;
     return STATUS_OK;
 }

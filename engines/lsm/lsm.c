@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/lsm/lsm.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "engines/directory.h"
 #include "engines/lsm/compaction.h"
 #include "engines/lsm/merge.h"
 #include "engines/types.h"
@@ -54,41 +49,6 @@ void lsm_remove_file(struct lsm *lsm, enum lsm_file_kind kind, uint64_t number)
         (void)unlink(path);
 }
 
-/* Make the directory if it is missing, and its entry in the parent durable. */
-static enum status make_directory(const char *directory, struct error *error)
-{
-    if (mkdir(directory, 0755) != 0)
-        return errno == EEXIST
-                   ? STATUS_OK
-                   : error_set(error, STATUS_IO, "%s: cannot be made: %s",
-                               directory, strerror(errno));
-    char *copy = strdup(directory);
-    if (copy == NULL)
-        return STATUS_NO_MEMORY;
-    enum status status = file_sync_directory(dirname(copy));
-    free(copy);
-    return status;
-}
-
-static enum status lock_directory(struct lsm *lsm, struct error *error)
-{
-    char path[LSM_PATH_MAX];
-    int size = snprintf(path, sizeof path, "%s/LOCK", lsm->directory);
-    if (size < 0 || (size_t)size >= sizeof path)
-        return error_set(error, STATUS_INVALID, "%s: the path is too long",
-                         lsm->directory);
-    lsm->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (lsm->lock_fd < 0)
-        return error_set(error, STATUS_IO, "%s: cannot be opened: %s", path,
-                         strerror(errno));
-    if (flock(lsm->lock_fd, LOCK_EX | LOCK_NB) != 0)
-        return error_set(error, STATUS_REFUSED,
-                         "%s: another process has this store open; stop it "
-                         "first",
-                         lsm->directory);
-    return STATUS_OK;
-}
-
 static void release(struct lsm *lsm)
 {
     log_close(&lsm->log);
@@ -101,15 +61,6 @@ static void release(struct lsm *lsm)
     free(lsm);
 }
 
-static size_t memtable_bytes_of(const struct engine_options *options)
-{
-    for (size_t i = 0; i < options->setting_count; i++) {
-        if (strcmp(options->settings[i].name, settings[0].name) == 0)
-            return options->settings[i].value;
-    }
-    return settings[0].normal;
-}
-
 static enum status lsm_open(const struct engine_options *options,
                             struct engine **engine, struct error *error)
 {
@@ -120,7 +71,8 @@ static enum status lsm_open(const struct engine_options *options,
     lsm->engine.type = &lsm_engine_type;
     lsm->lock_fd = -1;
     lsm->log.fd = -1;
-    lsm->memtable_bytes = memtable_bytes_of(options);
+    lsm->memtable_bytes =
+        (size_t)engine_setting(options, &lsm_engine_type, "memtable_bytes");
     pthread_mutex_init(&lsm->mutex, NULL);
     pthread_cond_init(&lsm->changed, NULL);
     lsm->directory = strdup(options->directory);
@@ -128,9 +80,7 @@ static enum status lsm_open(const struct engine_options *options,
     error_set(error, STATUS_IO, "%s: cannot be opened", options->directory);
     enum status status = lsm->directory == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK)
-        status = make_directory(lsm->directory, error);
-    if (status == STATUS_OK)
-        status = lock_directory(lsm, error);
+        status = directory_lock(lsm->directory, &lsm->lock_fd, error);
     if (status == STATUS_OK)
         status = lsm_recover(lsm, error);
     if (status == STATUS_OK &&

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engines/directory.h"
+
 #define MANIFEST_MAGIC UINT64_C(0x313074736566696d) /* "mifest01" */
 
 /* A table's number and tier. */
@@ -91,10 +93,10 @@ static enum status write_synced(const char *path, struct bytes content)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)
-        return file_status(errno);
+        return directory_status(errno);
     enum status status = file_write(fd, content);
     if (status == STATUS_OK && fsync(fd) != 0)
-        status = file_status(errno);
+        status = directory_status(errno);
     close(fd);
     return status;
 }
@@ -112,8 +114,8 @@ enum status manifest_write(const char *directory,
         status = write_synced(next, buffer_bytes(&content));
     buffer_fini(&content);
     if (status == STATUS_OK && rename(next, path) != 0)
-        status = file_status(errno);
-    return status == STATUS_OK ? file_sync_directory(directory) : status;
+        status = directory_status(errno);
+    return status == STATUS_OK ? directory_sync(directory, NULL) : status;
 }
 
 void manifest_fini(struct manifest *manifest)

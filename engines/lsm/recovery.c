@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engines/directory.h"
 #include "engines/lsm/compaction.h"
 #include "engines/lsm/manifest.h"
 
@@ -55,7 +56,7 @@ static enum status list_files(const char *path, struct listing *listing)
             status = push(&listing->tables, &listing->table_count, number);
     }
     if (status == STATUS_OK && errno != 0)
-        status = file_status(errno);
+        status = directory_status(errno);
     closedir(directory);
     if (listing->log_count > 0)
         qsort(listing->logs, listing->log_count, sizeof *listing->logs,
@@ -228,7 +229,7 @@ static enum status remove_orphans(struct lsm *lsm,
                                   const struct manifest *manifest,
                                   const struct listing *listing)
 {
-    enum status status = file_sync_directory(lsm->directory);
+    enum status status = directory_sync(lsm->directory, NULL);
     for (size_t i = 0; status == STATUS_OK && i < listing->table_count; i++) {
         if (!is_listed(manifest, listing->tables[i]))
             lsm_remove_file(lsm, LSM_FILE_TABLE, listing->tables[i]);
@@ -273,9 +274,14 @@ enum status lsm_recover(struct lsm *lsm, struct error *error)
     enum status status = read_files(lsm, &manifest, &listing, error);
     if (status == STATUS_OK) {
         status = settle(lsm);
-        if (status != STATUS_OK)
+        if (status != STATUS_OK) {
+            /* A disk that is mounted read-only is the usual one. */
+            bool denied =
+                status == STATUS_IO && access(lsm->directory, W_OK) != 0;
             error_set(error, status, "%s: cannot be written: %s",
-                      lsm->directory, status_name(status));
+                      lsm->directory,
+                      denied ? strerror(errno) : status_name(status));
+        }
     }
     if (status == STATUS_OK) {
         for (size_t i = 0; i < listing.log_count; i++)

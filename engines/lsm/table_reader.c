@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engines/directory.h"
+
 uint64_t table_key_hash(struct bytes key)
 {
     return file_checksum(key, 0);
@@ -117,7 +119,7 @@ enum status table_open(const char *directory, uint64_t number, unsigned tier,
     table->fd = open(path, O_RDONLY | O_CLOEXEC);
     enum status status = STATUS_OK;
     if (table->fd < 0)
-        status = errno == ENOENT ? STATUS_NOT_FOUND : file_status(errno);
+        status = errno == ENOENT ? STATUS_NOT_FOUND : directory_status(errno);
     uint64_t index_offset = 0, index_size = 0, filter_size = 0;
     if (status == STATUS_OK)
         status = read_footer(table, &index_offset, &index_size, &filter_size);

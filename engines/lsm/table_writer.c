@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engines/directory.h"
 #include "proto/assert.h"
 
 enum status table_writer_open(struct table_writer *writer,
@@ -16,7 +17,7 @@ enum status table_writer_open(struct table_writer *writer,
     if (!file_path(path, directory, LSM_FILE_TABLE, number))
         return STATUS_INVALID;
     writer->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    return writer->fd >= 0 ? STATUS_OK : file_status(errno);
+    return writer->fd >= 0 ? STATUS_OK : directory_status(errno);
 }
 
 void table_writer_fini(struct table_writer *writer)
@@ -139,7 +140,7 @@ enum status table_writer_finish(struct table_writer *writer)
         status = put_footer(writer, &footer, fields, 5);
     }
     if (status == STATUS_OK && fsync(writer->fd) != 0)
-        status = file_status(errno);
+        status = directory_status(errno);
     buffer_fini(&filter);
     buffer_fini(&footer);
     return status;
