@@ -24,9 +24,12 @@ import replikv_pb2 as rkv  # noqa: E402
 REPLIKVD = os.path.join(BUILD, "replikvd")
 REPLIKV = os.path.join(BUILD, "replikv")
 PERSISTENT = ("lsm", "leveldb", "lmdb")
-# Below the kernel's own range; a process has 16 of them.
-PORTS_FROM, PORTS_EACH = 10000, 16
+# Below the kernel's own range, in blocks, of which a cluster has one.
+PORTS_FROM, PORTS_EACH, PORT_BLOCKS = 10000, 16, 1300
 DEADLINE_S = 60
+# Of the sanitizers that the nodes may be built with.
+SANITIZERS = ("WARNING: ThreadSanitizer", "AddressSanitizer",
+              "LeakSanitizer", "runtime error:")
 
 
 def wait_for(what, condition, deadline_s=DEADLINE_S):
@@ -38,6 +41,35 @@ def wait_for(what, condition, deadline_s=DEADLINE_S):
             return answer
         assert time.monotonic() < end, f"waited {deadline_s} s for {what}"
         time.sleep(0.02)
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        # As nng does: connections that ended a moment ago do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def take_ports():
+    """The first port of a block of free ones, and what holds the block: its
+    last port, bound, until it is closed."""
+    for i in range(PORT_BLOCKS):
+        first = PORTS_FROM + (os.getpid() + i) % PORT_BLOCKS * PORTS_EACH
+        last = first + PORTS_EACH - 1
+        holder = socket.socket()
+        try:
+            holder.bind(("", last))
+        except OSError:
+            holder.close()
+            continue
+        if all(map(is_free, range(first, last))):
+            return first, holder
+        holder.close()
+    raise AssertionError("no ports are free")
 
 
 class Gone(Exception):
@@ -166,7 +198,8 @@ class Node:
         self.cluster, self.name, self.engine = cluster, name, engine
         self.host, self.client_port, self.peer_port = host, port, port + 1
         self.prefix = list(prefix)  # of the command, for another namespace
-        self.path = None  # of a Unix socket for clients, in place of a port
+        # Of Unix sockets for clients and peers, in place of ports.
+        self.path = self.peer_path = None
         self.directory = os.path.join(cluster.directory, name)
         self.data = os.path.join(self.directory, "data")
         self.config = os.path.join(self.directory, "node.yaml")
@@ -183,6 +216,8 @@ class Node:
         return f"tcp://{self.host}:{self.client_port}"
 
     def peer(self):
+        if self.peer_path:
+            return f"ipc://{self.peer_path}"
         return f"tcp://{self.host}:{self.peer_port}"
 
     def write_config(self, text=None, **sections):
@@ -255,7 +290,18 @@ class Node:
         raise AssertionError("no RssAnon")
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """How many are open, but for files: those come and go with the
+        engine's work."""
+        directory, count = f"/proc/{self.process.pid}/fd", 0
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                count += not os.readlink(
+                    os.path.join(directory, name)).startswith("/")
+        return count
+
+    def sanitizer_reports(self):
+        return [line for line in self.said().splitlines()
+                if any(name in line for name in SANITIZERS)]
 
 
 class Cluster:
@@ -266,7 +312,7 @@ class Cluster:
             engines = [engines] * nodes
         self.replicas, self.sections = replicas, sections or {}
         self.directory = tempfile.mkdtemp(prefix="replikv-test-")
-        first = PORTS_FROM + os.getpid() % 1300 * PORTS_EACH
+        first, self.ports = take_ports()
         self.nodes = [Node(self, f"n{i + 1}", engine, first + 2 * i)
                       for i, engine in enumerate(engines)]
 
@@ -323,11 +369,16 @@ class Cluster:
             if node.process is not None and node.process.poll() is None:
                 node.process.kill()
                 node.process.wait()
-        if kind is not None:
-            for node in self.nodes:
-                if os.path.exists(node.log):
-                    print(f"--- {node.name} ---\n{node.said()[-4000:]}")
+        self.ports.close()
+        started = [node for node in self.nodes if os.path.exists(node.log)]
+        reports = [f"{node.name}: {line}" for node in started
+                   for line in node.sanitizer_reports()]
+        if kind is not None or reports:
+            for node in started:
+                print(f"--- {node.name} ---\n"
+                      f"{node.said()[-100000 if reports else -4000:]}")
         shutil.rmtree(self.directory, ignore_errors=True)
+        assert not reports, "\n".join(reports)
 
     def hints(self):
         """Records that living nodes keep for others."""

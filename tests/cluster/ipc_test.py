@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clients over Unix sockets."""
+"""Clients and peers over Unix sockets."""
 
 import contextlib
 import os
@@ -10,10 +10,11 @@ from load import Loads
 
 
 class Ipc(unittest.TestCase):
-    def test_clients_come_over_unix_sockets(self):
+    def test_clients_and_peers_come_over_unix_sockets(self):
         with Cluster("lsm") as cluster:
             for node in cluster.nodes:
                 node.path = os.path.join(node.directory, "client.socket")
+                node.peer_path = os.path.join(node.directory, "peer.socket")
             cluster.start()
             one, two, _ = cluster.nodes
             with contextlib.closing(one.client()) as client:
@@ -24,11 +25,14 @@ class Ipc(unittest.TestCase):
                 self.assertEqual(values, [bytes(1 << 20)])
             with Loads(cluster.nodes) as loads:
                 loads.wait_applied(200)
-                # The socket's file is still there: the node takes its place.
-                one.kill()
-                loads.wait_applied(100)
-                one.start().wait_ready()
-                loads.wait_applied(100)
+                # The sockets' files are still there: the node takes their
+                # place. Ready, it has met a majority over them.
+                for node in cluster.nodes:
+                    node.kill()
+                    loads.wait_applied(100)
+                    node.start().wait_ready()
+                    loads.wait_applied(100)
+                cluster.wait_met()
             cluster.wait_no_hints()
             loads.check(cluster.nodes)
 
