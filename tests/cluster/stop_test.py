@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""A node that is asked to stop says goodbye, and comes back soon."""
+"""A node that is asked to stop says goodbye, and comes back soon. Arguments:
+the engines of the cluster that stops as a whole, with commas."""
 
+import sys
 import time
 import unittest
 
 from harness import Cluster, rkv, wait_for
 from load import Loads
 
+ENGINES = sys.argv.pop(1).split(",")
 # A write's deadline and what is left of its replies.
 STOP_S = 5
 
@@ -50,7 +53,7 @@ class Stop(unittest.TestCase):
             print(f"ready again in {(time.monotonic() - began) * 1000:.0f} ms")
 
     def test_a_whole_cluster_stops_and_starts(self):
-        with Cluster(["lsm", "leveldb", "lmdb"]) as cluster:
+        with Cluster(ENGINES) as cluster:
             cluster.start()
             with Loads(cluster.nodes) as loads:
                 loads.wait_applied(200)
