@@ -51,9 +51,10 @@ class History:
                                    for token in tokens))
 
     def deletes(self, key, *outcomes):
-        return [token for token, write in list(self.writes.items())
-                if write.remove and write.key == key and
-                write.outcome in outcomes]
+        with self.lock:
+            return [token for token, write in self.writes.items()
+                    if write.remove and write.key == key and
+                    write.outcome in outcomes]
 
     def lost(self, key, acknowledged, tokens):
         """Acknowledged writes that are neither there nor replaced. A delete

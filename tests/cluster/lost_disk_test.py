@@ -12,6 +12,7 @@ import unittest
 from harness import Cluster, rkv, wait_for
 from load import Loads
 
+KEYS = 10
 ENGINE = sys.argv.pop(1) if len(sys.argv) > 1 else "lsm"
 
 
@@ -90,6 +91,38 @@ class LostDisk(unittest.TestCase):
             node.kill()
             shutil.rmtree(node.data)
         self.run_with(wipe)
+
+    def read_all(self, node, expected):
+        """How many of the keys, at quorum, through the node."""
+        found = 0
+        with contextlib.closing(node.client()) as client:
+            for i in range(KEYS):
+                result, values, _ = client.get(b"key%d" % i, timeout_ms=300)
+                self.assertNotEqual(result.status, rkv.NOT_FOUND)
+                found += values == [expected]
+        return found
+
+    def test_an_empty_disk_never_says_not_found(self):
+        with Cluster(ENGINE) as cluster:
+            one, two, three = cluster.start().nodes
+            two.kill()
+            with contextlib.closing(one.client()) as client:
+                for i in range(KEYS):
+                    result, _ = client.put(b"key%d" % i, b"value")
+                    self.assertEqual(result.outcome, rkv.APPLIED)
+            # What was acknowledged is now on one disk, whose node is away.
+            three.kill()
+            one.kill()
+            shutil.rmtree(three.data)
+            two.start().wait_ready()
+            three.start("--replace").wait_ready()
+            for node in (two, three):
+                self.assertEqual(self.read_all(node, b"value"), 0)
+            one.start().wait_ready()
+            wait_for("all to be filled", lambda: self.filling(three) == 0)
+            one.kill()
+            for node in (two, three):
+                self.assertEqual(self.read_all(node, b"value"), KEYS)
 
 
 if __name__ == "__main__":
