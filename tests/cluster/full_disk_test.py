@@ -19,9 +19,15 @@ SPACE_BYTES, BALLAST_BYTES = 16 * MIB, 40 * MIB
 VALUE = bytes(16 << 10)
 
 
-def mount(path, *options):
+@contextlib.contextmanager
+def mounted(path, size):
+    """A disk of its own there, and at the end the directory again."""
     os.makedirs(path, exist_ok=True)
-    run("mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", path)
+    run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path)
+    try:
+        yield path
+    finally:
+        run("umount", "-l", path)
 
 
 class FullDisk(unittest.TestCase):
@@ -45,11 +51,11 @@ class FullDisk(unittest.TestCase):
                     key, r=-2)[1] == [VALUE])
 
     def test_a_full_disk_loses_nothing(self):
-        with Cluster(ENGINE) as cluster:
+        with Cluster(ENGINE) as cluster, \
+                mounted(os.path.join(cluster.nodes[2].directory, "disk"),
+                        SPACE_BYTES + BALLAST_BYTES) as disk:
             node = cluster.nodes[2]
-            disk = os.path.join(node.directory, "disk")
             ballast = os.path.join(disk, "ballast")
-            mount(disk, f"size={SPACE_BYTES + BALLAST_BYTES}")
             with open(ballast, "wb") as file:
                 file.write(bytes(BALLAST_BYTES))
             node.data = os.path.join(disk, "data")
@@ -78,10 +84,10 @@ class FullDisk(unittest.TestCase):
             print(loads.told(), f"{rounds * 32 * len(VALUE) / MIB} MiB fill it")
 
     def test_a_start_on_a_full_disk_says_why_or_succeeds(self):
-        with Cluster(ENGINE) as cluster:
+        with Cluster(ENGINE) as cluster, \
+                mounted(os.path.join(cluster.nodes[2].directory, "disk"),
+                        SPACE_BYTES) as disk:
             node = cluster.nodes[2]
-            disk = os.path.join(node.directory, "disk")
-            mount(disk, f"size={SPACE_BYTES}")
             node.data = os.path.join(disk, "data")
             cluster.start()
             self.fill(cluster, node)
@@ -112,18 +118,17 @@ class FullDisk(unittest.TestCase):
     def test_a_disk_that_cannot_be_written_is_named(self):
         with Cluster(ENGINE, nodes=1, replicas=1) as cluster:
             node = cluster.nodes[0]
-            mount(node.data, "size=16m")
-            cluster.start()
-            node.kill()
             for state in ("written", "empty"):
-                run("mount", "-o", "remount,ro", node.data)
-                self.assertEqual(node.start().wait_end(), 1, state)
-                last = node.said().splitlines()[-1]
-                self.assertTrue(last.startswith("replikvd:"), last)
-                self.assertIn(node.data, last)
-                self.assertIn("Read-only", last)
-                run("umount", node.data)
-                mount(node.data, "size=16m")
+                with mounted(node.data, 16 * MIB):
+                    if state == "written":
+                        cluster.start()
+                        node.kill()
+                    run("mount", "-o", "remount,ro", node.data)
+                    self.assertEqual(node.start().wait_end(), 1, state)
+                    last = node.said().splitlines()[-1]
+                    self.assertTrue(last.startswith("replikvd:"), last)
+                    self.assertIn(node.data, last)
+                    self.assertIn("Read-only", last)
 
 
 if __name__ == "__main__":
