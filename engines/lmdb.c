@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* LMDB: a copy-on-write B+tree in one mapped file. The map is reserved once,
@@ -26,6 +27,8 @@
 /* Read transactions at once: a shard's reads and scans, with room. A slot is
  * 64 bytes of the lock file. */
 enum { READERS_MAX = 1024 };
+/* Less is no room for a commit, which writes up to 64 pages at once. */
+enum { ROOM_BYTES_MIN = 1 << 20 };
 
 struct lmdb_engine {
     struct engine base;
@@ -230,6 +233,16 @@ static size_t last_commit(struct lmdb_engine *lmdb)
     return info.me_last_txnid;
 }
 
+/* LMDB calls a short write EIO. A disk writes short when it has room for some
+ * of it only. */
+static int short_write(const struct lmdb_engine *lmdb, int number)
+{
+    struct statvfs disk;
+    bool is_full = number == EIO && statvfs(lmdb->directory, &disk) == 0 &&
+                   disk.f_bavail * disk.f_frsize < ROOM_BYTES_MIN;
+    return is_full ? ENOSPC : number;
+}
+
 static enum status lmdb_write(struct engine *engine, const struct batch *batch,
                               bool sync)
 {
@@ -246,7 +259,7 @@ static enum status lmdb_write(struct engine *engine, const struct batch *batch,
         number = mdb_env_sync(lmdb->env, 1);
     if (number != 0)
         atomic_store(&lmdb->broken, true);
-    return status_of(number);
+    return status_of(short_write(lmdb, number));
 }
 
 static enum status lmdb_iterate(struct engine *engine, struct bytes from,
