@@ -20,7 +20,7 @@ def alone(*spaces):
         print(f"skipped: {' '.join(command)} is not allowed here")
         sys.exit(SKIPPED)
     os.environ[mark] = "yes"
-    os.execvp(command[0], [*command, sys.executable, *sys.argv])
+    os.execvp(command[0], [*command, *sys.orig_argv])
 
 
 def run(*command):

@@ -4,6 +4,7 @@ on, and it goes on by itself once there is space. Arguments: the engine."""
 
 import contextlib
 import os
+import random
 import sys
 import unittest
 
@@ -16,7 +17,8 @@ MIB = 1 << 20
 # What is filled, and what is given back: more, since a compaction holds what
 # it reads and what it writes.
 SPACE_BYTES, BALLAST_BYTES = 16 * MIB, 40 * MIB
-VALUE = bytes(16 << 10)
+# Not to be compressed.
+VALUE = random.Random(1).randbytes(16 << 10)
 
 
 @contextlib.contextmanager
