@@ -267,11 +267,13 @@ void write_stored(struct node *node, const struct storage_result *result,
     if (op == NULL)
         return;
     if (op->stage == WRITE_PREPARING) {
-        /* It was never run: too late, too much, or the engine is closed. */
+        /* It was never run: too late, too much, or the engine is closed. One
+         * that is on disk though we never had its record was not sent on. */
+        bool was_run = result->status == STATUS_OK;
         if (!op->answered)
-            answer(node, op,
-                   result->status == STATUS_OK ? STATUS_IO : result->status,
-                   refused(op), result->message, effects);
+            answer(node, op, was_run ? STATUS_IO : result->status,
+                   was_run ? RKV__OUTCOME__UNKNOWN : refused(op),
+                   result->message, effects);
         finish(node, op);
         return;
     }

@@ -92,6 +92,16 @@ static void a_late_forward_is_no_answer_to_a_store(void **state)
     expect_trace(&f, "[604] n3 stored ok -> reply 1 ok applied 2/2\n");
 }
 
+/* What is on disk without our having heard of its record may be seen. */
+static void what_was_run_unprepared_is_unknown(void **state)
+{
+    (void)state;
+    put(&f, 1, 1, write_of(&f, "k", "v"));
+    disk_fails(&f, 2, STATUS_OK);
+    expect_trace(&f, "[  1] ask 1 -> coordinate k\n"
+                     "[  2] stored -> reply 1 io unknown 0/2\n");
+}
+
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
 
 int main(void)
@@ -99,6 +109,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH(not_started, a_replica_that_stands_still_caps_no_one),
         WITH(three_nodes, who_left_is_not_sent_to),
+        WITH(three_nodes, what_was_run_unprepared_is_unknown),
         WITH(five_nodes, a_late_forward_is_no_answer_to_a_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
