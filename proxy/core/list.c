@@ -99,7 +99,7 @@ void relays_tick(struct node *node, struct effects *effects)
     }
 }
 
-static bool scan_own(struct node *node, enum request_owner owner,
+static bool scan_own(struct node *node, uint64_t number,
                      struct reply_token token, uint32_t partition,
                      ProtobufCBinaryData after, uint32_t max_bytes,
                      struct effects *effects)
@@ -107,7 +107,7 @@ static bool scan_own(struct node *node, enum request_owner owner,
     uint32_t limit = node->config.limits.list_bytes_max;
     struct storage_op op = {
         .kind = STORAGE_SCAN,
-        .token = request_number(owner, 0),
+        .token = number,
         .reply_token = token.value,
         .key = {.table = TABLE_DATA, .partition = {(uint16_t)partition}},
         .after = bytes_of_binary(after),
@@ -151,8 +151,8 @@ void list_request(struct node *node, struct reply_token token,
                      "this node does not have the whole partition");
     else if (!can)
         pass_on(node, token, list, effects);
-    else if (!scan_own(node, OWNER_SERVE_LIST, token, list->partition,
-                       list->after, list->max_bytes, effects))
+    else if (!scan_own(node, request_number(OWNER_SERVE_LIST, from_peer), token,
+                       list->partition, list->after, list->max_bytes, effects))
         reply_result(node, effects, token, STATUS_OVERLOADED,
                      RKV__OUTCOME__NONE, "the budget of one step is spent");
 }
@@ -163,22 +163,22 @@ void digest_request(struct node *node, struct reply_token token,
     if (!check_position(node, token, admin->partition, admin->after.len,
                         effects))
         return;
-    if (!scan_own(node, OWNER_SERVE_DIGEST, token, admin->partition,
-                  admin->after, 0, effects))
+    if (!scan_own(node, request_number(OWNER_SERVE_DIGEST, 0), token,
+                  admin->partition, admin->after, 0, effects))
         reply_result(node, effects, token, STATUS_OVERLOADED,
                      RKV__OUTCOME__NONE, "the budget of one step is spent");
 }
 
-/* NULL when the record says nothing to a client, or memory is spent. */
+/* NULL when the record says nothing to a client, which is counted unless it is
+ * a tombstone, or memory is spent. */
 static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
                               struct arena *arena)
 {
     const struct bucket_config *bucket = node_bucket(node, row->key.bucket);
     struct record record;
-    if (bucket == NULL)
-        return NULL;
-    if (record_decode(row->record, arena, &record) != STATUS_OK) {
-        node_count(node, COUNTER_STORAGE_FAILURES);
+    if (bucket == NULL ||
+        record_decode(row->record, arena, &record) != STATUS_OK) {
+        node_count(node, COUNTER_ROWS_SKIPPED);
         return NULL;
     }
     if (record_is_deleted(&record))
@@ -194,9 +194,29 @@ static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
     return item;
 }
 
+/* What our own disk cannot read another owner's may. */
+static bool pass_on_failed(struct node *node,
+                           const struct storage_result *result,
+                           struct effects *effects)
+{
+    const struct storage_op *op = result->op;
+    bool from_peer = serial_of(op->token) != 0;
+    if (from_peer ||
+        (result->status != STATUS_CORRUPT && result->status != STATUS_BROKEN))
+        return false;
+    Rkv__List list = RKV__LIST__INIT;
+    list.partition = op->key.partition.value;
+    list.after = binary_of_bytes(op->after);
+    list.max_bytes = op->bytes_max;
+    pass_on(node, (struct reply_token){op->reply_token}, &list, effects);
+    return true;
+}
+
 void list_stored(struct node *node, const struct storage_result *result,
                  struct effects *effects)
 {
+    if (pass_on_failed(node, result, effects))
+        return;
     struct arena *arena = &effects->arena;
     struct reply_token token = {result->op->reply_token};
     Rkv__ListReply *reply = message_new(arena, &rkv__list_reply__descriptor);

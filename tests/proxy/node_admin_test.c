@@ -119,7 +119,48 @@ static void a_damaged_record_is_left_out_of_a_list_and_counted(void **state)
     disk(&f, 1);
     expect_trace(&f, "[  1] ask 1 -> scan data\n"
                      "[  1] stored -> reply 1 ok items 0 done\n");
-    assert_int_equal(counter_of(&f, "storage_failures"), 1);
+    assert_int_equal(counter_of(&f, "rows_skipped"), 1);
+}
+
+static void an_item_of_a_bucket_not_declared_is_counted(void **state)
+{
+    (void)state;
+    struct storage_key name = key_in(&f, TABLE_DATA, 0, "nowhere", "k");
+    toy_put(&f.toy, &name, record_of(&f, 2, 1, "v"));
+    Rkv__List *list = list_of("k");
+    list->partition = name.partition.value;
+    client(&f, 1, 1, RKV__ENVELOPE__BODY_LIST, list);
+    disk(&f, 1);
+    expect_trace(&f, "[  1] ask 1 -> scan data\n"
+                     "[  1] stored -> reply 1 ok items 0 done\n");
+    assert_int_equal(counter_of(&f, "rows_skipped"), 1);
+}
+
+static void
+a_list_that_our_own_disk_cannot_read_is_asked_of_others(void **state)
+{
+    (void)state;
+    Rkv__List *list = list_of("k");
+    list->after = binary_of_bytes(bytes_of_string("position"));
+    list->max_bytes = 17;
+    client(&f, 1, 1, RKV__ENVELOPE__BODY_LIST, list);
+    disk_fails(&f, 2, STATUS_CORRUPT);
+    const Rkv__List *passed = request_at(&f, 3)->list;
+    assert_int_equal(passed->partition, list->partition);
+    assert_int_equal(passed->max_bytes, 17);
+    assert_int_equal(passed->after.len, list->after.len);
+    listed(3, 3, RKV__STATUS__OK);
+    peer(&f, 4, 2, 2, RKV__ENVELOPE__BODY_LIST, list);
+    disk_fails(&f, 5, STATUS_BROKEN);
+    client(&f, 6, 3, RKV__ENVELOPE__BODY_LIST, list);
+    disk_fails(&f, 7, STATUS_TIMEOUT);
+    expect_trace(&f, "[  1] ask 1 -> scan data on\n"
+                     "[  2] stored corrupt -> list n3\n"
+                     "[  3] n3 answers -> reply 1 ok items 0 done\n"
+                     "[  4] ask 2 -> scan data on\n"
+                     "[  5] stored broken -> reply 2 broken items 0\n"
+                     "[  6] ask 3 -> scan data on\n"
+                     "[  7] stored timeout -> reply 3 timeout items 0\n");
 }
 
 static void a_list_of_what_others_have_is_asked_of_them_in_turn(void **state)
@@ -359,6 +400,9 @@ int main(void)
         WITH(three_nodes, positions_out_of_range_are_refused),
         WITH(three_nodes,
              a_digest_tells_different_records_apart_and_equal_ones_not),
+        WITH(three_nodes, an_item_of_a_bucket_not_declared_is_counted),
+        WITH(three_nodes,
+             a_list_that_our_own_disk_cannot_read_is_asked_of_others),
         WITH(three_nodes, explain_shows_what_each_owner_holds),
         WITH(three_nodes, explain_answers_at_its_deadline_with_what_it_has),
         WITH(five_nodes, status_members_ring_and_hints_are_whole),
