@@ -100,9 +100,10 @@ static enum status describe(const struct record *record, struct seen *seen,
     seen->values = (uint32_t)record->value_count;
     for (size_t i = 0; i < record->value_count && status == STATUS_OK; i++) {
         seen->tombstones += record->values[i].tombstone;
+        size_t count = record->values[i].dot_count;
         status = buffer_append(
-            dots, bytes_of(record->values[i].dots, sizeof(struct dot)));
-        seen->dots++;
+            dots, bytes_of(record->values[i].dots, count * sizeof(struct dot)));
+        seen->dots += (uint32_t)count;
     }
     return status;
 }

@@ -302,6 +302,23 @@ static void explain_shows_what_each_owner_holds(void **state)
     assert_int_equal(state_at("n2")->record_bytes, a.size);
 }
 
+/* One request that two nodes coordinated: one value under both dots. */
+static void explain_shows_every_dot_of_a_value(void **state)
+{
+    (void)state;
+    hold("k",
+         merged(&f, record_of(&f, 2, 1, "a"), record_of(&f, 0x102, 1, "a")));
+    admin(1, RKV__ADMIN__WHAT__EXPLAIN, "k");
+    disk(&f, 2);
+    gone(&f, 3, 3);
+    gone(&f, 4, 2);
+    f.trace_size = 0;
+    assert_int_equal(state_at("n1")->values, 1);
+    assert_int_equal(state_at("n1")->n_dots, 2);
+    assert_int_equal(state_at("n1")->dots[0]->incarnation, 2);
+    assert_int_equal(state_at("n1")->dots[1]->incarnation, 0x102);
+}
+
 static void explain_answers_at_its_deadline_with_what_it_has(void **state)
 {
     (void)state;
@@ -404,6 +421,7 @@ int main(void)
         WITH(three_nodes,
              a_list_that_our_own_disk_cannot_read_is_asked_of_others),
         WITH(three_nodes, explain_shows_what_each_owner_holds),
+        WITH(three_nodes, explain_shows_every_dot_of_a_value),
         WITH(three_nodes, explain_answers_at_its_deadline_with_what_it_has),
         WITH(five_nodes, status_members_ring_and_hints_are_whole),
         WITH(three_nodes, each_counter_has_a_name_of_its_own),
