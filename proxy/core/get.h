@@ -36,7 +36,7 @@ enum get_action_kind {
 struct get_action {
     enum get_action_kind kind;
     struct node_id node;
-    enum status status; /* REPLY: OK, UNAVAILABLE, TIMEOUT, CORRUPT */
+    enum status status; /* REPLY: OK, UNAVAILABLE, TIMEOUT */
 };
 
 /* Each replica is asked once and written to twice at most. */

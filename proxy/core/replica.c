@@ -99,6 +99,17 @@ static bool outgrows(const struct replica *replica, struct bytes current,
            next->size > current.size;
 }
 
+static const char *why_not(enum status status)
+{
+    if (status == STATUS_TOO_LARGE)
+        return "siblings: the key has 100, the limit; read it and write with "
+               "its context";
+    if (status == STATUS_INVALID)
+        return "request_id: all zeros, or context: it covers the very write "
+               "that it came with";
+    return "no memory for the record";
+}
+
 static void coordinate(struct replica *replica, const struct storage_op *op,
                        struct bytes current, struct arena *scratch,
                        struct buffer *next, struct replica_change *change)
@@ -132,11 +143,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
     status = record_apply(&own, &write, replica->dedup_window_ms, scratch,
                           &written, &change->duplicate);
     if (status != STATUS_OK) {
-        fail(change, status,
-             status == STATUS_TOO_LARGE
-                 ? "siblings: the key has 100, the limit; read it and write "
-                   "with its context"
-                 : "no memory for the record");
+        fail(change, status, why_not(status));
         return;
     }
     store(op, current, &written, next, change);

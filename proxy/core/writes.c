@@ -243,7 +243,8 @@ void write_prepared(struct node *node, const struct storage_result *result,
             status = buffer_append(&op->payload, result->record);
     }
     if (status != STATUS_OK) {
-        /* Refused before anything was sent; our own copy is unchanged. */
+        /* Nothing was sent. Refused, our own copy is unchanged; where only
+         * memory was short here, it has the write, or will. */
         if (!op->answered)
             answer(node, op, status,
                    result->status == STATUS_OK ? RKV__OUTCOME__UNKNOWN

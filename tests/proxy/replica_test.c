@@ -309,6 +309,19 @@ static void a_context_of_another_key_is_refused(void **state)
                      STATUS_INVALID);
 }
 
+static void a_write_that_cannot_be_is_told_why(void **state)
+{
+    (void)state;
+    struct storage_op op = {.kind = STORAGE_COORDINATE,
+                            .key = data_key(),
+                            .wall_ms = WALL_MS,
+                            .data = bytes_of_string("a")};
+    struct storage_result result;
+    toy_run(&world.toys[0], &op, &result);
+    assert_int_equal(result.status, STATUS_INVALID);
+    assert_non_null(strstr(result.message, "request_id: all zeros"));
+}
+
 static void
 a_write_beyond_a_hundred_siblings_is_refused_a_merge_never(void **state)
 {
@@ -477,6 +490,7 @@ int main(void)
         WITH(an_old_copy_that_comes_late_brings_nothing_back),
         WITH(a_write_wins_over_one_of_a_clock_that_is_ahead),
         WITH(a_context_of_another_key_is_refused),
+        WITH(a_write_that_cannot_be_is_told_why),
         WITH(a_write_beyond_a_hundred_siblings_is_refused_a_merge_never),
         WITH(a_record_does_not_outgrow_what_a_frame_takes),
         WITH(no_dot_is_ever_issued_twice),
