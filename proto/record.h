@@ -24,7 +24,7 @@ enum {
      * merge never is. */
     SIBLINGS_MAX = 100,
     SIBLINGS_WARN = 25,
-    /* Superseded request ids a record keeps. The window is time (60 s); this
+    /* Superseded request ids a record keeps. The window is time (150 s); this
      * bounds what a hot key costs: 64 * about 40 bytes is 2.5 KB. */
     DEDUP_ENTRIES_MAX = 64,
 };

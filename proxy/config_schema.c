@@ -415,5 +415,5 @@ void config_defaults(struct config *config)
         ASSERT(ok);
     }
     /* No key: request ids stay in records for it, so that nodes must agree. */
-    config->timeouts.dedup_window_ms = 60000;
+    config->timeouts.dedup_window_ms = 150000;
 }

@@ -29,7 +29,7 @@ struct node_timeouts node_timeouts_default(void)
         .forward_ms = 500,
         .hedge_ms = 50,
         .handoff_interval_ms = 200,
-        .dedup_window_ms = 60000,
+        .dedup_window_ms = 150000,
     };
 }
 

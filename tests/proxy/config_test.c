@@ -149,7 +149,7 @@ static void minimal_file_gives_the_promised_defaults(void **state)
     assert_int_equal(config.timeouts.forward_ms, 500);
     assert_int_equal(config.timeouts.hedge_ms, 50);
     assert_int_equal(config.timeouts.handoff_interval_ms, 200);
-    assert_int_equal(config.timeouts.dedup_window_ms, 60000);
+    assert_int_equal(config.timeouts.dedup_window_ms, 150000);
     assert_int_equal(config.limits.value_bytes_max, 1 << 20);
     assert_int_equal(config.limits.inflight_max, 4096);
     assert_int_equal(config.limits.inflight_bytes_max, 128 << 20);
