@@ -233,6 +233,9 @@ static enum status compact(struct lsm *lsm)
             table_open(lsm->directory, number, inputs[0]->tier + 1, &output);
     if (status == STATUS_OK) {
         status = install_merged(lsm, inputs, count, output);
+        /* Either manifest may be in place, which only an open can tell. */
+        if (status != STATUS_OK)
+            lsm_break(lsm, status);
         for (size_t i = 0; status == STATUS_OK && i < count; i++)
             lsm_remove_file(lsm, LSM_FILE_TABLE, inputs[i]->number);
     } else {
@@ -256,28 +259,37 @@ static bool wait_for_work(struct lsm *lsm, bool idle)
     return go_on;
 }
 
+/* Compact once. What cannot be compacted is still read and written. */
+static enum status try_compact(struct lsm *lsm)
+{
+    enum status status = compact(lsm);
+    if (status == STATUS_CLOSED || status == STATUS_NOT_FOUND)
+        return status;
+    pthread_mutex_lock(&lsm->mutex);
+    bool broken = lsm->broken;
+    lsm->compaction_rests = status != STATUS_OK;
+    pthread_cond_broadcast(&lsm->changed);
+    pthread_mutex_unlock(&lsm->mutex);
+    if (!broken && status != STATUS_OK && status != STATUS_CORRUPT &&
+        status != STATUS_NO_SPACE)
+        lsm_break(lsm, status);
+    return status;
+}
+
 void *compaction_thread(void *context)
 {
     struct lsm *lsm = context;
-    bool idle = false, rests = false;
+    bool idle = false, damaged = false;
     while (wait_for_work(lsm, idle)) {
         enum status status = flush(lsm);
         if (status != STATUS_OK) {
             lsm_break(lsm, status);
             break;
         }
-        status = rests ? STATUS_NOT_FOUND : compact(lsm);
-        idle = status == STATUS_NOT_FOUND;
-        if (status == STATUS_CORRUPT) {
-            rests = true;
-            pthread_mutex_lock(&lsm->mutex);
-            lsm->compaction_rests = true;
-            pthread_cond_broadcast(&lsm->changed);
-            pthread_mutex_unlock(&lsm->mutex);
-        } else if (status != STATUS_OK && status != STATUS_NOT_FOUND &&
-                   status != STATUS_CLOSED) {
-            lsm_break(lsm, status);
-        }
+        status = damaged ? STATUS_NOT_FOUND : try_compact(lsm);
+        damaged = damaged || status == STATUS_CORRUPT;
+        /* After the next flush there may be space again. */
+        idle = status == STATUS_NOT_FOUND || status == STATUS_NO_SPACE;
     }
     return NULL;
 }

@@ -41,7 +41,8 @@ struct lsm {
         untold; /* what broke it in the background, until a write says */
     bool stopping;
     /* A table is damaged: merging it would fail again, so compaction rests
-     * until the next open, and reads of what is damaged say CORRUPT. */
+     * until the next open, and reads of what is damaged say CORRUPT. Or the
+     * disk has no room for the merged table, and it rests until a flush. */
     bool compaction_rests;
 };
 

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "engines/lsm/log.h"
+#include "engines/lsm/compaction.h"
 
 /* What the LSM engine does on a disk that is full or fails. The linker puts
  * the functions named __wrap here in the place of the system's, so the disk
@@ -178,6 +178,48 @@ static void what_a_crash_left_makes_room_for_the_next_open(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static void wait_rests(struct engine *engine, bool rests)
+{
+    struct lsm *lsm = (struct lsm *)(void *)engine;
+    pthread_mutex_lock(&lsm->mutex);
+    while (lsm->compaction_rests != rests && !lsm->broken)
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    assert_false(lsm->broken);
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+/* Each open makes a table of what the one before it left in its log. */
+static int leave_tables(int tables)
+{
+    struct engine *engine;
+    int count = 0;
+    for (int i = 0; i < tables; i++) {
+        assert_int_equal(open_store(&engine), STATUS_OK);
+        for (int j = 0; j < MEMTABLE_BYTES / VALUE_BYTES / 2; j++)
+            assert_int_equal(put(engine, count++), STATUS_OK);
+        lsm_engine_type.close(engine);
+    }
+    return count;
+}
+
+static void without_room_to_compact_a_store_is_read_and_written(void **state)
+{
+    (void)state;
+    struct engine *engine;
+    int count = leave_tables(COMPACTION_TABLES);
+    disk.bytes_max = disk_used() + MEMTABLE_BYTES;
+    assert_int_equal(open_store(&engine), STATUS_OK);
+    wait_rests(engine, true);
+    expect_keys(engine, count);
+    assert_int_equal(put(engine, count++), STATUS_OK);
+    disk.bytes_max = 0;
+    for (int i = 0; i < 2 * MEMTABLE_BYTES / VALUE_BYTES; i++)
+        assert_int_equal(put(engine, count++), STATUS_OK);
+    wait_rests(engine, false);
+    expect_keys(engine, count);
+    lsm_engine_type.close(engine);
+}
+
 /* As a rotation leaves it: a second log, which alone holds key 1. */
 static void add_log(char *name)
 {
@@ -247,6 +289,7 @@ int main(void)
         CASE(an_open_that_fails_on_a_full_disk_takes_no_space),
         CASE(a_store_opens_when_space_comes_back_bit_by_bit),
         CASE(what_a_crash_left_makes_room_for_the_next_open),
+        CASE(without_room_to_compact_a_store_is_read_and_written),
         CASE(a_log_that_was_not_listed_is_not_lost),
         CASE(a_directory_that_cannot_be_listed_is_not_empty),
     };
