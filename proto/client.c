@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "proto/client_internal.h"
 
@@ -20,13 +19,6 @@ static const struct replikv_result no_memory = {
     .outcome = REPLIKV_NOT_APPLIED,
     .message = "no memory for a request",
 };
-
-int64_t client_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static enum replikv_status fail(struct replikv_error *error,
                                 const struct error *why)
@@ -145,7 +137,7 @@ static void *timer_main(void *argument)
             pthread_cond_wait(&client->changed, &client->lock);
             continue;
         }
-        int64_t now_ms = client_now_ms();
+        int64_t now_ms = clock_now_ms();
         if (now_ms >= client->wake_at_ms) {
             look_at_all(client, now_ms);
             client_leave(client);
@@ -356,7 +348,7 @@ enum replikv_status replikv_start(struct replikv *client,
     client_enter(client);
     enum status status = admit(client, request, &why);
     if (status == STATUS_OK)
-        client_attempt(client, request, client->preferred, client_now_ms());
+        client_attempt(client, request, client->preferred, clock_now_ms());
     client_leave(client);
     if (status == STATUS_OK)
         return REPLIKV_OK;

@@ -176,7 +176,7 @@ static void on_opened(struct connection *connection, void *user)
     struct replikv *client = endpoint->client;
     size_t index = (size_t)(endpoint - client->endpoints);
     client_enter(client);
-    int64_t now_ms = client_now_ms();
+    int64_t now_ms = clock_now_ms();
     endpoint->open = connection == endpoint->connection;
     struct request *next;
     for (struct request *r = client->requests; r != NULL; r = next) {
@@ -215,7 +215,7 @@ static void on_closed(struct connection *connection, void *user,
     struct replikv *client = endpoint->client;
     size_t index = (size_t)(endpoint - client->endpoints);
     client_enter(client);
-    int64_t now_ms = client_now_ms();
+    int64_t now_ms = clock_now_ms();
     endpoint->connection = NULL;
     endpoint->open = false;
     endpoint->flush = false;
@@ -251,7 +251,7 @@ static void refused(struct replikv *client, struct request *request,
                     const Rkv__Result *result)
 {
     const struct endpoint *endpoint = &client->endpoints[request->endpoint];
-    int64_t now_ms = client_now_ms();
+    int64_t now_ms = clock_now_ms();
     enum status status = (enum status)result->status;
     error_set(&request->last, status, "%s: %s", endpoint->address,
               result->message[0] != '\0' ? result->message
@@ -300,7 +300,7 @@ static bool heard(struct endpoint *endpoint, uint32_t id,
     if (result == NULL)
         return false;
     endpoint->failures = 0;
-    endpoint->heard_ms = client_now_ms();
+    endpoint->heard_ms = clock_now_ms();
     if (request == NULL || request->id != id)
         return true;
     if (!is_sensible(request, envelope, result))

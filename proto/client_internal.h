@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "proto/clock.h"
 #include "proto/envelope.h"
 #include "proto/ids.h"
 #include "proto/replikv.h"
@@ -88,7 +89,6 @@ enum status request_new(const struct replikv *client,
                         struct request **out, struct error *error) MUST_CHECK;
 void request_free(struct request *request);
 
-int64_t client_now_ms(void);
 void client_enter(struct replikv *client);
 /* Unlock, flush what was sent, call back for what ended. */
 void client_leave(struct replikv *client);

@@ -150,7 +150,7 @@ enum status request_new(const struct replikv *client,
         return error_set(error, STATUS_NO_MEMORY, "no memory for a request");
     uint32_t timeout_ms =
         from->timeout_ms > 0 ? from->timeout_ms : client->options.timeout_ms;
-    request->deadline_ms = client_now_ms() + timeout_ms;
+    request->deadline_ms = clock_now_ms() + timeout_ms;
     enum status status = name_write(from, request);
     if (status == STATUS_OK)
         status = pack(from, timeout_ms, request);

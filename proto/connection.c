@@ -3,9 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "proto/assert.h"
+#include "proto/clock.h"
 
 /* One read takes what a busy peer sent meanwhile: 256 KiB is some thousand
  * small requests for one system call. */
@@ -17,13 +17,6 @@ enum { WRITE_BYTES_KEPT = 256 * 1024 };
 
 static void on_recv(void *argument);
 static void on_send(void *argument);
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 struct connection *connection_new(struct transport *transport,
                                   const struct transport_handlers *handlers,
@@ -37,7 +30,7 @@ struct connection *connection_new(struct transport *transport,
     connection->transport = transport;
     connection->handlers = handlers;
     connection->user = user;
-    connection->deadline_ms = now_ms() + transport->limits.handshake_ms;
+    connection->deadline_ms = clock_now_ms() + transport->limits.handshake_ms;
     snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
     pthread_mutex_init(&connection->lock, NULL);
     if (nng_aio_alloc(&connection->recv_aio, on_recv, connection) != 0 ||
@@ -180,7 +173,7 @@ static void recv_locked(struct connection *connection)
         return;
     nng_duration timeout = NNG_DURATION_INFINITE;
     if (connection->state == CONNECTION_HANDSHAKE) {
-        int64_t left = connection->deadline_ms - now_ms();
+        int64_t left = connection->deadline_ms - clock_now_ms();
         timeout = left < 1 ? 1 : (nng_duration)left;
     }
     nng_iov iov = {.iov_buf = connection->input + connection->input_size,

@@ -242,7 +242,7 @@ static void run(struct storage *storage, const struct storage_op *op,
 size_t batch_run(struct storage *storage, const struct storage_op *ops,
                  size_t count)
 {
-    int64_t now_ms = storage_now_ms();
+    int64_t now_ms = clock_now_ms();
     size_t ran = 0;
     while (ran < count && !batch_is_full(storage->forming) &&
            !atomic_load(&storage->broken) && !atomic_load(&storage->suspect))

@@ -3,6 +3,7 @@
 #define REPLIKV_PROXY_STORAGE_INTERNAL_H
 
 #include "proto/arena.h"
+#include "proto/clock.h"
 #include "proxy/storage.h"
 
 #include <pthread.h>
@@ -155,7 +156,6 @@ static inline bool storage_is_durable(const struct storage *storage)
     return (storage->config.type->capabilities & ENGINE_DURABLE) != 0;
 }
 
-int64_t storage_now_ms(void);
 void storage_log(struct storage *storage, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

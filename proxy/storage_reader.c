@@ -151,7 +151,7 @@ static void run(struct reader *reader, const struct storage_op *op)
 {
     struct storage *storage = reader->storage;
     struct storage_done done = {.kind = EVENT_STORED, .result = {.op = op}};
-    if (op->deadline_ms != 0 && op->deadline_ms < storage_now_ms()) {
+    if (op->deadline_ms != 0 && op->deadline_ms < clock_now_ms()) {
         done.result.status = STATUS_TIMEOUT;
         done.result.message = "the deadline passed while the read waited";
     } else if (op->kind == STORAGE_SCAN) {
@@ -186,7 +186,7 @@ static void measure(struct storage *storage)
     pthread_rwlock_unlock(&storage->engine_lock);
     pthread_mutex_lock(&storage->read_lock);
     storage->stats = stats;
-    storage->stats_ms = storage_now_ms();
+    storage->stats_ms = clock_now_ms();
     pthread_mutex_unlock(&storage->read_lock);
 }
 
@@ -194,7 +194,7 @@ void readers_stats(struct storage *storage, struct engine_stats *stats)
 {
     pthread_mutex_lock(&storage->read_lock);
     *stats = storage->stats;
-    bool old = storage_now_ms() - storage->stats_ms >= STATS_MS;
+    bool old = clock_now_ms() - storage->stats_ms >= STATS_MS;
     bool ask = old && !storage->stats_wanted;
     storage->stats_wanted |= ask;
     pthread_mutex_unlock(&storage->read_lock);

@@ -89,7 +89,7 @@ static enum status write(struct storage *storage,
     if (sync)
         atomic_fetch_add(&storage->syncs, 1);
     else if (!storage->unsynced)
-        storage->unsynced_ms = storage_now_ms();
+        storage->unsynced_ms = clock_now_ms();
     storage->unsynced = !sync;
     if (count > 0)
         storage->reopen_delay_ms = 0;
@@ -131,7 +131,7 @@ static void wait_longer(struct storage *storage)
     if (delay > REOPEN_MS_MAX)
         delay = REOPEN_MS_MAX;
     storage->reopen_delay_ms = delay;
-    storage->reopen_ms = storage_now_ms() + delay;
+    storage->reopen_ms = clock_now_ms() + delay;
 }
 
 static void close_engine(struct storage *storage)
@@ -183,7 +183,7 @@ static void reopen(struct storage *storage)
     storage->engine = engine;
     pthread_rwlock_unlock(&storage->engine_lock);
     storage->unsynced = storage->config.sync != STORAGE_SYNC_BATCH;
-    storage->unsynced_ms = storage_now_ms();
+    storage->unsynced_ms = clock_now_ms();
     pthread_mutex_lock(&storage->lock);
     atomic_store(&storage->broken, false);
     pthread_mutex_unlock(&storage->lock);
@@ -263,7 +263,7 @@ static void *writer_main(void *argument)
         int64_t due_ms = next_due(storage);
         if (storage->is_preparing)
             wait(storage, INT64_MAX);
-        else if (due_ms <= storage_now_ms())
+        else if (due_ms <= clock_now_ms())
             upkeep(storage);
         else if (storage->forming->stored_count > 0)
             commit(storage);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "proto/clock.h"
 #include "proxy/log.h"
 #include "proxy/server_internal.h"
 
@@ -11,13 +11,6 @@
 enum { SETTLE_BYTES = 1 << 20 };
 /* Of the buffer of a read, for the next one: any usual record. */
 enum { VALUE_BYTES_KEPT = 64 << 10 };
-
-static int64_t clock_ms(clockid_t id)
-{
-    struct timespec now;
-    clock_gettime(id, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static struct turn *turn_new(void)
 {
@@ -40,7 +33,7 @@ struct turn *turn_take(struct server *server)
 void turn_lock(struct server *server, struct turn *turn)
 {
     pthread_mutex_lock(&server->lock);
-    turn->now_ms = clock_ms(CLOCK_MONOTONIC);
+    turn->now_ms = clock_now_ms();
     turn->wall_ms = clock_ms(CLOCK_REALTIME);
     server->now_ms = turn->now_ms;
 }

@@ -5,8 +5,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "proto/clock.h"
 
 void table_init(struct table *table, const char *const *headers, size_t columns)
 {
@@ -234,18 +235,11 @@ struct owned printable(struct replikv_bytes bytes)
 
 enum { BAR_EVERY_MS = 200, LINE_EVERY_MS = 2000, BAR_WIDTH = 30 };
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 void progress_start(struct progress *progress, const char *what)
 {
     *progress = (struct progress){.what = what,
                                   .terminal = isatty(STDERR_FILENO) == 1,
-                                  .start_ms = now_ms()};
+                                  .start_ms = clock_now_ms()};
     progress->next_ms = progress->start_ms +
                         (progress->terminal ? BAR_EVERY_MS : LINE_EVERY_MS);
 }
@@ -253,7 +247,7 @@ void progress_start(struct progress *progress, const char *what)
 void progress_show(struct progress *progress, uint64_t done, uint64_t total,
                    uint64_t count)
 {
-    int64_t now = now_ms();
+    int64_t now = clock_now_ms();
     if (now < progress->next_ms)
         return;
     progress->next_ms =
@@ -280,5 +274,5 @@ int64_t progress_finish(struct progress *progress)
 {
     if (progress->terminal && progress->shown)
         fputs("\r\033[K", stderr);
-    return now_ms() - progress->start_ms;
+    return clock_now_ms() - progress->start_ms;
 }

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROTO_CLOCK_H
+#define REPLIKV_PROTO_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* The clocks of the edges. It is no part of rkv_proto, which is pure: the
+ * core is told the time. */
+
+static inline int64_t clock_ms(clockid_t id)
+{
+    struct timespec now;
+    clock_gettime(id, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What deadlines and intervals are measured by: it is never set back. */
+static inline int64_t clock_now_ms(void)
+{
+    return clock_ms(CLOCK_MONOTONIC);
+}
+
+#endif
