@@ -99,31 +99,6 @@ static void wrong(struct walk *walk, const yaml_node_t *node, const char *path,
             found(node, text), allowed);
 }
 
-/* Letters to change, add or drop to make one word the other. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[33];
-    size_t width = strlen(b);
-    if (width > 32)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= width; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= width; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[width];
-}
-
 /* Names of one mapping, so that unknown ones can be told from known. */
 struct names {
     const char *list[KEYS_MAX];
@@ -139,7 +114,7 @@ static void unknown(struct walk *walk, const yaml_node_t *key,
     size_t used = 0;
     for (size_t i = 0; i < names->count; i++) {
         size_t far = key->data.scalar.length <= 32
-                         ? distance(scalar(key), names->list[i])
+                         ? config_distance(scalar(key), names->list[i])
                          : SIZE_MAX;
         if (far < least) {
             least = far;

@@ -177,6 +177,30 @@ bool config_read_number(const char *text, bool size, uint64_t *value)
     return true;
 }
 
+size_t config_distance(const char *a, const char *b)
+{
+    size_t row[33];
+    size_t width = strlen(b);
+    if (width > 32)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= width; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= width; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[width];
+}
+
 bool config_name_ok(const char *text, size_t max)
 {
     size_t size = strlen(text);

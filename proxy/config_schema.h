@@ -58,6 +58,8 @@ void config_allowed(const struct config_key *key, char *text, size_t size);
 bool config_read_number(const char *text, bool size, uint64_t *value);
 /* 1 to max of the characters that are safe in names everywhere. */
 bool config_name_ok(const char *text, size_t max);
+/* Letters to change, add or drop to make one word the other. */
+size_t config_distance(const char *a, const char *b);
 
 enum config_reach { CONFIG_LOOPBACK, CONFIG_REMOTE, CONFIG_WILDCARD };
 /* tcp://A.B.C.D:PORT or ipc:///PATH, and how far it reaches. */
