@@ -10,6 +10,10 @@ cmake --preset tsan >/dev/null
 cmake --build --preset tsan
 ctest --preset tsan -L tsan --no-tests=ignore
 
+# Not run here, but a target that no longer builds is noticed.
+cmake --preset fuzz >/dev/null
+cmake --build --preset fuzz --target fuzzers
+
 cmake --preset dev >/dev/null
 cmake --build --preset dev
 ctest --preset dev --no-tests=error
