@@ -96,6 +96,7 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
         disk_wipe(&host->disk);
         host->is_wiped = true;
         sim->wipes++;
+        sim->wiped_us = sim->now_us;
         sim->history.disk_was_lost = true;
     }
     /* Some operators know at once that the disk is gone. */
@@ -104,30 +105,12 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
            host->index, host->life, 0);
 }
 
-/* Whether all others have noted which disk the host has. Before that a newcomer
- * and one other are a majority that knows of no other disk: an emptied one that
- * was ready with the third alone is then taken for new. */
-static bool is_known(const struct sim *sim, const struct host *host)
-{
-    uint8_t name[7 + NODE_ID_SIZE] = "member/";
-    memcpy(name + 7, host->id.bytes, NODE_ID_SIZE);
-    struct storage_key key = {.table = TABLE_META,
-                              .key = bytes_of(name, sizeof name)};
-    struct buffer encoded = {0};
-    bool known = storage_key_encode(&key, &encoded) == STATUS_OK;
-    for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        if (i != host->index)
-            known =
-                known &&
-                disk_get(&sim->hosts[i].disk, buffer_bytes(&encoded)).size > 0;
-    buffer_fini(&encoded);
-    return known;
-}
-
+/* A newcomer and one other are a majority that may know of no other disk: an
+ * emptied one that was ready with the third alone is then taken for new. */
 static bool can_wipe(const struct sim *sim, const struct host *host)
 {
     return sim->plan.may_wipe && sim->wipes == 0 && host->node != NULL &&
-           is_known(sim, host);
+           host_is_known(sim, host);
 }
 
 static void jump(struct sim *sim, struct host *host)

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "proto/assert.h"
 #include "sim.h"
@@ -247,6 +248,8 @@ static void carry_out(struct sim *sim, struct host *host)
         disk_submit(sim, host, &effects->storage[i]);
     if (effects->log != NULL)
         sim_tell(sim, host->name, "says: %s", effects->log);
+    if (effects->log != NULL && strncmp(effects->log, "event=filled", 12) == 0)
+        host->is_filled = true;
     if (effects->halt == NULL || host->is_halting)
         return;
     host->is_halting = true;
@@ -280,9 +283,35 @@ bool host_step(struct sim *sim, struct host *host, struct event *event)
     return hangs_up;
 }
 
+bool host_is_known(const struct sim *sim, const struct host *host)
+{
+    uint8_t name[7 + NODE_ID_SIZE] = "member/";
+    memcpy(name + 7, host->id.bytes, NODE_ID_SIZE);
+    struct storage_key note = {.table = TABLE_META,
+                               .key = bytes_of(name, sizeof name)};
+    struct buffer key = {0}, encoded = {0};
+    struct bytes store = disk_get(&host->disk, meta_key(META_STORE, &key));
+    enum status status = storage_key_encode(&note, &encoded);
+    ASSERT(status == STATUS_OK);
+    bool known = store.size > 0;
+    for (uint32_t i = 0; i < sim->plan.hosts && known; i++) {
+        struct bytes noted =
+            disk_get(&sim->hosts[i].disk, buffer_bytes(&encoded));
+        known = i == host->index ||
+                (noted.size > 0 &&
+                 memmem(noted.data, noted.size, store.data, store.size));
+    }
+    buffer_fini(&key);
+    buffer_fini(&encoded);
+    return known;
+}
+
 void host_tick(struct sim *sim, struct host *host)
 {
     struct event event = {.kind = EVENT_TICK};
+    /* From here on it would be wrong to refuse it. */
+    if (host->is_filled && host_is_known(sim, host))
+        host->is_wiped = host->is_replaced = host->is_filled = false;
     network_tick(sim, host);
     host_step(sim, host, &event);
     sim_in(sim, sim->plan.tick_us, MOMENT_TICK, host->index, host->life, 0);

@@ -36,11 +36,13 @@ struct host {
     struct asked *asked;
     size_t asked_count, asked_capacity;
     bool is_halting;
-    /* The disk is new, and the others know the node with another one. */
+    /* The disk is new, and the others know the node with another one: until
+     * it is filled and all of them have noted the new one. */
     bool is_wiped;
     bool with_replace; /* how the operator starts it next */
     bool runs_replace; /* how this process was started */
     bool is_replaced;  /* the operator has given his word for it */
+    bool is_filled;    /* since then */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);
@@ -52,6 +54,8 @@ int64_t host_wall_ms(const struct sim *sim, const struct host *host);
 void host_start(struct sim *sim, struct host *host);
 /* Power is cut. */
 void host_crash(struct sim *sim, struct host *host);
+/* Whether all others have on disk which disk the host has. */
+bool host_is_known(const struct sim *sim, const struct host *host);
 void host_tick(struct sim *sim, struct host *host);
 
 /* Step the node and carry out what it says. True: it hangs up. */

@@ -76,7 +76,8 @@ struct sim {
     struct dot_ledger dots;
     struct read_floor floors[KEYS_MAX];
     struct sim_key keys[KEYS_MAX];
-    uint32_t wipes;
+    uint32_t wipes; /* one at most */
+    int64_t wiped_us;
     /* Of the reads at level all after healing. */
     uint32_t final_reads;
     bool final_read[KEYS_MAX];
@@ -124,7 +125,7 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need);
 size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
                       uint32_t *writes);
 /* What healing still waits for, or NULL. */
-const char *observe_unsettled(const struct sim *sim);
+const char *observe_unsettled(struct sim *sim);
 void observe_end(struct sim *sim);
 
 #endif

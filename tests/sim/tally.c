@@ -36,10 +36,10 @@ const char *fault_name(enum fault fault)
 void tally_print(const struct tally *tally, double seconds)
 {
     double simulated = (double)tally->simulated_us / 1e6;
-    printf("seeds %llu, %.1f a second; simulated %.0f s, %.0f times real "
-           "time\n",
-           (unsigned long long)tally->seeds, (double)tally->seeds / seconds,
-           simulated, simulated / seconds);
+    printf("seeds %llu in %.1f s, %.1f a second\n"
+           "simulated %.0f s: %.0f simulated seconds a real second\n",
+           (unsigned long long)tally->seeds, seconds,
+           (double)tally->seeds / seconds, simulated, simulated / seconds);
     printf("events %llu, reads %llu, writes %llu, acknowledged %llu\n",
            (unsigned long long)tally->events, (unsigned long long)tally->reads,
            (unsigned long long)tally->writes,
