@@ -11,7 +11,7 @@ static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_RESET] = 25,  [FAULT_CUT] = 12,  [FAULT_CUT_ONE_WAY] = 10,
     [FAULT_ISOLATE] = 6, [FAULT_SPLIT] = 8, [FAULT_CLOG] = 10,
     [FAULT_CRASH] = 18,  [FAULT_PAUSE] = 8, [FAULT_WALL_JUMP] = 5,
-    [FAULT_WIPE] = 20,
+    [FAULT_WIPE] = 20,   [FAULT_STOP] = 8,
 };
 
 /* Together with the longest run it stays below the dedup window of 60 s:
@@ -107,6 +107,23 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
 
 /* A newcomer and one other are a majority that may know of no other disk: an
  * emptied one that was ready with the third alone is then taken for new. */
+/* It says goodbye, and goes on for as long as its last replies take. */
+static void leave(struct sim *sim, struct host *host)
+{
+    if (host->node == NULL || host->paused_until_us > sim->now_us)
+        return;
+    struct event event = {.kind = EVENT_LEAVE};
+    sim_tell(sim, host->name, "is told to stop");
+    host->leaving_life = host->life;
+    host_step(sim, host, &event);
+    ends_in(sim, FAULT_STOP, host->index, host->life, 1, 100);
+}
+
+static bool is_leaving(const struct host *host)
+{
+    return host->node != NULL && host->leaving_life == host->life;
+}
+
 static bool can_wipe(const struct sim *sim, const struct host *host)
 {
     return sim->plan.may_wipe && sim->wipes == 0 && host->node != NULL &&
@@ -174,6 +191,9 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
     case FAULT_WIPE:
         crash(sim, host, true);
         break;
+    case FAULT_STOP:
+        leave(sim, host);
+        break;
     }
 }
 
@@ -205,6 +225,9 @@ void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other)
     } else if (which == FAULT_SPLIT) {
         split(sim, other, false);
         sim_tell(sim, "net", "the cluster is whole again");
+    } else if (which == FAULT_STOP) {
+        if (is_leaving(&sim->hosts[host]))
+            crash(sim, &sim->hosts[host], false);
     } else if (which == FAULT_CLOG) {
         sim->network.clogged_us[host][other] = 0;
     } else {
@@ -224,6 +247,8 @@ void faults_heal(struct sim *sim)
         host->paused_until_us = 0;
         for (uint32_t k = 0; k < sim->plan.hosts; k++)
             sim->network.clogged_us[i][k] = 0;
+        if (is_leaving(host))
+            host_crash(sim, host);
         if (host->node == NULL)
             host_start(sim, host);
     }

@@ -30,6 +30,7 @@ struct host {
     struct effects effects;
     struct disk disk;
     uint32_t life; /* counts processes: moments of an earlier one are void */
+    uint32_t leaving_life; /* the one that has said goodbye */
     int64_t paused_until_us;
     /* Monotonic and wall clock against the simulation's time. */
     int64_t drift_ppm, mono_offset_us, wall_offset_ms;

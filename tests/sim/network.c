@@ -291,6 +291,13 @@ void network_request(struct sim *sim, struct host *host,
         promise_no_reply(sim, host, message->request, message->to, 0);
         return;
     }
+    /* The lane's buffer is full, or there is no memory. */
+    if (sim->stage == SIM_FAULTS &&
+        random_chance(&sim->send_random, sim->plan.failed_send_permille)) {
+        sim->tally->faults[FAULT_FAILED_SEND]++;
+        promise_no_reply(sim, host, message->request, message->to, 0);
+        return;
+    }
     uint32_t current = sim->network.current[host->index][to][message->lane];
     struct session *session = current != 0 ? &sim->network.sessions[current - 1]
                                            : dial(sim, host, to, message->lane);

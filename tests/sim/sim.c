@@ -193,11 +193,12 @@ void sim_run(struct sim *sim, uint64_t seed, uint32_t hosts, bool tell,
     sim->disk_random = random_fork(&sim->random);
     sim->fault_random = random_fork(&sim->random);
     sim->client_random = random_fork(&sim->random);
+    sim->send_random = random_fork(&sim->random);
     plan_draw(&sim->plan, &plan_random, hosts);
     arena_init(&sim->arena, 8u << 20);
     start_all(sim);
     if (calm)
-        sim->plan.failed_write_permille = 0;
+        sim->plan.failed_write_permille = sim->plan.failed_send_permille = 0;
     else
         faults_start(sim);
     run_until(sim, sim->plan.faults_us);

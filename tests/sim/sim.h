@@ -33,6 +33,7 @@ struct plan {
     int64_t sync_us;    /* of a batch, likewise */
     int64_t fault_every_us;
     uint32_t failed_write_permille; /* of batches */
+    uint32_t failed_send_permille;  /* of requests to other nodes */
     bool may_wipe;
     int64_t think_us, patience_us; /* of clients, on average */
     struct membership_config membership;
@@ -61,7 +62,7 @@ struct sim {
     int64_t now_us;
     struct queue queue;
     struct randomness random, network_random, disk_random, fault_random,
-        client_random;
+        client_random, send_random;
     struct host hosts[HOSTS_MAX];
     struct network network;
     struct client clients[CLIENTS_MAX];

@@ -21,10 +21,12 @@ enum fault {
     FAULT_PAUSE,
     FAULT_WALL_JUMP,
     FAULT_WIPE,
+    FAULT_STOP,
     FAULT_KIND_COUNT, /* those above are drawn; those below follow */
     FAULT_FAILED_WRITE = FAULT_KIND_COUNT,
     FAULT_BATCH_LOST,
     FAULT_BATCH_KEPT,
+    FAULT_FAILED_SEND,
     FAULT_FRAMES_LOST,
     FAULT_LATE_FRAMES,
     FAULT_LANE_TIMEOUT,
