@@ -48,7 +48,7 @@ def is_free(port):
         # As nng does: connections that ended a moment ago do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("", port))
         except OSError:
             return False
     return True
@@ -62,7 +62,7 @@ def take_ports():
         last = first + PORTS_EACH - 1
         holder = socket.socket()
         try:
-            holder.bind(("127.0.0.1", last))
+            holder.bind(("", last))
         except OSError:
             holder.close()
             continue
