@@ -29,7 +29,7 @@ enum link_state { LINK_DOWN, LINK_GREETING, LINK_UP, LINK_CLOSING };
 
 struct link_pending {
     uint64_t request;    /* 0: free */
-    uint32_t generation; /* of the slot, 15 bits, in the frame's id */
+    uint32_t generation; /* of the slot, 14 bits, in the frame's id */
     uint32_t next_free;  /* index + 1 */
 };
 

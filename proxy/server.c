@@ -15,8 +15,8 @@
 enum {
     MIB = 1024 * 1024,
     /* A record may hold some siblings of the largest value; one with more
-     * than fits stays where it is, and its messages are counted as too long.
-     * Also room for a whole ring or member table. */
+     * than fits stays where it is: requests with it count as unsent, and
+     * replies as too large. Also room for a whole ring or member table. */
     RECORD_VALUES = 4,
     RECORD_FRAME_BYTES_MIN = 16 * MIB,
     HANDSHAKE_MS = 2000,
