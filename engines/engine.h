@@ -35,6 +35,16 @@ enum engine_capability {
     ENGINE_CHECKPOINT = 1 << 1,
     /* What was written with sync survives a crash. */
     ENGINE_DURABLE = 1 << 2,
+    /* write may be called by any number of threads at once, which share the
+     * syncs (group commit). */
+    ENGINE_CONCURRENT_WRITES = 1 << 3,
+    /* delete_range takes about as long for a million keys as for one. */
+    ENGINE_RANGE_DELETE = 1 << 4,
+};
+
+enum engine_order {
+    ENGINE_FORWARD,
+    ENGINE_BACKWARD,
 };
 
 struct batch_operation {
@@ -50,10 +60,20 @@ struct batch {
     size_t count;
 };
 
+/* What is not known cheaply is 0. The second part counts since the open. */
 struct engine_stats {
     uint64_t disk_bytes;   /* approximate; 0 if nothing is on disk */
     uint64_t memory_bytes; /* approximate: caches and buffers */
-    uint64_t keys;         /* approximate; 0 if not known cheaply */
+    uint64_t keys;         /* approximate */
+    uint64_t live_bytes;   /* of keys and values, approximate: disk_bytes over
+                            * this is the space amplification */
+
+    uint64_t user_bytes;   /* keys and values that were written */
+    uint64_t stored_bytes; /* written to files for them, logs included: over
+                            * user_bytes, the write amplification */
+    uint64_t stall_us;     /* that writes were held back for housekeeping */
+    uint64_t stall_us_max; /* the longest of them */
+    uint64_t damaged;      /* places on disk that failed their checksum */
 };
 
 /* One per-engine option from the configuration, e.g. cache_bytes: 64 MiB. */
@@ -68,12 +88,19 @@ struct engine_setting_spec {
     const char *name;
     uint64_t min, max, normal; /* normal: the default */
     const char *meaning;       /* with its unit and what each way costs */
+    /* If not NULL, the configuration says one of these words, ended by NULL,
+     * and the value is its place: {"none", "lz4", "zstd", NULL}. */
+    const char *const *words;
 };
 
 struct engine_options {
     const char *directory; /* made if missing, its parent not */
     const struct engine_setting *settings;
     size_t setting_count;
+    /* If not NULL, told once of each thing on disk that is damaged, naming
+     * file and offset. From any thread; must not call the engine. */
+    void (*report)(void *context, const char *message);
+    void *report_context;
 };
 
 struct engine_type {
@@ -100,22 +127,31 @@ struct engine_type {
      * it survives when a later synced write is OK. On any other status the
      * outcome is unknown, and every later get, write and iterator answers
      * BROKEN until the engine is closed and opened again. Called from one
-     * thread at a time. An empty batch with sync syncs what came before. */
+     * thread at a time, or see ENGINE_CONCURRENT_WRITES. An empty batch with
+     * sync syncs what came before. */
     enum status (*write)(struct engine *engine, const struct batch *batch,
                          bool sync) MUST_CHECK;
 
-    /* An iterator over a snapshot of [from, to); an empty `to` is no bound.
-     * Both are copied. It is placed before the first key. Hold it for a chunk,
-     * not for a scan: in LMDB an old snapshot keeps every newer page alive. */
+    /* An iterator over a snapshot of [from, to), from its first key on or
+     * from its last one back; an empty `to` is no bound. Both are copied.
+     * Hold it for a chunk, not for a scan: in LMDB an old snapshot keeps
+     * every newer page alive. */
     enum status (*iterate)(struct engine *engine, struct bytes from,
-                           struct bytes to,
+                           struct bytes to, enum engine_order order,
                            struct engine_iterator **iterator) MUST_CHECK;
 
-    /* Step to the next key, in bytewise order: OK, NOT_FOUND at the end, or
-     * what went wrong. key and value are valid until the next call. */
+    /* Step to the next key of the order: OK, NOT_FOUND at the end, or what
+     * went wrong. key and value are valid until the next call. */
     enum status (*next)(struct engine_iterator *iterator, struct bytes *key,
                         struct bytes *value) MUST_CHECK;
     void (*iterator_free)(struct engine_iterator *iterator);
+
+    /* Delete all keys of [from, to), an empty `to` being no bound: durable
+     * once OK, and in order with writes, beside which it is not called
+     * (unless ENGINE_CONCURRENT_WRITES). A failure is as one of write. NULL:
+     * engine_delete_range deletes key by key. */
+    enum status (*delete_range)(struct engine *engine, struct bytes from,
+                                struct bytes to) MUST_CHECK;
 
     void (*stats)(struct engine *engine, struct engine_stats *stats);
 
@@ -153,11 +189,14 @@ enum status engine_get(struct engine *engine, struct bytes key,
 enum status engine_write(struct engine *engine, const struct batch *batch,
                          bool sync) MUST_CHECK;
 enum status engine_iterate(struct engine *engine, struct bytes from,
-                           struct bytes to,
+                           struct bytes to, enum engine_order order,
                            struct engine_iterator **iterator) MUST_CHECK;
 enum status engine_next(struct engine_iterator *iterator, struct bytes *key,
                         struct bytes *value) MUST_CHECK;
 void engine_iterator_free(struct engine_iterator *iterator);
+/* Without the slot, in batches: a failure may leave a part deleted. */
+enum status engine_delete_range(struct engine *engine, struct bytes from,
+                                struct bytes to) MUST_CHECK;
 void engine_stats(struct engine *engine, struct engine_stats *stats);
 enum status engine_checkpoint(struct engine *engine, const char *directory,
                               struct error *error) MUST_CHECK;
