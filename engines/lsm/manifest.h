@@ -2,31 +2,41 @@
 #ifndef REPLIKV_ENGINES_LSM_MANIFEST_H
 #define REPLIKV_ENGINES_LSM_MANIFEST_H
 
-#include "engines/lsm/file.h"
+#include "engines/lsm/disk.h"
+#include "engines/lsm/version.h"
 
-/* Which files are the store. The file MANIFEST is replaced as a whole: a new
- * one is written and synced beside it, renamed over it, and the directory is
- * synced. A log of edits would write less, but a store has tens of tables, not
- * thousands, and a whole file has no tail to tear. */
+/* Which files are the store: the file MANIFEST, a few dozen bytes a table,
+ * written anew for each version beside the old one and renamed over it, so
+ * that a version is there as a whole or not. A journal of edits would write
+ * less and read worse; even 10 GB of tables make but 20 KB here, in the
+ * background, a few times a second at most. */
+
 struct manifest_table {
     uint64_t number;
-    unsigned tier;
+    unsigned level;
+    uint64_t drops_applied;
 };
 
 struct manifest {
-    uint64_t next_file;  /* files made since may have greater numbers */
-    uint64_t log_number; /* logs from this number on are replayed */
-    uint64_t sequence;   /* the last one in any table */
-    struct manifest_table *tables; /* newest data first */
+    uint64_t next_file;
+    uint64_t log_number; /* of the first log that is not all in tables */
+    uint64_t sequence;   /* at least that of everything in tables and drops */
+    struct manifest_table *tables; /* level by level, in the level's order */
     size_t table_count;
+    struct dropped_range *drops; /* their bytes point into content */
+    size_t drop_count;
+    struct buffer content;
 };
 
-/* NOT_FOUND if the store has none. tables is owned by the manifest. */
-enum status manifest_read(const char *directory,
+/* NOT_FOUND if there is none; CORRUPT. Zeroed or read, it wants a fini. */
+enum status manifest_read(struct disk *disk,
                           struct manifest *manifest) MUST_CHECK;
-/* On failure the old one or the new one is in place. */
-enum status manifest_write(const char *directory,
-                           const struct manifest *manifest) MUST_CHECK;
 void manifest_fini(struct manifest *manifest);
+
+/* Make version the store's, durably, with the names of all files made so far.
+ * On failure the old one or the new one is in place. */
+enum status manifest_write(struct disk *disk, const struct version *version,
+                           uint64_t next_file, uint64_t log_number,
+                           uint64_t sequence) MUST_CHECK;
 
 #endif

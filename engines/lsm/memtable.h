@@ -4,32 +4,50 @@
 
 #include <stdatomic.h>
 
-#include "engines/lsm/file.h"
+#include "engines/lsm/coding.h"
 
-/* What was written and is not yet in a table: a skip list over an arena,
- * ordered by key, then newest first. Nodes are never changed or removed once
- * linked, so one thread may add while any number read, without a lock; a
- * reader skips what is newer than its sequence. Reference-counted. */
+/* What was written and is not yet in a table: a skip list (Pugh, 1990) over an
+ * arena, ordered by key, then newest first, with a Bloom filter of its keys in
+ * front, since most reads are of keys that are not in it. Nodes are never
+ * changed or removed once linked, so one thread may add while any number read,
+ * without a lock; a reader skips what is newer than its sequence.
+ * Reference-counted. */
 struct memtable;
 struct memtable_node;
 
-struct memtable *memtable_new(void); /* with one reference; NULL: no memory */
+/* With one reference; NULL: no memory. bytes_expected sizes the filter.
+ * log_number: the log that its entries are in. */
+struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number);
 void memtable_ref(struct memtable *memtable);
-void memtable_unref(struct memtable *memtable);
+void memtable_unref(struct memtable *memtable); /* NULL is allowed */
 
 /* Copies the entry. From one thread at a time. */
 enum status memtable_add(struct memtable *memtable,
                          const struct entry *entry) MUST_CHECK;
 
-/* The first node at or after key, with a sequence of at most `sequence` if
- * its key is the same. NULL at the end. */
+/* The newest version of key up to sequence, borrowed from the memtable; false
+ * if there is none. hash is key_hash(key). */
+bool memtable_get(const struct memtable *memtable, struct bytes key,
+                  uint64_t hash, uint64_t sequence,
+                  struct entry *entry) MUST_CHECK;
+
+/* The newest version up to sequence of the first key at or behind `key` (seek),
+ * behind the node's own (next), before `key` (seek_before; an empty key: the
+ * last there is). NULL if there is none. */
 const struct memtable_node *memtable_seek(const struct memtable *memtable,
                                           struct bytes key, uint64_t sequence);
-const struct memtable_node *memtable_next(const struct memtable_node *node);
+const struct memtable_node *memtable_next(const struct memtable_node *node,
+                                          uint64_t sequence);
+const struct memtable_node *
+memtable_seek_before(const struct memtable *memtable, struct bytes key,
+                     uint64_t sequence);
 /* Lives as long as the memtable. */
 struct entry memtable_entry(const struct memtable_node *node);
 
 size_t memtable_bytes(const struct memtable *memtable);
 uint64_t memtable_count(const struct memtable *memtable);
+uint64_t memtable_log(const struct memtable *memtable);
+/* The sequence of the first entry added; UINT64_MAX while empty. */
+uint64_t memtable_first_sequence(const struct memtable *memtable);
 
 #endif

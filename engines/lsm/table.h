@@ -4,107 +4,148 @@
 
 #include <stdatomic.h>
 
-#include "engines/lsm/file.h"
+#include "engines/engine.h"
+#include "engines/lsm/block.h"
+#include "engines/lsm/cache.h"
+#include "engines/lsm/compress.h"
+#include "engines/lsm/disk.h"
 
-/* A sorted table file: written once, then only read. It holds at most one
- * version of a key, because a snapshot that wants an older one holds the
- * memtable or the older table it is in. See FORMAT.md.
+/* A sorted table file: written once, then only read. It holds one version of a
+ * key at most, without a sequence, because a snapshot that wants an older one
+ * holds the memtable or the older table it is in. See FORMAT.md.
  *
  * Every byte of the file is under a checksum. The index and the filter stay in
- * memory, about 2 % of a table of typical records; blocks are read when they
- * are needed and left to the page cache. */
-
-struct table_writer {
-    int fd; /* -1: closed */
-    uint64_t number;
-    uint64_t offset;
-    uint64_t entries;
-    uint64_t sequence; /* the largest seen */
-    struct buffer block;
-    struct buffer last_key;
-    struct buffer index;
-    struct buffer hashes; /* a u64 per key, for the filter */
-};
-
-enum status table_writer_open(struct table_writer *writer,
-                              const char *directory,
-                              uint64_t number) MUST_CHECK;
-/* Keys ascend strictly. */
-enum status table_writer_add(struct table_writer *writer,
-                             const struct entry *entry) MUST_CHECK;
-/* Write index, filter and footer, sync the file; its name becomes durable with
- * the next file_sync_directory, which is the caller's. */
-enum status table_writer_finish(struct table_writer *writer) MUST_CHECK;
-/* Safe on zeroed memory with fd -1. The file stays. */
-void table_writer_fini(struct table_writer *writer);
-
-struct table {
-    atomic_uint references;
-    int fd;
-    uint64_t number;
-    unsigned tier; /* see compaction.h */
-    uint64_t entries;
-    uint64_t sequence; /* the largest in it */
-    uint64_t bytes;
-    struct table_block *blocks; /* the index */
-    size_t block_count;
-    struct buffer index; /* what blocks' keys point into */
-    struct buffer filter;
-};
-
-struct table_block {
-    struct bytes last_key;
-    uint64_t offset;
-    uint32_t size; /* without the checksum behind it */
-};
-
-/* With one reference. NOT_FOUND, CORRUPT, IO, NO_MEMORY. */
-enum status table_open(const char *directory, uint64_t number, unsigned tier,
-                       struct table **table) MUST_CHECK;
-void table_ref(struct table *table);
-void table_unref(struct table *table);
-
-/* The stored hash that filters and table_get take. */
-uint64_t table_key_hash(struct bytes key);
-bool table_filter_may_contain(struct bytes filter, uint64_t hash);
-
-/* *entry points into block. NOT_FOUND if the table says nothing of the key. */
-enum status table_get(struct table *table, struct bytes key, uint64_t hash,
-                      struct buffer *block, struct entry *entry) MUST_CHECK;
-
-/* A walk through a table, which it does not reference. */
-struct table_cursor {
-    struct table *table;
-    size_t next_block;
-    struct buffer block;
-    struct bytes rest; /* of block */
-};
-
-/* Place the cursor before the first entry at or after key. */
-enum status table_cursor_seek(struct table_cursor *cursor, struct table *table,
-                              struct bytes key) MUST_CHECK;
-/* NOT_FOUND at the end. The entry is valid until the next call. */
-enum status table_cursor_next(struct table_cursor *cursor,
-                              struct entry *entry) MUST_CHECK;
-void table_cursor_fini(struct table_cursor *cursor);
+ * memory while the table is open, about 1.5 % of it, and are charged to the
+ * cache; blocks come through the cache, or in long reads past it for walks. */
 
 enum {
     /* A page of the disk: smaller makes the index larger, larger makes a get
-     * read more. A record larger than this is a block of its own. */
+     * read more. An entry larger than this is a block of its own. */
     TABLE_BLOCK_BYTES = 4096,
-    /* 10 bits and 7 probes a key: 0.8 % of absent keys cost a read. */
-    TABLE_FILTER_BITS = 10,
-    TABLE_FILTER_PROBES = 7,
-    /* index offset and size, filter size, entries, sequence, checksum, magic.*/
-    TABLE_FOOTER_BYTES = 7 * 8,
+    /* Of one block, before compression: a value of 1 GiB and its key. */
+    TABLE_BLOCK_BYTES_MAX = (1 << 30) + (1 << 16),
 };
 
-#define TABLE_MAGIC UINT64_C(0x3130656c6261746b) /* "ktable01" */
+/* What the manifest keeps of a table beside its number and level, too. */
+struct table_facts {
+    uint64_t bytes;   /* of the file */
+    uint64_t entries; /* removals included */
+    uint64_t removals;
+    uint64_t user_bytes; /* of keys and values, before compression */
+};
 
-/* Seeds the checksum of what lies at offset of table `number`. */
-static inline uint64_t table_seed(uint64_t number, uint64_t offset)
+struct table_options {
+    enum compression compression;
+    /* If not NULL, called with how many bytes are about to be written: the
+     * compaction's rate limit. */
+    void (*pace)(void *context, size_t bytes);
+    void *pace_context;
+};
+
+/* Writes a table from entries in key order. Single-threaded. */
+struct table_writer;
+enum status table_writer_new(struct disk *disk, uint64_t number,
+                             const struct table_options *options,
+                             struct table_writer **writer) MUST_CHECK;
+/* Keys ascend strictly. */
+enum status table_writer_add(struct table_writer *writer,
+                             const struct entry *entry) MUST_CHECK;
+/* Of the file so far. */
+uint64_t table_writer_bytes(const struct table_writer *writer);
+uint64_t table_writer_entries(const struct table_writer *writer);
+/* Write filter, index and footer, and sync the file; its name becomes durable
+ * with the directory's next sync, which is the caller's. */
+enum status table_writer_finish(struct table_writer *writer,
+                                struct table_facts *facts) MUST_CHECK;
+/* The file stays. NULL is allowed. */
+void table_writer_free(struct table_writer *writer);
+
+void table_name(char name[32], uint64_t number);
+
+/* Told of a block that is damaged, once a table. From any thread. */
+struct table_report {
+    void (*damaged)(void *context, uint64_t table, uint64_t offset);
+    void *context;
+};
+
+struct table {
+    atomic_uint references;
+    uint64_t number;
+    struct table_facts facts;
+    struct bytes smallest, largest; /* keys; owned by the table */
+    /* Up to which dropped range (see version.h) nothing dropped is in it. */
+    uint64_t drops_applied;
+    /* A block failed its checksum: reads of what is in it answer CORRUPT, and
+     * no compaction takes the table, so that nothing older shows through. */
+    atomic_bool damaged;
+    struct table_inside *inside; /* file, index, filter, cache */
+};
+
+/* With one reference, and the cache charged. CORRUPT, IO, NOT_FOUND,
+ * NO_MEMORY. cache may be NULL: every block is read. report is copied; its
+ * function may be NULL. */
+enum status table_open(struct disk *disk, struct cache *cache, uint64_t number,
+                       const struct table_report *report,
+                       struct table **table) MUST_CHECK;
+void table_ref(struct table *table);
+void table_unref(struct table *table); /* NULL is allowed */
+/* In memory, beside its blocks. */
+size_t table_memory_bytes(const struct table *table);
+
+/* The key's entry. Its value lies in *block, which the caller releases, and
+ * lives until then. NOT_FOUND if the table says nothing of the key. */
+enum status table_get(struct table *table, struct bytes key, uint64_t hash,
+                      struct cache_block **block,
+                      struct entry *entry) MUST_CHECK;
+
+/* A walk through a table, in either direction. It holds no reference to the
+ * table. Its blocks come from the cache; from the third in a row on they are
+ * read ahead past it, in longer and longer pieces (or at once, with
+ * TABLE_STREAM, which also leaves the cache as it is). */
+enum table_access {
+    TABLE_CACHED,
+    TABLE_STREAM,
+};
+struct table_cursor {
+    struct table *table;
+    enum table_access access;
+    size_t block_number;
+    unsigned in_a_row;         /* blocks walked through without a seek */
+    struct cache_block *block; /* what current lies in, or NULL: ahead */
+    struct buffer ahead;       /* a piece of the file, read ahead */
+    uint64_t ahead_offset;
+    struct buffer content; /* a block of it, decompressed */
+    struct block_cursor current;
+};
+
+void table_cursor_init(struct table_cursor *cursor, struct table *table,
+                       enum table_access access);
+void table_cursor_fini(struct table_cursor *cursor); /* also of zeroed memory */
+/* Each places the cursor: OK, NOT_FOUND if nothing is there, or what went
+ * wrong. seek: the first at or behind key. seek_before: the last before key,
+ * or the last of all if key is empty. */
+enum status table_cursor_seek(struct table_cursor *cursor,
+                              struct bytes key) MUST_CHECK;
+enum status table_cursor_seek_before(struct table_cursor *cursor,
+                                     struct bytes key) MUST_CHECK;
+enum status table_cursor_next(struct table_cursor *cursor) MUST_CHECK;
+enum status table_cursor_previous(struct table_cursor *cursor) MUST_CHECK;
+/* The current entry, valid until the cursor moves; its sequence is 0. */
+static inline struct entry table_cursor_entry(const struct table_cursor *cursor)
 {
-    return number * UINT64_C(0x9e3779b97f4a7c15) ^ offset;
+    const struct block_cursor *at = &cursor->current;
+    return (struct entry){
+        .key = bytes_of(at->key, at->key_size),
+        .value = at->value,
+        .removed = at->removed,
+    };
 }
+
+/* Read every block of the table and check that all is in order, telling each
+ * (offset, what) of what is not. For people and tests. */
+enum status table_check(struct table *table,
+                        void (*each)(void *context, uint64_t offset,
+                                     const char *what),
+                        void *context) MUST_CHECK;
 
 #endif

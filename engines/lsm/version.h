@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_ENGINES_LSM_VERSION_H
+#define REPLIKV_ENGINES_LSM_VERSION_H
+
+#include "engines/lsm/memtable.h"
+#include "engines/lsm/table.h"
+
+/* Which tables are the store, and which ranges of keys were dropped. A version
+ * never changes: a flush, a compaction or a drop makes a new one by an edit,
+ * and the manifest keeps the newest. Reference-counted; it references its
+ * tables, and a table's file stays readable after its name was removed. So
+ * whoever holds a version and the memtables beside it holds a snapshot, and
+ * compactions may drop overwritten entries at once.
+ *
+ * Level 0: tables from memtables, newest first, which may overlap. Levels 1 to
+ * 6: tables in key order, which do not; every level is older than all above.
+ *
+ * A dropped range hides what was written in it up to its sequence. A memtable
+ * knows its entries' sequences. A table knows the last drop that had been
+ * applied when it was made: all it holds of a later dropped range is older
+ * than the drop, since its entries were in the tree before. When all tables
+ * that overlap a range were made since, it is forgotten. */
+
+enum { LEVELS = 7 };
+
+struct level {
+    struct table **tables;
+    size_t count;
+    uint64_t bytes; /* of their files */
+};
+
+struct dropped_range {
+    struct bytes from, to; /* owned; an empty to: no bound */
+    uint64_t sequence;
+};
+
+struct version {
+    atomic_uint references;
+    struct level levels[LEVELS];
+    struct dropped_range *drops; /* oldest first */
+    size_t drop_count;
+};
+
+/* What changes from one version to the next. Borrowed. */
+struct version_edit {
+    struct table *const *removed;
+    size_t removed_count;
+    struct table *const *added; /* of level 0: newest first, in front */
+    size_t added_count;
+    unsigned added_level;
+    const struct dropped_range *drop; /* NULL: none */
+    /* Everything up to it is in tables: drops up to it may be forgotten. */
+    uint64_t flushed_sequence;
+};
+
+struct version *version_new(void); /* empty; NULL: no memory */
+/* NULL: no memory. */
+struct version *version_apply(const struct version *version,
+                              const struct version_edit *edit);
+void version_ref(struct version *version);
+void version_unref(struct version *version); /* NULL is allowed */
+
+/* The tables of a level above 0 that overlap [smallest, largest], as a run of
+ * its array. */
+void version_overlap(const struct level *level, struct bytes smallest,
+                     struct bytes largest, size_t *first, size_t *count);
+/* The one table of a level above 0 that may hold key, or NULL. */
+struct table *version_find(const struct level *level, struct bytes key);
+/* Whether a drop hides an entry: of a memtable by its sequence, of a table by
+ * its drops_applied. */
+bool version_hides(const struct version *version, struct bytes key,
+                   uint64_t sequence);
+/* The sequence of the last drop, 0 if none. */
+uint64_t version_last_drop(const struct version *version);
+
+/* A version and the memtables in front of it, newest first: everything that a
+ * reader needs. */
+enum { MEMTABLES_MAX = 8 };
+struct view {
+    atomic_uint references;
+    struct memtable *memtables[MEMTABLES_MAX]; /* [0]: being written */
+    size_t memtable_count;
+    struct version *version;
+};
+/* References what it is given. NULL: no memory. */
+struct view *view_new(struct memtable *const *memtables, size_t count,
+                      struct version *version);
+void view_ref(struct view *view);
+void view_unref(struct view *view); /* NULL is allowed */
+
+#endif
