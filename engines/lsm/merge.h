@@ -18,7 +18,9 @@ struct merge {
     enum engine_order order;
     enum table_access access;
     const struct version *version; /* whose drops count */
-    bool started;
+    /* What the entry given last came from: it moves on with the next call. */
+    struct merge_source *given;
+    struct buffer last_key;
     /* The first failure, answered from then on: a source that failed must not
      * be taken for one that ended. */
     enum status failure;

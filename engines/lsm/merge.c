@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/lsm/merge.h"
+
+#include <stdlib.h>
+
+#include "proto/assert.h"
+
+/* A memtable, or tables in a row. Never the same key twice. */
+struct merge_source {
+    const struct memtable *memtable; /* NULL: tables */
+    const struct memtable_node *node;
+    struct table *const *tables;
+    size_t table_count, at;
+    struct table_cursor cursor; /* of tables[at], once opened */
+    bool opened;
+    struct entry entry; /* the current one, while it is in the heap */
+};
+
+enum status merge_init(struct merge *merge, size_t capacity, uint64_t sequence,
+                       enum engine_order order, enum table_access access,
+                       const struct version *version)
+{
+    *merge = (struct merge){
+        .capacity = capacity,
+        .sequence = sequence,
+        .order = order,
+        .access = access,
+        .version = version != NULL && version->drop_count > 0 ? version : NULL,
+    };
+    merge->sources = calloc(capacity + 1, sizeof *merge->sources);
+    merge->heap = calloc(capacity + 1, sizeof(struct merge_source *));
+    return merge->sources == NULL || merge->heap == NULL ? STATUS_NO_MEMORY
+                                                         : STATUS_OK;
+}
+
+void merge_fini(struct merge *merge)
+{
+    for (size_t i = 0; i < merge->count; i++)
+        table_cursor_fini(&merge->sources[i].cursor);
+    free(merge->sources);
+    free(merge->heap);
+    buffer_fini(&merge->last_key);
+    *merge = (struct merge){0};
+}
+
+void merge_add_memtable(struct merge *merge, const struct memtable *memtable)
+{
+    ASSERT(merge->count < merge->capacity);
+    merge->sources[merge->count++].memtable = memtable;
+}
+
+void merge_add_tables(struct merge *merge, struct table *const *tables,
+                      size_t count)
+{
+    ASSERT(merge->count < merge->capacity && count > 0);
+    struct merge_source *source = &merge->sources[merge->count++];
+    source->tables = tables;
+    source->table_count = count;
+}
+
+size_t view_sources(const struct view *view)
+{
+    return view->memtable_count + view->version->levels[0].count + LEVELS - 1;
+}
+
+void merge_add_view(struct merge *merge, const struct view *view)
+{
+    for (size_t i = 0; i < view->memtable_count; i++)
+        merge_add_memtable(merge, view->memtables[i]);
+    const struct level *levels = view->version->levels;
+    for (size_t i = 0; i < levels[0].count; i++)
+        merge_add_tables(merge, &levels[0].tables[i], 1);
+    for (unsigned i = 1; i < LEVELS; i++) {
+        if (levels[i].count > 0)
+            merge_add_tables(merge, levels[i].tables, levels[i].count);
+    }
+}
+
+static void open_table(struct merge *merge, struct merge_source *source,
+                       size_t at)
+{
+    if (source->opened)
+        table_cursor_fini(&source->cursor);
+    source->at = at;
+    source->opened = true;
+    table_cursor_init(&source->cursor, source->tables[at], merge->access);
+}
+
+/* The table to begin a seek in: the first that reaches key, or the last that
+ * begins before it. table_count if there is none. */
+static size_t find_table(const struct merge *merge,
+                         const struct merge_source *source, struct bytes key)
+{
+    size_t low = 0, high = source->table_count;
+    bool backward = merge->order == ENGINE_BACKWARD;
+    if (backward && key.size == 0)
+        return high - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        struct bytes bound = backward ? source->tables[middle]->smallest
+                                      : source->tables[middle]->largest;
+        if (bytes_compare(bound, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (backward)
+        return low == 0 ? source->table_count : low - 1;
+    return low;
+}
+
+/* Take what a walk's last step answered: the entry, or on to the next table.
+ * *valid: whether the source has an entry. */
+static enum status settle_tables(struct merge *merge,
+                                 struct merge_source *source,
+                                 enum status status, bool *valid)
+{
+    while (status == STATUS_NOT_FOUND) {
+        bool backward = merge->order == ENGINE_BACKWARD;
+        if (backward ? source->at == 0 : source->at + 1 == source->table_count)
+            break;
+        open_table(merge, source, backward ? source->at - 1 : source->at + 1);
+        status =
+            backward
+                ? table_cursor_seek_before(&source->cursor, (struct bytes){0})
+                : table_cursor_seek(&source->cursor, (struct bytes){0});
+    }
+    *valid = status == STATUS_OK;
+    if (*valid) {
+        source->entry = table_cursor_entry(&source->cursor);
+        source->entry.sequence = source->cursor.table->drops_applied;
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+static bool settle_memtable(struct merge_source *source)
+{
+    if (source->node == NULL)
+        return false;
+    source->entry = memtable_entry(source->node);
+    return true;
+}
+
+static enum status seek_source(struct merge *merge, struct merge_source *source,
+                               struct bytes key, bool *valid)
+{
+    bool backward = merge->order == ENGINE_BACKWARD;
+    *valid = false;
+    if (source->memtable != NULL) {
+        source->node =
+            backward
+                ? memtable_seek_before(source->memtable, key, merge->sequence)
+                : memtable_seek(source->memtable, key, merge->sequence);
+        *valid = settle_memtable(source);
+        return STATUS_OK;
+    }
+    size_t at = find_table(merge, source, key);
+    if (at == source->table_count)
+        return STATUS_OK;
+    open_table(merge, source, at);
+    enum status status = backward
+                             ? table_cursor_seek_before(&source->cursor, key)
+                             : table_cursor_seek(&source->cursor, key);
+    return settle_tables(merge, source, status, valid);
+}
+
+static enum status advance(struct merge *merge, struct merge_source *source,
+                           bool *valid)
+{
+    bool backward = merge->order == ENGINE_BACKWARD;
+    if (source->memtable == NULL)
+        return settle_tables(merge, source,
+                             backward ? table_cursor_previous(&source->cursor)
+                                      : table_cursor_next(&source->cursor),
+                             valid);
+    source->node =
+        backward ? memtable_seek_before(source->memtable, source->entry.key,
+                                        merge->sequence)
+                 : memtable_next(source->node, merge->sequence);
+    *valid = settle_memtable(source);
+    return STATUS_OK;
+}
+
+/* Whether a comes before b: by key, and of one key the newer. */
+static bool before(const struct merge *merge, const struct merge_source *a,
+                   const struct merge_source *b)
+{
+    int order = bytes_compare(a->entry.key, b->entry.key);
+    if (order == 0)
+        return a < b;
+    return (order < 0) == (merge->order == ENGINE_FORWARD);
+}
+
+static void sift_down(struct merge *merge, size_t at)
+{
+    struct merge_source **heap = merge->heap, *source = heap[at];
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= merge->heap_count)
+            break;
+        if (child + 1 < merge->heap_count &&
+            before(merge, heap[child + 1], heap[child]))
+            child++;
+        if (before(merge, source, heap[child]))
+            break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = source;
+}
+
+enum status merge_seek(struct merge *merge, struct bytes key)
+{
+    merge->heap_count = 0;
+    merge->given = NULL;
+    merge->failure = STATUS_OK;
+    for (size_t i = 0; i < merge->count; i++) {
+        bool valid;
+        merge->failure = seek_source(merge, &merge->sources[i], key, &valid);
+        if (merge->failure != STATUS_OK)
+            return merge->failure;
+        if (valid)
+            merge->heap[merge->heap_count++] = &merge->sources[i];
+    }
+    for (size_t i = merge->heap_count / 2; i-- > 0;)
+        sift_down(merge, i);
+    return STATUS_OK;
+}
+
+static enum status advance_first(struct merge *merge)
+{
+    bool valid;
+    enum status status = advance(merge, merge->heap[0], &valid);
+    if (status != STATUS_OK)
+        return status;
+    if (!valid)
+        merge->heap[0] = merge->heap[--merge->heap_count];
+    if (merge->heap_count > 1)
+        sift_down(merge, 0);
+    return STATUS_OK;
+}
+
+/* Move behind the key given last, in every source that has it: older versions
+ * are hidden. Once the source that gave it is first again, no other has it. */
+static enum status skip_given(struct merge *merge)
+{
+    const struct merge_source *given = merge->given;
+    if (merge->heap_count == 1)
+        return advance_first(merge);
+    buffer_clear(&merge->last_key);
+    enum status status = buffer_append(&merge->last_key, given->entry.key);
+    struct bytes last = buffer_bytes(&merge->last_key);
+    if (status == STATUS_OK)
+        status = advance_first(merge);
+    while (status == STATUS_OK && merge->heap_count > 0 &&
+           merge->heap[0] != given &&
+           bytes_equal(merge->heap[0]->entry.key, last))
+        status = advance_first(merge);
+    return status;
+}
+
+enum status merge_next(struct merge *merge, struct entry *entry)
+{
+    if (merge->given != NULL && merge->failure == STATUS_OK)
+        merge->failure = skip_given(merge);
+    merge->given = NULL;
+    if (merge->failure != STATUS_OK)
+        return merge->failure;
+    if (merge->heap_count == 0)
+        return STATUS_NOT_FOUND;
+    merge->given = merge->heap[0];
+    *entry = merge->given->entry;
+    if (merge->version != NULL && !entry->removed)
+        entry->removed =
+            version_hides(merge->version, entry->key, entry->sequence);
+    return STATUS_OK;
+}

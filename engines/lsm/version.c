@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/lsm/version.h"
+
+#include <stdlib.h>
+
+#include "proto/assert.h"
+
+struct version *version_new(void)
+{
+    struct version *version = calloc(1, sizeof *version);
+    if (version != NULL)
+        atomic_init(&version->references, 1);
+    return version;
+}
+
+void version_ref(struct version *version)
+{
+    atomic_fetch_add_explicit(&version->references, 1, memory_order_relaxed);
+}
+
+static void drop_fini(struct dropped_range *drop)
+{
+    free((void *)(uintptr_t)drop->from.data);
+    free((void *)(uintptr_t)drop->to.data);
+}
+
+void version_unref(struct version *version)
+{
+    if (version == NULL || atomic_fetch_sub(&version->references, 1) != 1)
+        return;
+    for (unsigned i = 0; i < LEVELS; i++) {
+        for (size_t j = 0; j < version->levels[i].count; j++)
+            table_unref(version->levels[i].tables[j]);
+        free(version->levels[i].tables);
+    }
+    for (size_t i = 0; i < version->drop_count; i++)
+        drop_fini(&version->drops[i]);
+    free(version->drops);
+    free(version);
+}
+
+static void level_push(struct level *level, struct table *table)
+{
+    table_ref(table);
+    level->tables[level->count++] = table;
+    level->bytes += table->facts.bytes;
+}
+
+static bool is_removed(const struct version_edit *edit,
+                       const struct table *table)
+{
+    for (size_t i = 0; i < edit->removed_count; i++) {
+        if (edit->removed[i] == table)
+            return true;
+    }
+    return false;
+}
+
+/* Fill `to` with what is left of `from` and the added tables, in order. */
+static enum status level_apply(struct level *to, const struct level *from,
+                               const struct version_edit *edit, unsigned number)
+{
+    size_t added = number == edit->added_level ? edit->added_count : 0;
+    to->tables = calloc(from->count + added + 1, sizeof(struct table *));
+    if (to->tables == NULL)
+        return STATUS_NO_MEMORY;
+    size_t next = 0; /* of the added */
+    while (number == 0 && next < added)
+        level_push(to, edit->added[next++]);
+    for (size_t i = 0; i < from->count; i++) {
+        struct table *table = from->tables[i];
+        if (is_removed(edit, table))
+            continue;
+        while (next < added &&
+               bytes_compare(edit->added[next]->largest, table->smallest) < 0)
+            level_push(to, edit->added[next++]);
+        level_push(to, table);
+    }
+    while (next < added)
+        level_push(to, edit->added[next++]);
+    for (size_t i = 1; number > 0 && i < to->count; i++)
+        ASSERT(bytes_compare(to->tables[i - 1]->largest,
+                             to->tables[i]->smallest) < 0);
+    return STATUS_OK;
+}
+
+static enum status copy_bytes(struct bytes from, struct bytes *to)
+{
+    uint8_t *data = malloc(from.size + 1);
+    if (data == NULL)
+        return STATUS_NO_MEMORY;
+    if (from.size > 0)
+        memcpy(data, from.data, from.size);
+    *to = bytes_of(data, from.size);
+    return STATUS_OK;
+}
+
+static enum status push_drop(struct version *version,
+                             const struct dropped_range *drop)
+{
+    struct dropped_range copy = {.sequence = drop->sequence};
+    enum status status = copy_bytes(drop->from, &copy.from);
+    if (status == STATUS_OK)
+        status = copy_bytes(drop->to, &copy.to);
+    if (status != STATUS_OK) {
+        drop_fini(&copy);
+        return status;
+    }
+    version->drops[version->drop_count++] = copy;
+    return STATUS_OK;
+}
+
+static bool table_overlaps(const struct table *table,
+                           const struct dropped_range *drop)
+{
+    return bytes_compare(table->largest, drop->from) >= 0 &&
+           (drop->to.size == 0 || bytes_compare(table->smallest, drop->to) < 0);
+}
+
+/* Whether a table may still hold what the range hides. */
+static bool is_needed(const struct version *version,
+                      const struct dropped_range *drop)
+{
+    for (unsigned i = 0; i < LEVELS; i++) {
+        for (size_t j = 0; j < version->levels[i].count; j++) {
+            const struct table *table = version->levels[i].tables[j];
+            if (table->drops_applied < drop->sequence &&
+                table_overlaps(table, drop))
+                return true;
+        }
+    }
+    return false;
+}
+
+static enum status apply_drops(struct version *next,
+                               const struct version *version,
+                               const struct version_edit *edit)
+{
+    next->drops = calloc(version->drop_count + 1, sizeof *next->drops);
+    enum status status = next->drops == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < version->drop_count; i++) {
+        const struct dropped_range *drop = &version->drops[i];
+        if (drop->sequence > edit->flushed_sequence || is_needed(next, drop))
+            status = push_drop(next, drop);
+    }
+    if (status == STATUS_OK && edit->drop != NULL)
+        status = push_drop(next, edit->drop);
+    return status;
+}
+
+struct version *version_apply(const struct version *version,
+                              const struct version_edit *edit)
+{
+    struct version *next = version_new();
+    enum status status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    for (unsigned i = 0; status == STATUS_OK && i < LEVELS; i++)
+        status = level_apply(&next->levels[i], &version->levels[i], edit, i);
+    if (status == STATUS_OK)
+        status = apply_drops(next, version, edit);
+    if (status != STATUS_OK) {
+        version_unref(next);
+        return NULL;
+    }
+    return next;
+}
+
+/* The first table whose largest key is at or behind key. */
+static size_t first_behind(const struct level *level, struct bytes key)
+{
+    size_t low = 0, high = level->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (bytes_compare(level->tables[middle]->largest, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void version_overlap(const struct level *level, struct bytes smallest,
+                     struct bytes largest, size_t *first, size_t *count)
+{
+    size_t at = first_behind(level, smallest);
+    *first = at;
+    while (at < level->count &&
+           bytes_compare(level->tables[at]->smallest, largest) <= 0)
+        at++;
+    *count = at - *first;
+}
+
+struct table *version_find(const struct level *level, struct bytes key)
+{
+    size_t at = first_behind(level, key);
+    if (at == level->count ||
+        bytes_compare(level->tables[at]->smallest, key) > 0)
+        return NULL;
+    return level->tables[at];
+}
+
+bool version_hides(const struct version *version, struct bytes key,
+                   uint64_t sequence)
+{
+    for (size_t i = 0; i < version->drop_count; i++) {
+        const struct dropped_range *drop = &version->drops[i];
+        if (sequence < drop->sequence && bytes_compare(key, drop->from) >= 0 &&
+            (drop->to.size == 0 || bytes_compare(key, drop->to) < 0))
+            return true;
+    }
+    return false;
+}
+
+uint64_t version_last_drop(const struct version *version)
+{
+    return version->drop_count == 0
+               ? 0
+               : version->drops[version->drop_count - 1].sequence;
+}
+
+struct view *view_new(struct memtable *const *memtables, size_t count,
+                      struct version *version)
+{
+    ASSERT(count <= MEMTABLES_MAX);
+    struct view *view = calloc(1, sizeof *view);
+    if (view == NULL)
+        return NULL;
+    atomic_init(&view->references, 1);
+    view->memtable_count = count;
+    for (size_t i = 0; i < count; i++) {
+        view->memtables[i] = memtables[i];
+        memtable_ref(memtables[i]);
+    }
+    view->version = version;
+    version_ref(version);
+    return view;
+}
+
+void view_ref(struct view *view)
+{
+    atomic_fetch_add_explicit(&view->references, 1, memory_order_relaxed);
+}
+
+void view_unref(struct view *view)
+{
+    if (view == NULL || atomic_fetch_sub(&view->references, 1) != 1)
+        return;
+    for (size_t i = 0; i < view->memtable_count; i++)
+        memtable_unref(view->memtables[i]);
+    version_unref(view->version);
+    free(view);
+}
