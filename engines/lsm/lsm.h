@@ -6,56 +6,184 @@
 
 #include "engines/engine.h"
 #include "engines/lsm/log.h"
-#include "engines/lsm/view.h"
+#include "engines/lsm/version.h"
 
-/* The built-in engine: a log-structured merge tree.
+/* The built-in engine: a log-structured merge tree (O'Neil et al., 1996), with
+ * the leveled compaction of LevelDB.
  *
- *   write --> log --> active memtable --full--> frozen memtable
- *                                                   | flush
- *             tier 2 <--4 tables-- tier 1 <--4-- tier 0 tables
+ *   writers --> log --> memtable --full--> frozen memtables
+ *                                               | flush
+ *        level 6 <-- ... <-- level 1 <-- level 0 tables
  *
- * Threads: the writer (the contract allows one) owns the log and is the only
- * one to add to memtables and to freeze them. One background thread flushes
- * and compacts; it alone changes the tables and writes the manifest. Readers
- * take a view and a sequence under the mutex and then go without it. The
- * mutex is never held over I/O.
+ * Writers, any number, form groups: whoever finds nobody at work leads, and
+ * writes one log record and calls one sync for all who came while the group
+ * before was at it (write.c). Readers take a view and a sequence and go
+ * without locks from there (lsm.c, iterator.c). Two threads work in the
+ * background: one turns frozen memtables into tables (flush.c), one compacts
+ * (compaction.c). A store that is opened without threads does that work in the
+ * thread that writes, for tests and simulators that want each run the same.
  *
- * It has no block cache (the page cache serves) and no compression. */
+ * Locks, in the order in which they may be taken; none is held over I/O but
+ * those that say so:
+ *
+ *   lead_mutex      the log; held over its writes and syncs
+ *   memtable_mutex  adding to the active memtable; who leads takes it before
+ *                   the next group may begin, so groups add in their order
+ *   retired_mutex   logs of frozen memtables; held over their syncs
+ *   manifest_mutex  from reading a version to having replaced it; held over
+ *                   the manifest's I/O and while files are removed or linked
+ *   mutex           everything that is read often, for a few instructions */
+
+/* Memtables that wait to become tables before writers must wait, too. */
+enum { FROZEN_MAX = 4 };
+
+struct retired_log {
+    struct log log;
+    struct retired_log *next;
+};
+
+/* See write.c. */
+struct commit_queue {
+    pthread_mutex_t mutex;
+    struct writer *first, **end;
+    uint32_t forming;     /* the number of the group that arrivals join */
+    bool led;             /* somebody leads, or was offered to */
+    atomic_uint words[2]; /* futexes: of groups with even and odd numbers */
+};
+
+struct lsm_counters {
+    atomic_uint_fast64_t user_bytes, stored_bytes;
+    atomic_uint_fast64_t stall_us, stall_us_max;
+    atomic_uint_fast64_t damaged;
+};
+
 struct lsm {
     struct engine engine; /* first: what callers hold */
-    char *directory;
-    int lock_fd;
+    char *directory;      /* for messages */
+    struct disk *disk;
+    struct cache *cache;
+    bool threads;
+    void (*report)(void *context, const char *message);
+    void *report_context;
+
+    /* Settings: see lsm.c. */
     size_t memtable_bytes;
-    struct log log;       /* the writer's */
-    uint64_t flushed_log; /* the background's: the manifest's log_number */
-    pthread_t thread;
+    uint64_t table_bytes, level1_bytes, compaction_bytes_per_second;
+    enum compression compression, compression_last;
+
+    struct commit_queue queue;
+    pthread_mutex_t lead_mutex;
+    struct log log;
+    uint64_t log_sequence; /* of the last operation in it */
+    pthread_mutex_t memtable_mutex;
+    struct memtable *active;
+    uint64_t throttle_ns; /* that writers owe: see write.c */
+    pthread_mutex_t retired_mutex;
+    struct retired_log *retired; /* newest first */
+    pthread_mutex_t manifest_mutex;
+    uint64_t flushed_log; /* the manifest's log_number */
+    uint64_t flushed_sequence;
+    uint64_t recyclable; /* a log whose file may be used again; 0: none */
 
     pthread_mutex_t mutex;  /* guards all below */
     pthread_cond_t changed; /* something below changed */
     struct view *view;
-    uint64_t sequence; /* of the last write that readers may see */
     uint64_t next_file;
-    uint64_t log_number; /* of the log of view->active */
-    bool broken;
-    enum status
-        untold; /* what broke it in the background, until a write says */
+    struct log spare; /* the next log, made ahead of time */
+    bool spare_wanted;
     bool stopping;
-    /* A table is damaged: merging it would fail again, so compaction rests
-     * until the next open, and reads of what is damaged say CORRUPT. Or the
-     * disk has no room for the merged table, and it rests until a flush. */
+    uint64_t changes;        /* of the view, counted */
+    uint64_t compactor_seen; /* at so many there was nothing to compact */
+    /* Compactions rest until the next flush, the disk having been full. */
     bool compaction_rests;
+    enum status untold; /* what broke it in the background, until a write
+                         * says */
+
+    atomic_bool broken;
+    /* Of the last operation that readers may see. Written under the
+     * memtable_mutex. */
+    atomic_uint_fast64_t sequence;
+    atomic_uint_fast64_t pressure_bytes; /* see write.c */
+    struct lsm_counters counters;
+    pthread_t flusher, compactor;
 };
 
-/* Fill an lsm whose directory is set and locked from its files: replay the
- * logs into a table, remove what nothing refers to, begin a new log. */
+/* Open on a disk, which then belongs to the engine, also on failure. Without
+ * threads all work is done inline. engine_open calls it with the real disk. */
+enum status lsm_open_on(const struct engine_options *options, struct disk *disk,
+                        bool threads, struct engine **engine,
+                        struct error *error) MUST_CHECK;
+
+/* Turn what is in memory into tables and wait for that and for all compactions
+ * that are due: for tests, benches and checkpoints. */
+enum status lsm_settle(struct engine *engine) MUST_CHECK;
+
+/* From here on: for the files of this folder. */
+
+static inline struct lsm *lsm_of(struct engine *engine)
+{
+    return (struct lsm *)(void *)engine;
+}
+
+/* recovery.c: fill an lsm that has a disk from its files. */
 enum status lsm_recover(struct lsm *lsm, struct error *error) MUST_CHECK;
 
-/* Mark broken and wake all who wait. The next write says why: it cannot know
- * whether what it wrote before has become a table. */
-void lsm_break(struct lsm *lsm, enum status why);
-/* A number that no file has. */
+/* write.c */
+enum status lsm_write(struct engine *engine, const struct batch *batch,
+                      bool sync) MUST_CHECK;
+enum status lsm_delete_range(struct engine *engine, struct bytes from,
+                             struct bytes to) MUST_CHECK;
+/* Freeze what is in the active memtable, if anything. */
+enum status lsm_freeze(struct lsm *lsm) MUST_CHECK;
+/* Make all logs last. The caller holds lead_mutex. */
+enum status lsm_sync_logs(struct lsm *lsm) MUST_CHECK;
+/* Tell writers how far behind the background is. */
+void lsm_update_pressure(struct lsm *lsm);
+void lsm_init_queue(struct commit_queue *queue);
+
+/* iterator.c */
+enum status lsm_iterate(struct engine *engine, struct bytes from,
+                        struct bytes to, enum engine_order order,
+                        struct engine_iterator **iterator) MUST_CHECK;
+enum status lsm_next(struct engine_iterator *iterator, struct bytes *key,
+                     struct bytes *value) MUST_CHECK;
+void lsm_iterator_free(struct engine_iterator *iterator);
+
+/* flush.c. NOT_FOUND: nothing is frozen. */
+enum status lsm_flush(struct lsm *lsm) MUST_CHECK;
+/* Keep the file of one log that is in tables, for the next; remove the others.
+ * The caller holds manifest_mutex. */
+void lsm_recycle_logs(struct lsm *lsm);
+/* Make the next log ahead of time. */
+void lsm_make_spare(struct lsm *lsm);
+void *lsm_flusher(void *lsm);
+
+/* checkpoint.c */
+enum status lsm_checkpoint(struct engine *engine, const char *directory,
+                           struct error *error) MUST_CHECK;
+
+/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. */
+enum status lsm_compact(struct lsm *lsm) MUST_CHECK;
+void *lsm_compactor(void *lsm);
+
+/* lsm.c: the current view, referenced, and what of it counts. BROKEN. */
+enum status lsm_snapshot(struct lsm *lsm, struct view **view,
+                         uint64_t *sequence) MUST_CHECK;
 uint64_t lsm_new_file(struct lsm *lsm);
-/* Remove files whose removal may be lost: recovery repeats it. */
-void lsm_remove_file(struct lsm *lsm, enum lsm_file_kind kind, uint64_t number);
+/* Mark broken and wake all who wait. The next write says why, as it cannot
+ * know whether what it wrote before has become a table. */
+void lsm_break(struct lsm *lsm, enum status why);
+/* Replace the version by one with the edit applied, and take the `flushed`
+ * oldest memtables out of the view: durably, the manifest first. Removes the
+ * names of the edit's removed tables. The caller holds manifest_mutex. On
+ * failure either version may be the one on disk, so the engine is broken. */
+enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
+                        size_t flushed) MUST_CHECK;
+/* Open a table that was written, reporting its damage to the engine's. */
+enum status lsm_open_table(struct lsm *lsm, uint64_t number,
+                           uint64_t drops_applied,
+                           struct table **table) MUST_CHECK;
+void lsm_remove_table(struct lsm *lsm, uint64_t number);
+uint64_t lsm_now_us(void);
 
 #endif

@@ -47,7 +47,7 @@ struct entry memtable_entry(const struct memtable_node *node);
 size_t memtable_bytes(const struct memtable *memtable);
 uint64_t memtable_count(const struct memtable *memtable);
 uint64_t memtable_log(const struct memtable *memtable);
-/* The sequence of the first entry added; UINT64_MAX while empty. */
-uint64_t memtable_first_sequence(const struct memtable *memtable);
+/* The sequence of the last entry added; 0 while empty. */
+uint64_t memtable_last_sequence(const struct memtable *memtable);
 
 #endif

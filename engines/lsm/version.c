@@ -134,13 +134,14 @@ static bool is_needed(const struct version *version,
 
 static enum status apply_drops(struct version *next,
                                const struct version *version,
-                               const struct version_edit *edit)
+                               const struct version_edit *edit,
+                               uint64_t flushed_sequence)
 {
     next->drops = calloc(version->drop_count + 1, sizeof *next->drops);
     enum status status = next->drops == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < version->drop_count; i++) {
         const struct dropped_range *drop = &version->drops[i];
-        if (drop->sequence > edit->flushed_sequence || is_needed(next, drop))
+        if (drop->sequence > flushed_sequence || is_needed(next, drop))
             status = push_drop(next, drop);
     }
     if (status == STATUS_OK && edit->drop != NULL)
@@ -149,14 +150,15 @@ static enum status apply_drops(struct version *next,
 }
 
 struct version *version_apply(const struct version *version,
-                              const struct version_edit *edit)
+                              const struct version_edit *edit,
+                              uint64_t flushed_sequence)
 {
     struct version *next = version_new();
     enum status status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (unsigned i = 0; status == STATUS_OK && i < LEVELS; i++)
         status = level_apply(&next->levels[i], &version->levels[i], edit, i);
     if (status == STATUS_OK)
-        status = apply_drops(next, version, edit);
+        status = apply_drops(next, version, edit, flushed_sequence);
     if (status != STATUS_OK) {
         version_unref(next);
         return NULL;

@@ -48,15 +48,16 @@ struct version_edit {
     struct table *const *added; /* of level 0: newest first, in front */
     size_t added_count;
     unsigned added_level;
+    bool moved; /* the added ones are the removed: their files stay */
     const struct dropped_range *drop; /* NULL: none */
-    /* Everything up to it is in tables: drops up to it may be forgotten. */
-    uint64_t flushed_sequence;
 };
 
 struct version *version_new(void); /* empty; NULL: no memory */
-/* NULL: no memory. */
+/* All up to flushed_sequence is in tables, so that drops up to it are forgotten
+ * when no table needs them. NULL: no memory. */
 struct version *version_apply(const struct version *version,
-                              const struct version_edit *edit);
+                              const struct version_edit *edit,
+                              uint64_t flushed_sequence);
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is allowed */
 

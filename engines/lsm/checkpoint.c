@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/lsm/lsm.h"
+#include "engines/lsm/manifest.h"
+
+static bool is_settled(const struct lsm *lsm)
+{
+    return lsm->view->memtable_count == 1 &&
+           lsm->compactor_seen == lsm->changes;
+}
+
+/* Wait until all that was frozen is in tables, and compacted if asked for. */
+static enum status wait_for_tables(struct lsm *lsm, bool compacted)
+{
+    enum status status = STATUS_OK;
+    if (!lsm->threads) {
+        status = lsm_flush(lsm);
+        while (compacted && (status == STATUS_OK || status == STATUS_CORRUPT))
+            status = lsm_compact(lsm);
+        return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    }
+    pthread_mutex_lock(&lsm->mutex);
+    while (!lsm->broken && !lsm->stopping &&
+           (compacted ? !is_settled(lsm) : lsm->view->memtable_count > 1))
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    if (lsm->broken || lsm->stopping)
+        status = STATUS_BROKEN;
+    pthread_mutex_unlock(&lsm->mutex);
+    return status;
+}
+
+enum status lsm_settle(struct engine *engine)
+{
+    struct lsm *lsm = lsm_of(engine);
+    enum status status = lsm_freeze(lsm);
+    return status == STATUS_OK ? wait_for_tables(lsm, true) : status;
+}
+
+static enum status link_tables(struct lsm *lsm, const struct version *version,
+                               struct disk *other)
+{
+    enum status status = STATUS_OK;
+    for (unsigned i = 0; i < LEVELS; i++) {
+        const struct level *level = &version->levels[i];
+        for (size_t j = 0; j < level->count && status == STATUS_OK; j++) {
+            char name[LSM_NAME_MAX];
+            table_name(name, level->tables[j]->number);
+            status = lsm->disk->operations->link(lsm->disk, name, other);
+        }
+    }
+    return status;
+}
+
+/* The tables of one version, linked; an empty log; the manifest last, which
+ * also makes the other names durable. */
+static enum status copy_version(struct lsm *lsm, struct disk *other)
+{
+    struct view *view;
+    uint64_t sequence;
+    enum status status = lsm_snapshot(lsm, &view, &sequence);
+    if (status != STATUS_OK)
+        return status;
+    struct log log = {0};
+    uint64_t number = lsm_new_file(lsm);
+    status = link_tables(lsm, view->version, other);
+    if (status == STATUS_OK)
+        status = log_create(&log, other, number, 0);
+    log_close(&log);
+    if (status == STATUS_OK)
+        status =
+            manifest_write(other, view->version, number + 1, number, sequence);
+    view_unref(view);
+    return status;
+}
+
+enum status lsm_checkpoint(struct engine *engine, const char *directory,
+                           struct error *error)
+{
+    struct lsm *lsm = lsm_of(engine);
+    struct disk *other = NULL;
+    enum status status = lsm->disk->operations->make_directory(
+        lsm->disk, directory, &other, error);
+    if (status != STATUS_OK)
+        return status;
+    status = lsm_freeze(lsm);
+    if (status == STATUS_OK)
+        status = wait_for_tables(lsm, false);
+    if (status == STATUS_OK) {
+        /* No name is removed while this is held. */
+        pthread_mutex_lock(&lsm->manifest_mutex);
+        status = copy_version(lsm, other);
+        pthread_mutex_unlock(&lsm->manifest_mutex);
+    }
+    disk_free(other);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : error_set(error, status, "no checkpoint in %.200s: %s",
+                           directory, status_name(status));
+}

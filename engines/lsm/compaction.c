@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/lsm/compaction.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "engines/lsm/lsm.h"
+#include "engines/lsm/merge.h"
+
+/* One compaction under way. */
+struct job {
+    struct lsm *lsm;
+    struct version *version; /* keeps the inputs alive */
+    struct compaction compaction;
+    struct merge merge;
+    struct table_writer *writer; /* of outputs[output_count], or NULL */
+    uint64_t number;             /* of the writer's file */
+    uint64_t drops_applied;
+    struct table **outputs;
+    size_t output_count, output_capacity;
+    /* Where the keys so far have got to in each level beneath. */
+    size_t beneath[LEVELS];
+};
+
+/* Keep to the rate, but wake for a stop. */
+static void pace(void *context, size_t bytes)
+{
+    struct lsm *lsm = context;
+    uint64_t rate = lsm->compaction_bytes_per_second;
+    if (rate == 0)
+        return;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    uint64_t ns = (uint64_t)((double)bytes * 1e9 / (double)rate);
+    ns += (uint64_t)until.tv_nsec;
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    pthread_mutex_lock(&lsm->mutex);
+    int waited = 0;
+    while (!lsm->stopping && waited == 0)
+        waited = pthread_cond_timedwait(&lsm->changed, &lsm->mutex, &until);
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+static bool is_last_level(const struct version *version, unsigned level)
+{
+    for (unsigned i = level + 1; i < LEVELS; i++) {
+        if (version->levels[i].count > 0)
+            return false;
+    }
+    return true;
+}
+
+/* Whether nothing beneath the output level may hold key, so that its removal
+ * has nothing left to hide. Keys ascend from call to call. */
+static bool is_base(struct job *job, struct bytes key)
+{
+    const struct version *version = job->version;
+    for (unsigned i = job->compaction.output_level + 1; i < LEVELS; i++) {
+        const struct level *level = &version->levels[i];
+        size_t *at = &job->beneath[i];
+        while (*at < level->count &&
+               bytes_compare(level->tables[*at]->largest, key) < 0)
+            ++*at;
+        if (*at < level->count &&
+            bytes_compare(level->tables[*at]->smallest, key) <= 0)
+            return false;
+    }
+    return true;
+}
+
+static enum status begin_output(struct job *job)
+{
+    struct lsm *lsm = job->lsm;
+    if (job->output_count == job->output_capacity) {
+        size_t capacity = 2 * job->output_capacity + 8;
+        struct table **grown = realloc(job->outputs, capacity * sizeof *grown);
+        if (grown == NULL)
+            return STATUS_NO_MEMORY;
+        job->outputs = grown;
+        job->output_capacity = capacity;
+    }
+    bool last = is_last_level(job->version, job->compaction.output_level);
+    struct table_options options = {
+        .compression = last ? lsm->compression_last : lsm->compression,
+        .pace = pace,
+        .pace_context = lsm,
+    };
+    job->number = lsm_new_file(lsm);
+    return table_writer_new(lsm->disk, job->number, &options, &job->writer);
+}
+
+static enum status end_output(struct job *job)
+{
+    struct lsm *lsm = job->lsm;
+    struct table_facts facts = {0};
+    if (job->writer == NULL)
+        return STATUS_OK;
+    enum status status = table_writer_finish(job->writer, &facts);
+    table_writer_free(job->writer);
+    job->writer = NULL;
+    if (status == STATUS_OK)
+        status = lsm_open_table(lsm, job->number, job->drops_applied,
+                                &job->outputs[job->output_count]);
+    if (status == STATUS_OK)
+        job->output_count++;
+    else
+        lsm_remove_table(lsm, job->number);
+    atomic_fetch_add(&lsm->counters.stored_bytes, facts.bytes);
+    return status;
+}
+
+static enum status add(struct job *job, const struct entry *entry)
+{
+    if (entry->removed && is_base(job, entry->key))
+        return STATUS_OK;
+    enum status status = STATUS_OK;
+    if (job->writer != NULL &&
+        table_writer_bytes(job->writer) >= job->lsm->table_bytes)
+        status = end_output(job);
+    if (status == STATUS_OK && job->writer == NULL)
+        status = begin_output(job);
+    if (status == STATUS_OK)
+        status = table_writer_add(job->writer, entry);
+    return status;
+}
+
+static enum status open_inputs(struct job *job)
+{
+    const struct compaction *compaction = &job->compaction;
+    enum status status =
+        merge_init(&job->merge, compaction->upper_count + 1, UINT64_MAX,
+                   ENGINE_FORWARD, TABLE_STREAM, job->version);
+    if (status != STATUS_OK)
+        return status;
+    for (size_t i = 0; i < compaction->upper_count; i++)
+        merge_add_tables(&job->merge, &compaction->inputs[i], 1);
+    if (compaction->lower_count > 0)
+        merge_add_tables(&job->merge,
+                         compaction->inputs + compaction->upper_count,
+                         compaction->lower_count);
+    return merge_seek(&job->merge, (struct bytes){0});
+}
+
+/* Between two looks at whether to stop: some milliseconds. */
+enum { ENTRIES_A_LOOK = 4096 };
+
+static enum status merge_inputs(struct job *job)
+{
+    enum status status = open_inputs(job);
+    struct entry entry;
+    for (unsigned i = 0; status == STATUS_OK; i++) {
+        if (i % ENTRIES_A_LOOK == 0) {
+            pthread_mutex_lock(&job->lsm->mutex);
+            bool stop = job->lsm->stopping || job->lsm->broken;
+            pthread_mutex_unlock(&job->lsm->mutex);
+            if (stop)
+                return STATUS_CLOSED;
+        }
+        status = merge_next(&job->merge, &entry);
+        if (status == STATUS_OK)
+            status = add(job, &entry);
+    }
+    if (status == STATUS_NOT_FOUND)
+        status = end_output(job);
+    if (status == STATUS_OK)
+        status = job->lsm->disk->operations->sync_directory(job->lsm->disk);
+    return status;
+}
+
+static enum status install(struct job *job)
+{
+    struct lsm *lsm = job->lsm;
+    const struct compaction *compaction = &job->compaction;
+    struct version_edit edit = {
+        .removed = compaction->inputs,
+        .removed_count = compaction->upper_count + compaction->lower_count,
+        .added = job->outputs,
+        .added_count = job->output_count,
+        .added_level = compaction->output_level,
+        .moved = compaction->move,
+    };
+    if (compaction->move) {
+        edit.added = compaction->inputs;
+        edit.added_count = compaction->upper_count;
+    }
+    pthread_mutex_lock(&lsm->manifest_mutex);
+    enum status status = lsm_install(lsm, &edit, 0);
+    pthread_mutex_unlock(&lsm->manifest_mutex);
+    return status;
+}
+
+static void job_fini(struct job *job, enum status status)
+{
+    if (job->writer != NULL)
+        lsm_remove_table(job->lsm, job->number);
+    table_writer_free(job->writer);
+    for (size_t i = 0; i < job->output_count; i++) {
+        if (status != STATUS_OK)
+            lsm_remove_table(job->lsm, job->outputs[i]->number);
+        table_unref(job->outputs[i]);
+    }
+    free(job->outputs);
+    merge_fini(&job->merge);
+    compaction_fini(&job->compaction);
+    version_unref(job->version);
+}
+
+static bool any_damaged(const struct compaction *compaction)
+{
+    size_t count = compaction->upper_count + compaction->lower_count;
+    for (size_t i = 0; i < count; i++) {
+        if (compaction->inputs[i]->damaged)
+            return true;
+    }
+    return false;
+}
+
+static enum status run(struct job *job)
+{
+    const struct compaction *compaction = &job->compaction;
+    enum status status = STATUS_OK;
+    if (!compaction->move && !compaction->remove)
+        status = merge_inputs(job);
+    if (status == STATUS_OK)
+        return install(job);
+    /* What is damaged is marked and not picked again. A full disk may have
+     * room after the next flush, when what it wrote has replaced a log. */
+    bool marked = status == STATUS_CORRUPT && any_damaged(compaction);
+    if (status == STATUS_NO_SPACE) {
+        pthread_mutex_lock(&job->lsm->mutex);
+        job->lsm->compaction_rests = true;
+        pthread_mutex_unlock(&job->lsm->mutex);
+        lsm_update_pressure(job->lsm);
+    } else if (!marked && status != STATUS_CLOSED) {
+        lsm_break(job->lsm, status);
+    }
+    return status;
+}
+
+enum status lsm_compact(struct lsm *lsm)
+{
+    struct job job = {.lsm = lsm};
+    pthread_mutex_lock(&lsm->mutex);
+    job.version = lsm->view->version;
+    version_ref(job.version);
+    bool rests = lsm->compaction_rests || lsm->stopping;
+    pthread_mutex_unlock(&lsm->mutex);
+    job.drops_applied = version_last_drop(job.version);
+    enum status status = rests ? STATUS_NOT_FOUND
+                               : compaction_pick(job.version, lsm->level1_bytes,
+                                                 &job.compaction);
+    if (status == STATUS_OK)
+        status = run(&job);
+    job_fini(&job, status);
+    return status;
+}
+
+/* Sleep until something changed since `seen`. */
+static void wait_for_change(struct lsm *lsm, uint64_t seen)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    lsm->compactor_seen = seen;
+    pthread_cond_broadcast(&lsm->changed);
+    while (lsm->changes == seen && !lsm->stopping && !lsm->broken)
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+void *lsm_compactor(void *context)
+{
+    struct lsm *lsm = context;
+    for (;;) {
+        pthread_mutex_lock(&lsm->mutex);
+        uint64_t seen = lsm->changes;
+        bool go_on = !lsm->stopping && !lsm->broken;
+        pthread_mutex_unlock(&lsm->mutex);
+        if (!go_on)
+            return NULL;
+        enum status status = lsm_compact(lsm);
+        if (status != STATUS_OK && status != STATUS_CORRUPT)
+            wait_for_change(lsm, seen);
+    }
+}

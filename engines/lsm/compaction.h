@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_ENGINES_LSM_COMPACTION_H
+#define REPLIKV_ENGINES_LSM_COMPACTION_H
+
+#include "engines/lsm/version.h"
+
+/* Which tables to merge next, decided from a version alone.
+ *
+ * A level is due when it is larger than its share: level 0 by its tables,
+ * which every read asks one by one, the others by their bytes. The one that is
+ * furthest over goes first. From level 0 all tables go at once; from another
+ * the one that takes the fewest bytes of the next level with it, which writes
+ * the least (RocksDB's kMinOverlappingRatio). A table that holds what a drop
+ * hides, and that the drop covers only in part, is written anew in its level
+ * when nothing else is due. Damaged tables stay where they are. */
+
+enum {
+    /* Tables in level 0 at which it is due. */
+    COMPACTION_LEVEL0_TABLES = 4,
+    /* Each level holds so many times the bytes of the one above. */
+    COMPACTION_LEVEL_FACTOR = 10,
+};
+
+struct compaction {
+    unsigned level, output_level;
+    struct table **inputs; /* of level, newest first if it is 0; then `lower`
+                            * of the output level, in key order. Borrowed from
+                            * the version */
+    size_t upper_count, lower_count;
+    struct bytes smallest, largest; /* of the inputs */
+    bool move;   /* nothing to merge: the tables change their level */
+    bool remove; /* a drop covers all that is in them */
+};
+
+/* NOT_FOUND if nothing is due. */
+enum status compaction_pick(const struct version *version,
+                            uint64_t level1_bytes,
+                            struct compaction *compaction) MUST_CHECK;
+void compaction_fini(struct compaction *compaction);
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "engines/lsm/lsm.h"
+#include "engines/lsm/merge.h"
+
+/* What is frozen at one moment becomes one table: if the disk has fallen
+ * behind, level 0 grows by bytes and not by tables. */
+struct flush {
+    struct view *view;
+    size_t count; /* of memtables: all but the first */
+    uint64_t number;
+    uint64_t drops_applied;
+    struct table_facts facts;
+    struct table *table;
+};
+
+static enum status write_table(struct lsm *lsm, struct flush *flush)
+{
+    struct merge merge = {0};
+    struct table_writer *writer = NULL;
+    struct table_options options = {.compression = lsm->compression};
+    enum status status =
+        table_writer_new(lsm->disk, flush->number, &options, &writer);
+    if (status == STATUS_OK)
+        status = merge_init(&merge, flush->count, UINT64_MAX, ENGINE_FORWARD,
+                            TABLE_STREAM, flush->view->version);
+    if (status == STATUS_OK) {
+        for (size_t i = 1; i <= flush->count; i++)
+            merge_add_memtable(&merge, flush->view->memtables[i]);
+        status = merge_seek(&merge, (struct bytes){0});
+    }
+    struct entry entry;
+    while (status == STATUS_OK) {
+        status = merge_next(&merge, &entry);
+        if (status == STATUS_OK)
+            status = table_writer_add(writer, &entry);
+    }
+    if (status == STATUS_NOT_FOUND)
+        status = table_writer_finish(writer, &flush->facts);
+    table_writer_free(writer);
+    merge_fini(&merge);
+    if (status == STATUS_OK)
+        status = lsm->disk->operations->sync_directory(lsm->disk);
+    if (status == STATUS_OK)
+        status = lsm_open_table(lsm, flush->number, flush->drops_applied,
+                                &flush->table);
+    atomic_fetch_add(&lsm->counters.stored_bytes, flush->facts.bytes);
+    return status;
+}
+
+/* Take the logs that are in tables now from the retired ones, newest last. */
+static struct retired_log *take_retired(struct lsm *lsm)
+{
+    struct retired_log *taken = NULL;
+    pthread_mutex_lock(&lsm->retired_mutex);
+    struct retired_log **at = &lsm->retired;
+    while (*at != NULL) {
+        struct retired_log *retired = *at;
+        if (retired->log.number >= lsm->flushed_log) {
+            at = &retired->next;
+            continue;
+        }
+        *at = retired->next;
+        retired->next = taken;
+        taken = retired;
+    }
+    pthread_mutex_unlock(&lsm->retired_mutex);
+    return taken;
+}
+
+/* Keep one file to use again, remove the others. The caller holds
+ * manifest_mutex. */
+void lsm_recycle_logs(struct lsm *lsm)
+{
+    struct retired_log *next;
+    for (struct retired_log *at = take_retired(lsm); at != NULL; at = next) {
+        next = at->next;
+        log_close(&at->log);
+        if (lsm->recyclable == 0) {
+            lsm->recyclable = at->log.number;
+        } else {
+            char name[LSM_NAME_MAX];
+            log_name(name, at->log.number);
+            (void)!lsm->disk->operations->remove(lsm->disk, name);
+        }
+        free(at);
+    }
+}
+
+static enum status install(struct lsm *lsm, const struct flush *flush)
+{
+    struct version_edit edit = {.added = &flush->table, .added_count = 1};
+    pthread_mutex_lock(&lsm->manifest_mutex);
+    enum status status = lsm_install(lsm, &edit, flush->count);
+    if (status == STATUS_OK)
+        lsm_recycle_logs(lsm);
+    pthread_mutex_unlock(&lsm->manifest_mutex);
+    return status;
+}
+
+enum status lsm_flush(struct lsm *lsm)
+{
+    struct flush flush = {0};
+    pthread_mutex_lock(&lsm->mutex);
+    flush.view = lsm->view;
+    view_ref(flush.view);
+    flush.count = flush.view->memtable_count - 1;
+    flush.drops_applied = version_last_drop(flush.view->version);
+    pthread_mutex_unlock(&lsm->mutex);
+    if (flush.count == 0) {
+        view_unref(flush.view);
+        return STATUS_NOT_FOUND;
+    }
+    flush.number = lsm_new_file(lsm);
+    enum status status = write_table(lsm, &flush);
+    if (status == STATUS_OK)
+        status = install(lsm, &flush);
+    if (status != STATUS_OK)
+        lsm_remove_table(lsm, flush.number);
+    table_unref(flush.table);
+    view_unref(flush.view);
+    pthread_mutex_lock(&lsm->mutex);
+    lsm->compaction_rests = false;
+    lsm->changes++;
+    pthread_cond_broadcast(&lsm->changed);
+    pthread_mutex_unlock(&lsm->mutex);
+    return status;
+}
+
+/* If it fails, whoever needs the log tries again and says why. */
+void lsm_make_spare(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->manifest_mutex);
+    uint64_t recycled = lsm->recyclable;
+    lsm->recyclable = 0;
+    pthread_mutex_unlock(&lsm->manifest_mutex);
+    struct log log = {0};
+    if (log_create(&log, lsm->disk, lsm_new_file(lsm), recycled) != STATUS_OK)
+        log_close(&log);
+    pthread_mutex_lock(&lsm->mutex);
+    lsm->spare = log;
+    lsm->spare_wanted = false;
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+/* Wait until there is work. False: the engine closes or is broken. */
+static bool wait_for_work(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    while (!lsm->stopping && !lsm->broken && !lsm->spare_wanted &&
+           lsm->view->memtable_count == 1)
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    bool go_on = !lsm->stopping && !lsm->broken;
+    pthread_mutex_unlock(&lsm->mutex);
+    return go_on;
+}
+
+void *lsm_flusher(void *context)
+{
+    struct lsm *lsm = context;
+    while (wait_for_work(lsm)) {
+        pthread_mutex_lock(&lsm->mutex);
+        bool wanted = lsm->spare_wanted;
+        pthread_mutex_unlock(&lsm->mutex);
+        if (wanted)
+            lsm_make_spare(lsm);
+        enum status status = lsm_flush(lsm);
+        if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+            lsm_break(lsm, status);
+    }
+    return NULL;
+}

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: MIT */
+#include "engines/lsm/lsm.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engines/lsm/manifest.h"
+#include "engines/types.h"
+#include "proto/assert.h"
+
+static const char *const compressions[] = {"none", "lz4", "zstd", NULL};
+
+#define MIB (UINT64_C(1) << 20)
+
+static const struct engine_setting_spec settings[] = {
+    {"memtable_bytes", 4096, 4096 * MIB, 16 * MIB,
+     "bytes written before they become a table; up to five times this is held "
+     "in memory while the disk is behind. More means fewer compactions and a "
+     "longer start after a crash",
+     NULL},
+    {"cache_bytes", 0, MIB *MIB, 64 * MIB,
+     "bytes of tables' blocks, indexes and filters kept in memory; more costs "
+     "memory, less costs reads of the disk",
+     NULL},
+    {"table_bytes", 4096, 4096 * MIB, 16 * MIB,
+     "bytes at which compaction begins another table. More means fewer files, "
+     "less means smaller compactions",
+     NULL},
+    {"level1_bytes", 4096, MIB *MIB, 128 * MIB,
+     "bytes of level 1; each level below holds ten times as much as the one "
+     "above. More writes less in all and compacts longer at a time",
+     NULL},
+    {"compression", 0, 2, COMPRESSION_LZ4,
+     "of tables above the last level: zstd saves more and costs more",
+     compressions},
+    {"compression_last", 0, 2, COMPRESSION_LZ4,
+     "of tables of the last level, where most data is", compressions},
+    {"compaction_bytes_per_second", 0, MIB *MIB, 0,
+     "that compactions write at most; 0 is no limit. Less leaves more of the "
+     "disk to reads and writes, too little makes writes wait",
+     NULL},
+    {NULL, 0, 0, 0, NULL, NULL},
+};
+
+uint64_t lsm_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void lsm_break(struct lsm *lsm, enum status why)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    if (!lsm->broken)
+        lsm->untold = why;
+    lsm->broken = true;
+    pthread_cond_broadcast(&lsm->changed);
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+uint64_t lsm_new_file(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    uint64_t number = lsm->next_file++;
+    pthread_mutex_unlock(&lsm->mutex);
+    return number;
+}
+
+void lsm_remove_table(struct lsm *lsm, uint64_t number)
+{
+    char name[LSM_NAME_MAX];
+    table_name(name, number);
+    /* What stays is removed by the next open. */
+    (void)!lsm->disk->operations->remove(lsm->disk, name);
+}
+
+static void report_damage(void *context, uint64_t table, uint64_t offset)
+{
+    struct lsm *lsm = context;
+    atomic_fetch_add(&lsm->counters.damaged, 1);
+    if (lsm->report == NULL)
+        return;
+    char message[320], name[LSM_NAME_MAX];
+    table_name(name, table);
+    snprintf(message, sizeof message,
+             "%.150s/%.31s is damaged at offset %" PRIu64
+             "; keys in that block cannot be read until they are written anew",
+             lsm->directory, name, offset);
+    lsm->report(lsm->report_context, message);
+}
+
+enum status lsm_open_table(struct lsm *lsm, uint64_t number,
+                           uint64_t drops_applied, struct table **table)
+{
+    struct table_report report = {report_damage, lsm};
+    enum status status =
+        table_open(lsm->disk, lsm->cache, number, &report, table);
+    if (status == STATUS_OK)
+        (*table)->drops_applied = drops_applied;
+    return status;
+}
+
+/* The view without its `flushed` oldest memtables and with another version. */
+static struct view *next_view(const struct view *view, size_t flushed,
+                              struct version *version)
+{
+    ASSERT(flushed < view->memtable_count);
+    return view_new(view->memtables, view->memtable_count - flushed, version);
+}
+
+static enum status swap_version(struct lsm *lsm, struct version *version,
+                                size_t flushed)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    struct view *old = lsm->view;
+    struct view *next = next_view(old, flushed, version);
+    if (next != NULL)
+        lsm->view = next;
+    pthread_mutex_unlock(&lsm->mutex);
+    if (next == NULL)
+        return STATUS_NO_MEMORY;
+    view_unref(old);
+    return STATUS_OK;
+}
+
+enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
+                        size_t flushed)
+{
+    uint64_t flushed_sequence = lsm->flushed_sequence;
+    pthread_mutex_lock(&lsm->mutex);
+    if (flushed > 0)
+        flushed_sequence = memtable_last_sequence(
+            lsm->view->memtables[lsm->view->memtable_count - flushed]);
+    struct version *old = lsm->view->version;
+    version_ref(old);
+    size_t left = lsm->view->memtable_count - flushed;
+    uint64_t log_number = memtable_log(lsm->view->memtables[left - 1]);
+    uint64_t next_file = lsm->next_file;
+    pthread_mutex_unlock(&lsm->mutex);
+    uint64_t sequence = atomic_load(&lsm->sequence);
+    if (edit->drop != NULL)
+        sequence = edit->drop->sequence;
+    struct version *next = version_apply(old, edit, flushed_sequence);
+    enum status status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK)
+        status =
+            manifest_write(lsm->disk, next, next_file, log_number, sequence);
+    if (status == STATUS_OK) {
+        lsm->flushed_log = log_number;
+        lsm->flushed_sequence = flushed_sequence;
+        status = swap_version(lsm, next, flushed);
+    }
+    if (status != STATUS_OK)
+        lsm_break(lsm, status);
+    bool remove = status == STATUS_OK && !edit->moved;
+    for (size_t i = 0; remove && i < edit->removed_count; i++)
+        lsm_remove_table(lsm, edit->removed[i]->number);
+    version_unref(next);
+    version_unref(old);
+    lsm_update_pressure(lsm);
+    return status;
+}
+
+enum status lsm_snapshot(struct lsm *lsm, struct view **view,
+                         uint64_t *sequence)
+{
+    if (lsm->broken)
+        return STATUS_BROKEN;
+    /* In this order: what is published while the mutex is held, no rotation
+     * being possible, is in the view. */
+    pthread_mutex_lock(&lsm->mutex);
+    *view = lsm->view;
+    view_ref(*view);
+    *sequence = atomic_load_explicit(&lsm->sequence, memory_order_acquire);
+    pthread_mutex_unlock(&lsm->mutex);
+    return STATUS_OK;
+}
+
+/* The newest version that the snapshot may see, hidden ones taken for removed;
+ * a table's value is in *block. */
+static enum status find(const struct view *view, struct bytes key,
+                        uint64_t sequence, struct cache_block **block,
+                        struct entry *entry)
+{
+    uint64_t hash = key_hash(key);
+    for (size_t i = 0; i < view->memtable_count; i++) {
+        if (memtable_get(view->memtables[i], key, hash, sequence, entry))
+            return STATUS_OK;
+    }
+    const struct level *levels = view->version->levels;
+    for (size_t i = 0; i < levels[0].count; i++) {
+        struct table *table = levels[0].tables[i];
+        enum status status = table_get(table, key, hash, block, entry);
+        entry->sequence = table->drops_applied;
+        if (status != STATUS_NOT_FOUND)
+            return status;
+    }
+    for (unsigned i = 1; i < LEVELS; i++) {
+        struct table *table = version_find(&levels[i], key);
+        if (table == NULL)
+            continue;
+        enum status status = table_get(table, key, hash, block, entry);
+        entry->sequence = table->drops_applied;
+        if (status != STATUS_NOT_FOUND)
+            return status;
+    }
+    return STATUS_NOT_FOUND;
+}
+
+static enum status lsm_get(struct engine *engine, struct bytes key,
+                           struct buffer *value)
+{
+    struct view *view;
+    uint64_t sequence;
+    enum status status = lsm_snapshot(lsm_of(engine), &view, &sequence);
+    if (status != STATUS_OK)
+        return status;
+    struct cache_block *block = NULL;
+    struct entry entry = {.removed = false};
+    status = find(view, key, sequence, &block, &entry);
+    if (status == STATUS_OK &&
+        (entry.removed || version_hides(view->version, key, entry.sequence)))
+        status = STATUS_NOT_FOUND;
+    if (status == STATUS_OK) {
+        buffer_clear(value);
+        status = buffer_append(value, entry.value);
+    }
+    cache_release(block);
+    view_unref(view);
+    return status;
+}
+
+static void count_memtables(const struct view *view, struct engine_stats *stats)
+{
+    for (size_t i = 0; i < view->memtable_count; i++) {
+        /* What is in a memtable is in a log of about the same size. */
+        size_t bytes = memtable_bytes(view->memtables[i]);
+        stats->memory_bytes += bytes;
+        stats->disk_bytes += bytes;
+        stats->keys += memtable_count(view->memtables[i]);
+    }
+}
+
+static void lsm_stats(struct engine *engine, struct engine_stats *stats)
+{
+    struct lsm *lsm = lsm_of(engine);
+    struct lsm_counters *counters = &lsm->counters;
+    struct cache_stats cached = {0};
+    cache_stats(lsm->cache, &cached);
+    *stats = (struct engine_stats){
+        .memory_bytes = cached.bytes,
+        .user_bytes = atomic_load(&counters->user_bytes),
+        .stored_bytes = atomic_load(&counters->stored_bytes),
+        .stall_us = atomic_load(&counters->stall_us),
+        .stall_us_max = atomic_load(&counters->stall_us_max),
+        .damaged = atomic_load(&counters->damaged),
+    };
+    pthread_mutex_lock(&lsm->mutex);
+    struct view *view = lsm->view;
+    view_ref(view);
+    pthread_mutex_unlock(&lsm->mutex);
+    count_memtables(view, stats);
+    for (unsigned i = 0; i < LEVELS; i++) {
+        const struct level *level = &view->version->levels[i];
+        uint64_t user_bytes = 0;
+        stats->disk_bytes += level->bytes;
+        for (size_t j = 0; j < level->count; j++) {
+            const struct table_facts *facts = &level->tables[j]->facts;
+            stats->keys += facts->entries - facts->removals;
+            user_bytes += facts->user_bytes;
+        }
+        /* The last level has each of its keys once, and most of all keys. */
+        if (user_bytes > 0)
+            stats->live_bytes = user_bytes;
+    }
+    view_unref(view);
+}
+
+static void free_logs(struct lsm *lsm)
+{
+    log_close(&lsm->log);
+    log_close(&lsm->spare);
+    while (lsm->retired != NULL) {
+        struct retired_log *retired = lsm->retired;
+        lsm->retired = retired->next;
+        log_close(&retired->log);
+        free(retired);
+    }
+}
+
+static void release(struct lsm *lsm)
+{
+    free_logs(lsm);
+    view_unref(lsm->view);
+    cache_free(lsm->cache);
+    disk_free(lsm->disk);
+    pthread_cond_destroy(&lsm->changed);
+    pthread_mutex_destroy(&lsm->mutex);
+    pthread_mutex_destroy(&lsm->manifest_mutex);
+    pthread_mutex_destroy(&lsm->retired_mutex);
+    pthread_mutex_destroy(&lsm->memtable_mutex);
+    pthread_mutex_destroy(&lsm->lead_mutex);
+    pthread_mutex_destroy(&lsm->queue.mutex);
+    free(lsm->directory);
+    free(lsm);
+}
+
+static void stop_threads(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    lsm->stopping = true;
+    pthread_cond_broadcast(&lsm->changed);
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+static enum status start_threads(struct lsm *lsm, struct error *error)
+{
+    if (!lsm->threads)
+        return STATUS_OK;
+    int failed = pthread_create(&lsm->flusher, NULL, lsm_flusher, lsm);
+    if (failed == 0 &&
+        pthread_create(&lsm->compactor, NULL, lsm_compactor, lsm) != 0) {
+        stop_threads(lsm);
+        pthread_join(lsm->flusher, NULL);
+        failed = 1;
+    }
+    return failed == 0
+               ? STATUS_OK
+               : error_set(error, STATUS_NO_MEMORY,
+                           "%s: no thread could be started", lsm->directory);
+}
+
+static void lsm_close(struct engine *engine)
+{
+    struct lsm *lsm = lsm_of(engine);
+    if (lsm->threads) {
+        stop_threads(lsm);
+        pthread_join(lsm->flusher, NULL);
+        pthread_join(lsm->compactor, NULL);
+    }
+    /* A courtesy to those who write without sync; it may fail. */
+    if (!lsm->broken && lsm_sync_logs(lsm) == STATUS_OK)
+        (void)!log_sync(&lsm->log);
+    release(lsm);
+}
+
+static struct lsm *lsm_new(const struct engine_options *options,
+                           struct disk *disk, bool threads)
+{
+    const struct engine_type *type = &lsm_engine_type;
+    struct lsm *lsm = calloc(1, sizeof *lsm);
+    if (lsm == NULL)
+        return NULL;
+    lsm->engine.type = type;
+    lsm->disk = disk;
+    lsm->threads = threads;
+    lsm->report = options->report;
+    lsm->report_context = options->report_context;
+    lsm->memtable_bytes =
+        (size_t)engine_setting(options, type, "memtable_bytes");
+    lsm->table_bytes = engine_setting(options, type, "table_bytes");
+    lsm->level1_bytes = engine_setting(options, type, "level1_bytes");
+    lsm->compaction_bytes_per_second =
+        engine_setting(options, type, "compaction_bytes_per_second");
+    lsm->compression =
+        (enum compression)engine_setting(options, type, "compression");
+    lsm->compression_last =
+        (enum compression)engine_setting(options, type, "compression_last");
+    lsm_init_queue(&lsm->queue);
+    pthread_mutex_init(&lsm->lead_mutex, NULL);
+    pthread_mutex_init(&lsm->memtable_mutex, NULL);
+    pthread_mutex_init(&lsm->retired_mutex, NULL);
+    pthread_mutex_init(&lsm->manifest_mutex, NULL);
+    pthread_mutex_init(&lsm->mutex, NULL);
+    pthread_cond_init(&lsm->changed, NULL);
+    lsm->directory = strdup(options->directory);
+    lsm->cache =
+        cache_new((size_t)engine_setting(options, type, "cache_bytes"));
+    if (lsm->directory != NULL && lsm->cache != NULL)
+        return lsm;
+    lsm->disk = NULL;
+    release(lsm);
+    return NULL;
+}
+
+enum status lsm_open_on(const struct engine_options *options, struct disk *disk,
+                        bool threads, struct engine **engine,
+                        struct error *error)
+{
+    *engine = NULL;
+    struct lsm *lsm = lsm_new(options, disk, threads);
+    if (lsm == NULL) {
+        disk_free(disk);
+        return error_set(error, STATUS_NO_MEMORY, "out of memory");
+    }
+    /* What fails without a sentence of its own is memory or a sync. */
+    error_set(error, STATUS_IO, "%s: cannot be opened", lsm->directory);
+    enum status status = lsm_recover(lsm, error);
+    if (status == STATUS_OK)
+        status = start_threads(lsm, error);
+    if (error != NULL)
+        error->status = status;
+    if (status != STATUS_OK) {
+        release(lsm);
+        return status;
+    }
+    if (error != NULL)
+        error->text[0] = '\0';
+    *engine = &lsm->engine;
+    return STATUS_OK;
+}
+
+static enum status lsm_open(const struct engine_options *options,
+                            struct engine **engine, struct error *error)
+{
+    struct disk *disk = NULL;
+    enum status status = disk_open(options->directory, &disk, error);
+    return status == STATUS_OK ? lsm_open_on(options, disk, true, engine, error)
+                               : status;
+}
+
+const struct engine_type lsm_engine_type = {
+    .name = "lsm",
+    .capabilities = ENGINE_DURABLE | ENGINE_CHECKPOINT |
+                    ENGINE_CONCURRENT_WRITES | ENGINE_RANGE_DELETE,
+    .settings = settings,
+    .open = lsm_open,
+    .close = lsm_close,
+    .get = lsm_get,
+    .write = lsm_write,
+    .iterate = lsm_iterate,
+    .next = lsm_next,
+    .iterator_free = lsm_iterator_free,
+    .delete_range = lsm_delete_range,
+    .stats = lsm_stats,
+    .checkpoint = lsm_checkpoint,
+};

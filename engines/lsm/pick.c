@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "engines/lsm/compaction.h"
+
+static uint64_t level_target(unsigned level, uint64_t level1_bytes)
+{
+    uint64_t target = level1_bytes;
+    for (unsigned i = 1; i < level; i++)
+        target *= COMPACTION_LEVEL_FACTOR;
+    return target;
+}
+
+static bool is_damaged(const struct table *table)
+{
+    return atomic_load_explicit(&table->damaged, memory_order_relaxed);
+}
+
+static bool any_damaged(struct table *const *tables, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_damaged(tables[i]))
+            return true;
+    }
+    return false;
+}
+
+static double level_score(const struct version *version, unsigned level,
+                          uint64_t level1_bytes)
+{
+    const struct level *of = &version->levels[level];
+    if (level == 0)
+        return any_damaged(of->tables, of->count)
+                   ? 0
+                   : (double)of->count / COMPACTION_LEVEL0_TABLES;
+    return (double)of->bytes / (double)level_target(level, level1_bytes);
+}
+
+static void include(struct compaction *compaction, const struct table *table)
+{
+    if (compaction->upper_count + compaction->lower_count == 0 ||
+        bytes_compare(table->smallest, compaction->smallest) < 0)
+        compaction->smallest = table->smallest;
+    if (compaction->upper_count + compaction->lower_count == 0 ||
+        bytes_compare(table->largest, compaction->largest) > 0)
+        compaction->largest = table->largest;
+}
+
+/* The inputs: a run of tables of a level and what they overlap in the next.
+ * NOT_FOUND if one of the latter is damaged. */
+static enum status take(const struct version *version, unsigned level,
+                        struct table *const *upper, size_t count,
+                        struct compaction *compaction)
+{
+    const struct level *below = &version->levels[level + 1];
+    *compaction =
+        (struct compaction){.level = level, .output_level = level + 1};
+    compaction->inputs = calloc(count + below->count + 1, sizeof *upper);
+    if (compaction->inputs == NULL)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        include(compaction, upper[i]);
+        compaction->inputs[compaction->upper_count++] = upper[i];
+    }
+    size_t first, overlapping;
+    version_overlap(below, compaction->smallest, compaction->largest, &first,
+                    &overlapping);
+    if (any_damaged(below->tables + first, overlapping)) {
+        compaction_fini(compaction);
+        return STATUS_NOT_FOUND;
+    }
+    for (size_t i = 0; i < overlapping; i++) {
+        struct table *table = below->tables[first + i];
+        include(compaction, table);
+        compaction->inputs[count + i] = table;
+        compaction->lower_count++;
+    }
+    return STATUS_OK;
+}
+
+/* Tables of level 0 that follow each other without overlapping, as when keys
+ * are written in order, need no merge. */
+static bool are_disjoint(const struct table *const *tables, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = i + 1; j < count; j++) {
+            if (bytes_compare(tables[i]->smallest, tables[j]->largest) <= 0 &&
+                bytes_compare(tables[j]->smallest, tables[i]->largest) <= 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+static int compare_tables(const void *a, const void *b)
+{
+    const struct table *const *x = a, *const *y = b;
+    return bytes_compare((*x)->smallest, (*y)->smallest);
+}
+
+static enum status pick_level0(const struct version *version,
+                               struct compaction *compaction)
+{
+    const struct level *level = &version->levels[0];
+    enum status status =
+        take(version, 0, level->tables, level->count, compaction);
+    if (status != STATUS_OK)
+        return status;
+    size_t count = compaction->upper_count;
+    compaction->move =
+        compaction->lower_count == 0 &&
+        are_disjoint((const struct table *const *)compaction->inputs, count);
+    if (compaction->move)
+        qsort(compaction->inputs, count, sizeof *compaction->inputs,
+              compare_tables);
+    return STATUS_OK;
+}
+
+/* The bytes of the next level that a table overlaps; UINT64_MAX if it cannot
+ * be taken. */
+static uint64_t overlap_bytes(const struct version *version, unsigned level,
+                              const struct table *table)
+{
+    const struct level *below = &version->levels[level + 1];
+    size_t first, count;
+    uint64_t bytes = 0;
+    version_overlap(below, table->smallest, table->largest, &first, &count);
+    if (is_damaged(table) || any_damaged(below->tables + first, count))
+        return UINT64_MAX;
+    for (size_t i = 0; i < count; i++)
+        bytes += below->tables[first + i]->facts.bytes;
+    return bytes;
+}
+
+static enum status pick_from(const struct version *version, unsigned level,
+                             struct compaction *compaction)
+{
+    const struct level *of = &version->levels[level];
+    struct table *best = NULL;
+    double least = 0;
+    for (size_t i = 0; i < of->count; i++) {
+        struct table *table = of->tables[i];
+        uint64_t bytes = overlap_bytes(version, level, table);
+        if (bytes == UINT64_MAX)
+            continue;
+        double ratio = (double)bytes / (double)table->facts.bytes;
+        if (best == NULL || ratio < least) {
+            best = table;
+            least = ratio;
+        }
+    }
+    if (best == NULL)
+        return STATUS_NOT_FOUND;
+    enum status status = take(version, level, &best, 1, compaction);
+    compaction->move = status == STATUS_OK && compaction->lower_count == 0;
+    return status;
+}
+
+static bool is_covered(const struct table *table,
+                       const struct dropped_range *drop)
+{
+    return bytes_compare(table->smallest, drop->from) >= 0 &&
+           (drop->to.size == 0 || bytes_compare(table->largest, drop->to) < 0);
+}
+
+static bool is_touched(const struct table *table,
+                       const struct dropped_range *drop)
+{
+    return bytes_compare(table->largest, drop->from) >= 0 &&
+           (drop->to.size == 0 || bytes_compare(table->smallest, drop->to) < 0);
+}
+
+/* Whether the table holds what a drop hides; *covered: nothing else. */
+static bool is_dropped(const struct version *version, const struct table *table,
+                       bool *covered)
+{
+    bool touched = false;
+    *covered = false;
+    for (size_t i = 0; i < version->drop_count && !*covered; i++) {
+        const struct dropped_range *drop = &version->drops[i];
+        if (table->drops_applied >= drop->sequence || !is_touched(table, drop))
+            continue;
+        touched = true;
+        *covered = is_covered(table, drop);
+    }
+    return touched;
+}
+
+/* All tables that drops cover, even damaged ones, at once. */
+static enum status pick_covered(const struct version *version,
+                                struct compaction *compaction)
+{
+    size_t count = 0;
+    for (unsigned i = 0; i < LEVELS; i++)
+        count += version->levels[i].count;
+    *compaction = (struct compaction){.remove = true};
+    compaction->inputs = calloc(count + 1, sizeof *compaction->inputs);
+    if (compaction->inputs == NULL)
+        return STATUS_NO_MEMORY;
+    for (unsigned i = 0; i < LEVELS; i++) {
+        const struct level *level = &version->levels[i];
+        for (size_t j = 0; j < level->count; j++) {
+            bool covered;
+            if (is_dropped(version, level->tables[j], &covered) && covered)
+                compaction->inputs[compaction->upper_count++] =
+                    level->tables[j];
+        }
+    }
+    if (compaction->upper_count > 0)
+        return STATUS_OK;
+    compaction_fini(compaction);
+    return STATUS_NOT_FOUND;
+}
+
+/* One table that a drop covers in part. The order of level 0 is that of age,
+ * which a table written anew would break, so there all go down. */
+static enum status pick_touched(const struct version *version,
+                                struct compaction *compaction)
+{
+    for (unsigned i = 0; i < LEVELS; i++) {
+        const struct level *level = &version->levels[i];
+        for (size_t j = 0; j < level->count; j++) {
+            struct table *table = level->tables[j];
+            bool covered;
+            if (!is_dropped(version, table, &covered) || is_damaged(table))
+                continue;
+            if (i == 0 && any_damaged(level->tables, level->count))
+                continue;
+            if (i == 0)
+                return pick_level0(version, compaction);
+            *compaction = (struct compaction){.level = i, .output_level = i};
+            compaction->inputs = calloc(1, sizeof *compaction->inputs);
+            if (compaction->inputs == NULL)
+                return STATUS_NO_MEMORY;
+            include(compaction, table);
+            compaction->inputs[compaction->upper_count++] = table;
+            return STATUS_OK;
+        }
+    }
+    return STATUS_NOT_FOUND;
+}
+
+static enum status pick_dropped(const struct version *version,
+                                struct compaction *compaction)
+{
+    if (version->drop_count == 0)
+        return STATUS_NOT_FOUND;
+    enum status status = pick_covered(version, compaction);
+    return status == STATUS_NOT_FOUND ? pick_touched(version, compaction)
+                                      : status;
+}
+
+enum status compaction_pick(const struct version *version,
+                            uint64_t level1_bytes,
+                            struct compaction *compaction)
+{
+    *compaction = (struct compaction){0};
+    bool tried[LEVELS] = {false};
+    for (;;) {
+        unsigned best = LEVELS;
+        double most = 1;
+        /* The last level has no next one. */
+        for (unsigned i = 0; i + 1 < LEVELS; i++) {
+            double score = level_score(version, i, level1_bytes);
+            if (!tried[i] && score >= most) {
+                best = i;
+                most = score;
+            }
+        }
+        if (best == LEVELS)
+            return pick_dropped(version, compaction);
+        tried[best] = true;
+        enum status status = best == 0 ? pick_level0(version, compaction)
+                                       : pick_from(version, best, compaction);
+        if (status != STATUS_NOT_FOUND)
+            return status;
+    }
+}
+
+void compaction_fini(struct compaction *compaction)
+{
+    free(compaction->inputs);
+    *compaction = (struct compaction){0};
+}

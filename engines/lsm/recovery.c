@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engines/lsm/lsm.h"
+#include "engines/lsm/manifest.h"
+
+/* Opening a store:
+ *
+ *   1. read the manifest, remove the tables it does not name and the logs
+ *      before its log_number;
+ *   2. open its tables;
+ *   3. read the logs from log_number on into one memtable. Where they end
+ *      early, in a torn record, whatever follows is unsynced, too, or else
+ *      something is damaged and the open refused;
+ *   4. remove logs behind the end, mend the last one, and go on in a new one.
+ *
+ * A crash or a full disk at any point leaves a store that opens the same. */
+
+struct recovery {
+    struct lsm *lsm;
+    struct manifest manifest;
+    bool is_new;             /* there is no manifest */
+    uint64_t *logs, *tables; /* numbers found, ascending */
+    size_t log_count, table_count;
+    struct memtable *memtable;  /* what the logs hold */
+    struct log_replay *replays; /* of logs, from first_log on */
+    size_t first_log, last_log; /* those from first to before last count */
+    struct error *error;
+};
+
+static enum status push(uint64_t **numbers, size_t *count, uint64_t number)
+{
+    uint64_t *grown = realloc(*numbers, (*count + 1) * sizeof **numbers);
+    if (grown == NULL)
+        return STATUS_NO_MEMORY;
+    *numbers = grown;
+    grown[(*count)++] = number;
+    return STATUS_OK;
+}
+
+static enum status add_name(void *context, const char *name)
+{
+    struct recovery *recovery = context;
+    char exact[LSM_NAME_MAX];
+    uint64_t number = strtoull(name, NULL, 10);
+    log_name(exact, number);
+    if (strcmp(name, exact) == 0)
+        return push(&recovery->logs, &recovery->log_count, number);
+    table_name(exact, number);
+    if (strcmp(name, exact) == 0)
+        return push(&recovery->tables, &recovery->table_count, number);
+    return STATUS_OK;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static enum status list_files(struct recovery *recovery)
+{
+    struct lsm *lsm = recovery->lsm;
+    enum status status =
+        lsm->disk->operations->list(lsm->disk, add_name, recovery);
+    if (status != STATUS_OK)
+        return error_set(recovery->error, status, "%s: cannot be listed: %s",
+                         lsm->directory, status_name(status));
+    if (recovery->log_count > 0)
+        qsort(recovery->logs, recovery->log_count, sizeof *recovery->logs,
+              compare_numbers);
+    lsm->next_file = recovery->manifest.next_file;
+    for (size_t i = 0; i < recovery->log_count; i++) {
+        if (recovery->logs[i] >= lsm->next_file)
+            lsm->next_file = recovery->logs[i] + 1;
+    }
+    for (size_t i = 0; i < recovery->table_count; i++) {
+        if (recovery->tables[i] >= lsm->next_file)
+            lsm->next_file = recovery->tables[i] + 1;
+    }
+    return STATUS_OK;
+}
+
+static enum status ignore(void *context, const struct entry *entry)
+{
+    (void)context;
+    (void)entry;
+    return STATUS_OK;
+}
+
+/* A store that has no manifest was never opened whole: only the empty log of
+ * a first open that crashed may be there. */
+static enum status check_new(struct recovery *recovery)
+{
+    struct lsm *lsm = recovery->lsm;
+    bool empty = recovery->table_count == 0;
+    for (size_t i = 0; empty && i < recovery->log_count; i++) {
+        struct log_replay replay;
+        enum status status =
+            log_read(lsm->disk, recovery->logs[i], ignore, NULL, &replay);
+        empty = status == STATUS_OK && replay.sequence == 0;
+    }
+    lsm->next_file = lsm->next_file > 0 ? lsm->next_file : 1;
+    return empty ? STATUS_OK
+                 : error_set(recovery->error, STATUS_CORRUPT,
+                             "%s: there is data but no MANIFEST; restore it "
+                             "from a backup",
+                             lsm->directory);
+}
+
+static bool is_listed(const struct manifest *manifest, uint64_t number)
+{
+    for (size_t i = 0; i < manifest->table_count; i++) {
+        if (manifest->tables[i].number == number)
+            return true;
+    }
+    return false;
+}
+
+static void remove_log(struct lsm *lsm, uint64_t number)
+{
+    char name[LSM_NAME_MAX];
+    log_name(name, number);
+    (void)!lsm->disk->operations->remove(lsm->disk, name);
+}
+
+/* Before anything is written, so that on a full disk a start that failed does
+ * not take the space that the next one needs. The manifest that was read may
+ * have been renamed and not synced, so it is made to stay first. */
+static enum status remove_orphans(struct recovery *recovery)
+{
+    struct lsm *lsm = recovery->lsm;
+    enum status status = lsm->disk->operations->sync_directory(lsm->disk);
+    if (status != STATUS_OK)
+        return error_set(recovery->error, status, "%s: cannot be synced: %s",
+                         lsm->directory, status_name(status));
+    for (size_t i = 0; i < recovery->table_count; i++) {
+        if (!is_listed(&recovery->manifest, recovery->tables[i]))
+            lsm_remove_table(lsm, recovery->tables[i]);
+    }
+    while (recovery->first_log < recovery->log_count &&
+           recovery->logs[recovery->first_log] < recovery->manifest.log_number)
+        remove_log(lsm, recovery->logs[recovery->first_log++]);
+    return STATUS_OK;
+}
+
+static enum status open_failed(struct recovery *recovery, const char *name,
+                               enum status status)
+{
+    return error_set(recovery->error, status,
+                     "%s/%s is %s; restore it from a backup, or empty this "
+                     "directory and let the replicas refill it",
+                     recovery->lsm->directory, name,
+                     status == STATUS_NOT_FOUND ? "missing"
+                                                : status_name(status));
+}
+
+/* The table's level takes it behind those it has. */
+static enum status open_table(struct recovery *recovery,
+                              struct version *version,
+                              const struct manifest_table *of)
+{
+    struct table *table = NULL;
+    struct level *level = &version->levels[of->level];
+    enum status status =
+        lsm_open_table(recovery->lsm, of->number, of->drops_applied, &table);
+    if (status != STATUS_OK) {
+        char name[LSM_NAME_MAX];
+        table_name(name, of->number);
+        enum status told = status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
+        (void)open_failed(recovery, name, status);
+        return told;
+    }
+    /* Which a manifest with a sound checksum never says. */
+    if (of->level > 0 && level->count > 0 &&
+        bytes_compare(level->tables[level->count - 1]->largest,
+                      table->smallest) >= 0) {
+        table_unref(table);
+        return open_failed(recovery, "MANIFEST", STATUS_CORRUPT);
+    }
+    level->tables[level->count++] = table;
+    level->bytes += table->facts.bytes;
+    return STATUS_OK;
+}
+
+static enum status load_version(struct recovery *recovery,
+                                struct version **result)
+{
+    const struct manifest *manifest = &recovery->manifest;
+    struct version *version = version_new();
+    enum status status = version == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    for (unsigned i = 0; status == STATUS_OK && i < LEVELS; i++) {
+        version->levels[i].tables =
+            calloc(manifest->table_count + 1, sizeof(struct table *));
+        if (version->levels[i].tables == NULL)
+            status = STATUS_NO_MEMORY;
+    }
+    for (size_t i = 0; status == STATUS_OK && i < manifest->table_count; i++)
+        status = open_table(recovery, version, &manifest->tables[i]);
+    for (size_t i = 0; status == STATUS_OK && i < manifest->drop_count; i++) {
+        struct version_edit edit = {.drop = &manifest->drops[i]};
+        struct version *next = version_apply(version, &edit, 0);
+        version_unref(version);
+        version = next;
+        status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    }
+    if (status == STATUS_OK)
+        *result = version;
+    else
+        version_unref(version);
+    return status;
+}
+
+static enum status apply(void *context, const struct entry *entry)
+{
+    return memtable_add(context, entry);
+}
+
+static enum status log_failed(struct recovery *recovery, uint64_t number,
+                              uint64_t offset, enum status status)
+{
+    return error_set(recovery->error, status,
+                     "%s: log %08" PRIu64 " is %s at offset %" PRIu64
+                     "; restore it from a backup, or empty this directory and "
+                     "let the replicas refill it",
+                     recovery->lsm->directory, number, status_name(status),
+                     offset);
+}
+
+/* Read the logs up to the first that has no end, which is where the records
+ * end; what comes after must not say that they had been synced. */
+static enum status read_logs(struct recovery *recovery)
+{
+    struct lsm *lsm = recovery->lsm;
+    bool ended = true;
+    for (size_t i = recovery->first_log; i < recovery->log_count; i++) {
+        struct log_replay *replay = &recovery->replays[i];
+        enum status status = ended ? log_read(lsm->disk, recovery->logs[i],
+                                              apply, recovery->memtable, replay)
+                                   : log_read(lsm->disk, recovery->logs[i],
+                                              ignore, NULL, replay);
+        if (status == STATUS_OK &&
+            (replay->damaged || (!ended && replay->claims))) {
+            const struct log_replay *bad =
+                replay->damaged ? replay
+                                : &recovery->replays[recovery->last_log - 1];
+            return log_failed(recovery, bad->number, bad->size, STATUS_CORRUPT);
+        }
+        if (status != STATUS_OK)
+            return log_failed(recovery, recovery->logs[i], 0, status);
+        if (ended) {
+            recovery->last_log = i + 1;
+            if (replay->sequence > lsm->log_sequence)
+                lsm->log_sequence = replay->sequence;
+        }
+        ended = ended && replay->ended;
+    }
+    return STATUS_OK;
+}
+
+/* It was made durably before the manifest that names it. */
+static enum status check_first_log(struct recovery *recovery)
+{
+    if (recovery->is_new ||
+        (recovery->first_log < recovery->log_count &&
+         recovery->logs[recovery->first_log] == recovery->manifest.log_number))
+        return STATUS_OK;
+    char name[LSM_NAME_MAX];
+    log_name(name, recovery->manifest.log_number);
+    (void)open_failed(recovery, name, STATUS_NOT_FOUND);
+    return STATUS_CORRUPT;
+}
+
+/* Make a log that was read last, with an end, since another will follow. */
+static enum status keep_log(struct lsm *lsm, const struct log_replay *replay)
+{
+    if (!replay->ended)
+        return log_mend(lsm->disk, replay);
+    char name[LSM_NAME_MAX];
+    struct disk_file *file = NULL;
+    log_name(name, replay->number);
+    enum status status = disk_file_open(lsm->disk, name, DISK_UPDATE, &file);
+    if (status == STATUS_OK)
+        status = disk_file_sync(file);
+    disk_file_close(file);
+    return status;
+}
+
+/* Keep the logs that were read, and forget what lies behind their end: that
+ * first, lest a crash in between show it again. */
+static enum status settle_logs(struct recovery *recovery)
+{
+    struct lsm *lsm = recovery->lsm;
+    enum status status = STATUS_OK;
+    for (size_t i = recovery->last_log; i < recovery->log_count; i++)
+        remove_log(lsm, recovery->logs[i]);
+    if (recovery->last_log < recovery->log_count)
+        status = lsm->disk->operations->sync_directory(lsm->disk);
+    for (size_t i = recovery->first_log;
+         status == STATUS_OK && i < recovery->last_log; i++) {
+        struct retired_log *retired = calloc(1, sizeof *retired);
+        if (retired == NULL)
+            return STATUS_NO_MEMORY;
+        retired->log.number = recovery->logs[i];
+        retired->next = lsm->retired;
+        lsm->retired = retired;
+        status = keep_log(lsm, &recovery->replays[i]);
+    }
+    return status;
+}
+
+/* A new log behind those that were read, and the view. */
+static enum status begin(struct recovery *recovery, struct version *version)
+{
+    struct lsm *lsm = recovery->lsm;
+    struct memtable *memtables[2] = {NULL, recovery->memtable};
+    bool recovered = memtable_count(recovery->memtable) > 0;
+    enum status status = settle_logs(recovery);
+    if (status == STATUS_OK)
+        status = log_create(&lsm->log, lsm->disk, lsm_new_file(lsm), 0);
+    if (status == STATUS_OK) {
+        lsm->log.predecessors_synced = true;
+        memtables[0] = memtable_new(lsm->memtable_bytes, lsm->log.number);
+        status = memtables[0] == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        lsm->view = view_new(memtables, recovered ? 2 : 1, version);
+        status = lsm->view == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    }
+    lsm->active = memtables[0];
+    memtable_unref(memtables[0]);
+    /* Otherwise the flush of what was recovered does this. */
+    if (status == STATUS_OK && !recovered) {
+        struct version_edit edit = {.moved = false};
+        status = lsm_install(lsm, &edit, 0);
+        if (status == STATUS_OK)
+            lsm_recycle_logs(lsm);
+    }
+    if (status != STATUS_OK)
+        error_set(recovery->error, status, "%s: cannot be written: %s",
+                  lsm->directory, status_name(status));
+    return status;
+}
+
+static enum status read_files(struct recovery *recovery,
+                              struct version **version)
+{
+    struct lsm *lsm = recovery->lsm;
+    enum status status = manifest_read(lsm->disk, &recovery->manifest);
+    recovery->is_new = status == STATUS_NOT_FOUND;
+    if (status != STATUS_OK && !recovery->is_new)
+        return open_failed(recovery, "MANIFEST", status);
+    status = list_files(recovery);
+    if (status == STATUS_OK && recovery->is_new)
+        status = check_new(recovery);
+    if (status == STATUS_OK)
+        status = remove_orphans(recovery);
+    if (status == STATUS_OK)
+        status = check_first_log(recovery);
+    if (status == STATUS_OK)
+        status = load_version(recovery, version);
+    if (status != STATUS_OK)
+        return status;
+    lsm->log_sequence = recovery->manifest.sequence;
+    lsm->flushed_log = recovery->manifest.log_number;
+    recovery->last_log = recovery->first_log;
+    recovery->memtable =
+        memtable_new(lsm->memtable_bytes, recovery->manifest.log_number);
+    recovery->replays =
+        calloc(recovery->log_count + 1, sizeof *recovery->replays);
+    if (recovery->memtable == NULL || recovery->replays == NULL)
+        return STATUS_NO_MEMORY;
+    return read_logs(recovery);
+}
+
+enum status lsm_recover(struct lsm *lsm, struct error *error)
+{
+    struct recovery recovery = {.lsm = lsm, .error = error};
+    struct version *version = NULL;
+    enum status status = read_files(&recovery, &version);
+    atomic_store(&lsm->sequence, lsm->log_sequence);
+    if (status == STATUS_OK)
+        status = begin(&recovery, version);
+    lsm->spare_wanted = true;
+    version_unref(version);
+    memtable_unref(recovery.memtable);
+    manifest_fini(&recovery.manifest);
+    free(recovery.replays);
+    free(recovery.logs);
+    free(recovery.tables);
+    return status;
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engines/lsm/lsm.h"
+#include "proto/assert.h"
+
+/* Group commit. Arrivals join the group that forms; if nobody leads, they lead
+ * at once. The leader takes the group, writes and syncs the log, offers the
+ * lead to one of the next group, adds to the memtable, and lets all of its
+ * group go by one futex wake: waking them one by one costs more than the sync
+ * they shared.
+ *
+ * A group sleeps on the word of its number's parity: the last group done of
+ * that parity, twice, plus 1 while the lead is on offer. */
+struct writer {
+    const struct batch *batch;
+    bool sync;
+    enum status status;
+    struct writer *next;
+};
+
+void lsm_init_queue(struct commit_queue *queue)
+{
+    pthread_mutex_init(&queue->mutex, NULL);
+    queue->end = &queue->first;
+    queue->forming = 1;
+    atomic_init(&queue->words[0], 0);
+    atomic_init(&queue->words[1], 0);
+}
+
+static void futex(atomic_uint *word, int operation, unsigned value)
+{
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL,
+            0);
+}
+
+/* True: the caller leads. False: a leader has done its write. */
+static bool join(struct commit_queue *queue, struct writer *writer)
+{
+    pthread_mutex_lock(&queue->mutex);
+    *queue->end = writer;
+    queue->end = &writer->next;
+    uint32_t group = queue->forming;
+    bool leads = !queue->led;
+    queue->led = true;
+    pthread_mutex_unlock(&queue->mutex);
+    atomic_uint *word = &queue->words[group & 1];
+    while (!leads) {
+        unsigned value = atomic_load_explicit(word, memory_order_acquire);
+        /* That group, or one after it; numbers wrap. */
+        if ((int32_t)((value & ~1u) - (group << 1)) >= 0)
+            return false;
+        if ((value & 1) != 0)
+            leads = atomic_compare_exchange_strong(word, &value, value - 1);
+        else
+            futex(word, FUTEX_WAIT, value);
+    }
+    return true;
+}
+
+/* Close the group that forms and take its writers. */
+static struct writer *take_group(struct commit_queue *queue, uint32_t *group)
+{
+    pthread_mutex_lock(&queue->mutex);
+    struct writer *writers = queue->first;
+    queue->first = NULL;
+    queue->end = &queue->first;
+    *group = queue->forming++;
+    pthread_mutex_unlock(&queue->mutex);
+    return writers;
+}
+
+static void offer_lead(struct commit_queue *queue)
+{
+    atomic_uint *word = NULL;
+    pthread_mutex_lock(&queue->mutex);
+    if (queue->first == NULL) {
+        queue->led = false;
+    } else {
+        word = &queue->words[queue->forming & 1];
+        atomic_fetch_or(word, 1);
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    if (word != NULL)
+        futex(word, FUTEX_WAKE, 1);
+}
+
+/* Once more than the soft limit of bytes waits for the background, each byte
+ * written costs a time that grows with the square of what is beyond it, so
+ * that writers slow down smoothly to the pace at which tables can be made,
+ * whatever that is. At the hard limit a megabyte takes a quarter of a second,
+ * which no disk falls behind. In memtables: see lsm_update_pressure. */
+enum {
+    PRESSURE_SOFT = 12,
+    PRESSURE_HARD = 40,
+    THROTTLE_NS_PER_BYTE = 250,
+    /* Shorter sleeps cost more than they take. */
+    THROTTLE_NS_MIN = 50 * 1000,
+    THROTTLE_NS_MAX = 10 * 1000 * 1000,
+};
+
+/* What is in level 0 and, four times as much, since they are fewer, what is in
+ * frozen memtables. */
+void lsm_update_pressure(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    uint64_t frozen = 0;
+    for (size_t i = 1; i < lsm->view->memtable_count; i++)
+        frozen += memtable_bytes(lsm->view->memtables[i]);
+    uint64_t level0 = lsm->view->version->levels[0].bytes;
+    if (lsm->compaction_rests)
+        level0 = 0; /* waiting would not help */
+    uint64_t pressure = level0 + frozen * (PRESSURE_HARD / FROZEN_MAX);
+    atomic_store_explicit(&lsm->pressure_bytes, pressure, memory_order_relaxed);
+    lsm->changes++;
+    pthread_cond_broadcast(&lsm->changed);
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
+static void count_stall(struct lsm *lsm, uint64_t us)
+{
+    struct lsm_counters *counters = &lsm->counters;
+    atomic_fetch_add(&counters->stall_us, us);
+    if (us > atomic_load(&counters->stall_us_max))
+        atomic_store(&counters->stall_us_max, us);
+}
+
+/* Sleep for what the bytes cost, once it is worth it. */
+static void throttle(struct lsm *lsm, size_t bytes)
+{
+    uint64_t soft = PRESSURE_SOFT * (uint64_t)lsm->memtable_bytes;
+    uint64_t pressure =
+        atomic_load_explicit(&lsm->pressure_bytes, memory_order_relaxed);
+    if (pressure <= soft || !lsm->threads)
+        return;
+    double beyond = (double)(pressure - soft) /
+                    (double)(PRESSURE_HARD * lsm->memtable_bytes - soft);
+    if (beyond > 1)
+        beyond = 1;
+    lsm->throttle_ns +=
+        (uint64_t)(beyond * beyond * THROTTLE_NS_PER_BYTE * (double)bytes);
+    if (lsm->throttle_ns < THROTTLE_NS_MIN)
+        return;
+    uint64_t ns = lsm->throttle_ns;
+    if (ns > THROTTLE_NS_MAX)
+        ns = THROTTLE_NS_MAX;
+    lsm->throttle_ns = 0;
+    uint64_t begun = lsm_now_us();
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+    count_stall(lsm, lsm_now_us() - begun);
+}
+
+/* Wait until one more memtable may be frozen. */
+static void wait_for_room(struct lsm *lsm)
+{
+    uint64_t begun = 0;
+    pthread_mutex_lock(&lsm->mutex);
+    while (lsm->view->memtable_count > FROZEN_MAX && !lsm->broken) {
+        if (begun == 0)
+            begun = lsm_now_us();
+        if (lsm->threads) {
+            pthread_cond_wait(&lsm->changed, &lsm->mutex);
+            continue;
+        }
+        pthread_mutex_unlock(&lsm->mutex);
+        enum status status = lsm_flush(lsm);
+        if (status != STATUS_OK)
+            lsm_break(lsm, status);
+        pthread_mutex_lock(&lsm->mutex);
+    }
+    pthread_mutex_unlock(&lsm->mutex);
+    if (begun != 0)
+        count_stall(lsm, lsm_now_us() - begun);
+}
+
+/* The log to go on with: the one that was made ahead of time, if it was. */
+static enum status next_log(struct lsm *lsm, struct log *log)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    *log = lsm->spare;
+    lsm->spare = (struct log){0};
+    lsm->spare_wanted = true;
+    pthread_mutex_unlock(&lsm->mutex);
+    if (log->file != NULL)
+        return STATUS_OK;
+    return log_create(log, lsm->disk, lsm_new_file(lsm), 0);
+}
+
+/* End the log and begin another. */
+static enum status change_log(struct lsm *lsm)
+{
+    struct log log = {0};
+    struct retired_log *retired = calloc(1, sizeof *retired);
+    enum status status = retired == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK)
+        status = next_log(lsm, &log);
+    if (status == STATUS_OK)
+        status = log_end(&lsm->log);
+    if (status != STATUS_OK) {
+        log_close(&log);
+        free(retired);
+        return status;
+    }
+    pthread_mutex_lock(&lsm->retired_mutex);
+    retired->log = lsm->log;
+    retired->next = lsm->retired;
+    lsm->retired = retired;
+    pthread_mutex_unlock(&lsm->retired_mutex);
+    lsm->log = log;
+    return STATUS_OK;
+}
+
+/* Freeze the active memtable and begin another, with another log. The caller
+ * holds lead_mutex. */
+static enum status rotate(struct lsm *lsm)
+{
+    wait_for_room(lsm);
+    pthread_mutex_lock(&lsm->memtable_mutex);
+    struct memtable *memtables[MEMTABLES_MAX];
+    struct memtable *memtable = NULL;
+    struct view *old = NULL, *next = NULL;
+    enum status status = lsm->broken ? STATUS_BROKEN : change_log(lsm);
+    if (status == STATUS_OK) {
+        memtable = memtable_new(lsm->memtable_bytes, lsm->log.number);
+        status = memtable == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    }
+    pthread_mutex_lock(&lsm->mutex);
+    if (status == STATUS_OK) {
+        old = lsm->view;
+        size_t count = old->memtable_count;
+        memtables[0] = memtable;
+        memcpy(memtables + 1, old->memtables, count * sizeof old->memtables[0]);
+        next = view_new(memtables, count + 1, old->version);
+        status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    }
+    if (next != NULL) {
+        lsm->view = next;
+        lsm->active = memtable; /* which the view keeps alive */
+    }
+    pthread_mutex_unlock(&lsm->mutex);
+    if (next != NULL)
+        view_unref(old);
+    memtable_unref(memtable);
+    pthread_mutex_unlock(&lsm->memtable_mutex);
+    lsm_update_pressure(lsm);
+    return status;
+}
+
+enum status lsm_sync_logs(struct lsm *lsm)
+{
+    enum status status = STATUS_OK;
+    if (!lsm->log.predecessors_synced) {
+        pthread_mutex_lock(&lsm->retired_mutex);
+        /* The oldest first matters to nobody: none is read without all. */
+        for (struct retired_log *at = lsm->retired;
+             at != NULL && status == STATUS_OK; at = at->next) {
+            if (at->log.file != NULL)
+                status = log_sync(&at->log);
+        }
+        pthread_mutex_unlock(&lsm->retired_mutex);
+        lsm->log.predecessors_synced = status == STATUS_OK;
+    }
+    return status;
+}
+
+static size_t batch_bytes(const struct batch *batch)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct batch_operation *operation = &batch->operations[i];
+        bytes += operation->key.size;
+        bytes += operation->remove ? 0 : operation->value.size;
+    }
+    return bytes;
+}
+
+/* Write the group's record, and sync it if one of them wants that. */
+static enum status log_group(struct lsm *lsm, const struct writer *writers,
+                             size_t operations, bool sync)
+{
+    enum status status = STATUS_OK;
+    if (sync)
+        status = lsm_sync_logs(lsm);
+    if (status == STATUS_OK && operations > 0) {
+        uint64_t before = lsm->log.size;
+        status = log_begin(&lsm->log, lsm->log_sequence + 1);
+        for (const struct writer *at = writers; at != NULL; at = at->next) {
+            for (size_t i = 0; status == STATUS_OK && i < at->batch->count; i++)
+                status = log_put(&lsm->log, &at->batch->operations[i]);
+        }
+        if (status == STATUS_OK)
+            status = log_append(&lsm->log, sync);
+        lsm->log_sequence += operations;
+        atomic_fetch_add_explicit(&lsm->counters.stored_bytes,
+                                  lsm->log.size - before, memory_order_relaxed);
+    }
+    if (status == STATUS_OK && sync)
+        status = log_sync(&lsm->log);
+    return status;
+}
+
+/* Add the group to the memtable and let readers see it. The caller holds
+ * memtable_mutex. */
+static enum status add_group(struct lsm *lsm, const struct writer *writers)
+{
+    enum status status = STATUS_OK;
+    uint64_t sequence =
+        atomic_load_explicit(&lsm->sequence, memory_order_relaxed);
+    for (const struct writer *at = writers; at != NULL; at = at->next) {
+        for (size_t i = 0; status == STATUS_OK && i < at->batch->count; i++) {
+            const struct batch_operation *operation = &at->batch->operations[i];
+            struct entry entry = {
+                .key = operation->key,
+                .value =
+                    operation->remove ? (struct bytes){0} : operation->value,
+                .sequence = ++sequence,
+                .removed = operation->remove,
+            };
+            status = memtable_add(lsm->active, &entry);
+        }
+    }
+    if (status == STATUS_OK)
+        atomic_store_explicit(&lsm->sequence, sequence, memory_order_release);
+    return status;
+}
+
+/* What a write that failed answers. */
+static enum status fail(struct lsm *lsm, enum status status)
+{
+    lsm_break(lsm, status);
+    pthread_mutex_lock(&lsm->mutex);
+    if (status == STATUS_BROKEN && lsm->untold != STATUS_OK)
+        status = lsm->untold;
+    lsm->untold = STATUS_OK;
+    pthread_mutex_unlock(&lsm->mutex);
+    return status;
+}
+
+/* Tell the group, of which nothing must be touched afterwards. The caller
+ * holds memtable_mutex, so groups of one parity are done in their order and
+ * no offer is overwritten. */
+static void finish_group(struct lsm *lsm, struct writer *writers,
+                         uint32_t group, enum status status)
+{
+    struct writer *next;
+    for (struct writer *at = writers; at != NULL; at = next) {
+        next = at->next;
+        at->status = status;
+    }
+    atomic_store_explicit(&lsm->queue.words[group & 1], group << 1,
+                          memory_order_release);
+}
+
+/* Commit the group that forms. The caller leads. */
+static void lead(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->lead_mutex);
+    uint32_t group;
+    struct writer *writers = take_group(&lsm->queue, &group);
+    bool sync = false, alone = writers->next == NULL;
+    size_t operations = 0, bytes = 0;
+    for (const struct writer *at = writers; at != NULL; at = at->next) {
+        sync = sync || at->sync;
+        operations += at->batch->count;
+        bytes += batch_bytes(at->batch);
+    }
+    enum status status = STATUS_BROKEN;
+    if (!lsm->broken) {
+        throttle(lsm, bytes);
+        status =
+            operations > 0 && memtable_bytes(lsm->active) >= lsm->memtable_bytes
+                ? rotate(lsm)
+                : STATUS_OK;
+    }
+    if (status == STATUS_OK)
+        status = log_group(lsm, writers, operations, sync);
+    pthread_mutex_lock(&lsm->memtable_mutex);
+    pthread_mutex_unlock(&lsm->lead_mutex);
+    if (status != STATUS_OK)
+        status = fail(lsm, status);
+    offer_lead(&lsm->queue);
+    if (status == STATUS_OK) {
+        atomic_fetch_add_explicit(&lsm->counters.user_bytes, bytes,
+                                  memory_order_relaxed);
+        status = add_group(lsm, writers);
+        if (status != STATUS_OK)
+            status = fail(lsm, status);
+    }
+    finish_group(lsm, writers, group, status);
+    pthread_mutex_unlock(&lsm->memtable_mutex);
+    if (!alone)
+        futex(&lsm->queue.words[group & 1], FUTEX_WAKE, INT32_MAX);
+}
+
+/* Without threads: what they would do. */
+static void work_inline(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    bool due = lsm->view->memtable_count > 1;
+    pthread_mutex_unlock(&lsm->mutex);
+    if (!due || lsm->broken)
+        return;
+    lsm_make_spare(lsm);
+    enum status status = lsm_flush(lsm);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        lsm_break(lsm, status);
+    while (status == STATUS_OK && !lsm->broken)
+        status = lsm_compact(lsm);
+}
+
+enum status lsm_write(struct engine *engine, const struct batch *batch,
+                      bool sync)
+{
+    struct lsm *lsm = lsm_of(engine);
+    struct writer writer = {.batch = batch, .sync = sync};
+    if (join(&lsm->queue, &writer))
+        lead(lsm);
+    if (!lsm->threads)
+        work_inline(lsm);
+    return writer.status;
+}
+
+enum status lsm_freeze(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->lead_mutex);
+    enum status status = lsm->broken ? STATUS_BROKEN : STATUS_OK;
+    pthread_mutex_lock(&lsm->memtable_mutex);
+    bool empty = memtable_count(lsm->active) == 0;
+    pthread_mutex_unlock(&lsm->memtable_mutex);
+    if (status == STATUS_OK && !empty)
+        status = rotate(lsm);
+    if (status != STATUS_OK)
+        status = fail(lsm, status);
+    pthread_mutex_unlock(&lsm->lead_mutex);
+    return status;
+}
+
+/* A drop has a sequence of its own. It is durable by the manifest, so what was
+ * written before it is made durable first. */
+static enum status drop(struct lsm *lsm, struct bytes from, struct bytes to)
+{
+    struct dropped_range range = {.from = from, .to = to};
+    enum status status = lsm->broken ? STATUS_BROKEN : lsm_sync_logs(lsm);
+    if (status == STATUS_OK)
+        status = log_sync(&lsm->log);
+    pthread_mutex_lock(&lsm->memtable_mutex);
+    if (status == STATUS_OK) {
+        range.sequence = ++lsm->log_sequence;
+        pthread_mutex_lock(&lsm->manifest_mutex);
+        struct version_edit edit = {.drop = &range};
+        status = lsm_install(lsm, &edit, 0);
+        pthread_mutex_unlock(&lsm->manifest_mutex);
+    }
+    if (status == STATUS_OK)
+        atomic_store_explicit(&lsm->sequence, range.sequence,
+                              memory_order_release);
+    pthread_mutex_unlock(&lsm->memtable_mutex);
+    return status;
+}
+
+enum status lsm_delete_range(struct engine *engine, struct bytes from,
+                             struct bytes to)
+{
+    struct lsm *lsm = lsm_of(engine);
+    pthread_mutex_lock(&lsm->lead_mutex);
+    enum status status = drop(lsm, from, to);
+    if (status != STATUS_OK)
+        status = fail(lsm, status);
+    pthread_mutex_unlock(&lsm->lead_mutex);
+    if (!lsm->threads)
+        work_inline(lsm);
+    return status;
+}
