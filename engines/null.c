@@ -41,12 +41,13 @@ static enum status null_write(struct engine *engine, const struct batch *batch,
 }
 
 static enum status null_iterate(struct engine *engine, struct bytes from,
-                                struct bytes to,
+                                struct bytes to, enum engine_order order,
                                 struct engine_iterator **iterator)
 {
     (void)engine;
     (void)from;
     (void)to;
+    (void)order;
     *iterator = malloc(sizeof **iterator);
     if (*iterator == NULL)
         return STATUS_NO_MEMORY;

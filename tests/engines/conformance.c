@@ -83,7 +83,8 @@ static struct engine_iterator *iterate(struct store *store, const char *from,
 {
     struct engine_iterator *iterator;
     assert_int_equal(engine_iterate(store->engine, bytes_of_string(from),
-                                    bytes_of_string(to), &iterator),
+                                    bytes_of_string(to), ENGINE_FORWARD,
+                                    &iterator),
                      STATUS_OK);
     return iterator;
 }
@@ -393,7 +394,8 @@ static void failed_write_breaks_it_until_reopened(void **state)
     assert_int_equal(engine_next(iterator, &key, &value), STATUS_BROKEN);
     engine_iterator_free(iterator);
     assert_int_equal(engine_iterate(store->engine, bytes_of(NULL, 0),
-                                    bytes_of(NULL, 0), &iterator),
+                                    bytes_of(NULL, 0), ENGINE_FORWARD,
+                                    &iterator),
                      STATUS_BROKEN);
     reopen(store);
     expect_text(store, "a", "1");
@@ -449,7 +451,8 @@ static void *read_pairs(void *argument)
         char first[16] = "";
         int seen = 0;
         if (engine_iterate(readers->engine, bytes_of(NULL, 0),
-                           bytes_of(NULL, 0), &iterator) != STATUS_OK)
+                           bytes_of(NULL, 0), ENGINE_FORWARD,
+                           &iterator) != STATUS_OK)
             break;
         while (engine_next(iterator, &key, &value) == STATUS_OK) {
             if (seen++ == 0)

@@ -97,9 +97,9 @@ static void model_scan(struct model *model, struct store *store, size_t from,
     struct bytes key, value;
     struct bytes end =
         to < MODEL_KEYS ? model_key(model, to) : bytes_of(NULL, 0);
-    assert_int_equal(
-        engine_iterate(store->engine, model_key(model, from), end, &iterator),
-        STATUS_OK);
+    assert_int_equal(engine_iterate(store->engine, model_key(model, from), end,
+                                    ENGINE_FORWARD, &iterator),
+                     STATUS_OK);
     for (size_t i = from; i < to; i++) {
         if (model->value_sizes[i] == SIZE_MAX)
             continue;

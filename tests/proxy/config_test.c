@@ -12,9 +12,9 @@
 #include "proxy/config_schema.h"
 
 static const struct engine_setting_spec settings[] = {
-    {"cache_bytes", 1024, 1 << 30, 1 << 20, "bytes"},
-    {"level", 1, 9, 3, "of compression"},
-    {NULL, 0, 0, 0, NULL}};
+    {"cache_bytes", 1024, 1 << 30, 1 << 20, "bytes", NULL},
+    {"level", 1, 9, 3, "of compression", NULL},
+    {NULL, 0, 0, 0, NULL, NULL}};
 static const struct engine_type leveldb = {.name = "leveldb",
                                            .settings = settings};
 static const struct engine_type memory = {.name = "memory"};

@@ -227,7 +227,7 @@ static enum status fault_write(struct engine *engine, const struct batch *batch,
 
 /* The iterator is the memory engine's own, and so are its slots from here. */
 static enum status fault_iterate(struct engine *engine, struct bytes from,
-                                 struct bytes to,
+                                 struct bytes to, enum engine_order order,
                                  struct engine_iterator **iterator)
 {
     (void)engine;
@@ -237,7 +237,7 @@ static enum status fault_iterate(struct engine *engine, struct bytes from,
     if (broken)
         return STATUS_BROKEN;
     return corrupt ? STATUS_CORRUPT
-                   : engine_iterate(faults.disk, from, to, iterator);
+                   : engine_iterate(faults.disk, from, to, order, iterator);
 }
 
 static void fault_stats(struct engine *engine, struct engine_stats *stats)
