@@ -14,7 +14,8 @@
 /* LevelDB through its C API, opened with paranoid checks and read with
  * checksums verified. After a write that failed, 1.23 places later records at
  * the wrong offset of its log and loses them at the next crash, so nothing is
- * written any more until it is opened again: broken is what makes that true.
+ * written any more until it is opened again: broken is what makes that true,
+ * as long as writes come one at a time, so several threads must not write.
  * When its write buffer is full, 1.23 goes on in another log and does not sync
  * the one it leaves, so a synced write after unsynced ones would not make them
  * last: we sync every log there is. It has no checkpoint. */

@@ -413,6 +413,7 @@ static void memory_stats(struct engine *engine, struct engine_stats *stats)
     struct memory_engine *memory = (struct memory_engine *)engine;
     pthread_mutex_lock(&memory->lock);
     stats->keys = memory->keys;
+    stats->live_bytes = memory->bytes;
     stats->memory_bytes = memory->bytes + memory->keys * (sizeof(struct node) +
                                                           sizeof(struct item));
     pthread_mutex_unlock(&memory->lock);
@@ -420,7 +421,7 @@ static void memory_stats(struct engine *engine, struct engine_stats *stats)
 
 const struct engine_type memory_engine_type = {
     .name = "memory",
-    .capabilities = ENGINE_NEVER_BLOCKS,
+    .capabilities = ENGINE_NEVER_BLOCKS | ENGINE_CONCURRENT_WRITES,
     .settings = NULL,
     .open = memory_open,
     .close = memory_close,

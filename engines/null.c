@@ -77,7 +77,7 @@ static void null_stats(struct engine *engine, struct engine_stats *stats)
 
 const struct engine_type null_engine_type = {
     .name = "null",
-    .capabilities = ENGINE_NEVER_BLOCKS,
+    .capabilities = ENGINE_NEVER_BLOCKS | ENGINE_CONCURRENT_WRITES,
     .settings = NULL,
     .open = null_open,
     .close = null_close,
