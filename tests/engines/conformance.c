@@ -39,6 +39,16 @@ static void unknown_setting_is_refused(void **state)
     assert_non_null(strstr(error.text, "no_such_setting"));
 }
 
+/* Their places are the range. */
+static void expect_words(const struct engine_setting_spec *spec)
+{
+    uint64_t count = 0;
+    while (spec->words[count] != NULL)
+        count++;
+    assert_int_equal(spec->min, 0);
+    assert_int_equal(spec->max + 1, count);
+}
+
 static void setting_out_of_range_is_refused(void **state)
 {
     struct store *store = *state;
@@ -52,6 +62,8 @@ static void setting_out_of_range_is_refused(void **state)
                                          .setting_count = 1};
         struct engine *engine;
         struct error error = {0};
+        if (spec->words != NULL)
+            expect_words(spec);
         assert_true(spec->min <= spec->normal && spec->normal <= spec->max);
         assert_int_equal(engine_open(type, &options, &engine, &error),
                          STATUS_INVALID);
