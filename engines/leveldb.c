@@ -317,13 +317,14 @@ static enum status leveldb_engine_next(struct engine_iterator *iterator,
     if (atomic_load(&walk->engine->broken))
         return STATUS_BROKEN;
     enum status status = walk_step(walk);
+    /* LevelDB passes over a block that it could not read, and is valid behind
+     * it: a chunk that ended there would be short of keys. */
+    if (status == STATUS_OK)
+        status = walk_status(walk);
+    if (status == STATUS_OK && !leveldb_iter_valid(walk->iterator))
+        status = STATUS_NOT_FOUND;
     if (status != STATUS_OK)
         return status;
-    if (!leveldb_iter_valid(walk->iterator)) {
-        /* The end, or a block that could not be read: never mixed up. */
-        status = walk_status(walk);
-        return status == STATUS_OK ? STATUS_NOT_FOUND : status;
-    }
     size_t size = 0;
     const char *data = leveldb_iter_key(walk->iterator, &size);
     struct bytes found = bytes_of(data, size);
