@@ -14,7 +14,8 @@
 /* LevelDB through its C API, opened with paranoid checks and read with
  * checksums verified. After a write that failed, 1.23 places later records at
  * the wrong offset of its log and loses them at the next crash, so nothing is
- * written any more until it is opened again: broken is what makes that true.
+ * written any more until it is opened again: broken is what makes that true,
+ * as long as writes come one at a time, so several threads must not write.
  * When its write buffer is full, 1.23 goes on in another log and does not sync
  * the one it leaves, so a synced write after unsynced ones would not make them
  * last: we sync every log there is. It has no checkpoint. */
@@ -40,6 +41,7 @@ struct leveldb_walk {
     struct engine_iterator base;
     struct leveldb_engine *engine;
     leveldb_iterator_t *iterator;
+    enum engine_order order;
     bool started;
     size_t from_size, to_size;
     char bounds[]; /* from, then to */
@@ -48,13 +50,16 @@ struct leveldb_walk {
 static const struct engine_setting_spec settings[] = {
     {"cache_bytes", 1 << 20, UINT64_C(1) << 40, 64 << 20,
      "bytes of uncompressed blocks kept in memory; more costs memory, less "
-     "costs reads of the disk"},
+     "costs reads of the disk",
+     NULL},
     {"write_buffer_bytes", 64 << 10, 1 << 30, 4 << 20,
      "bytes of writes kept in memory before a table is written, twice that at "
-     "worst; more costs memory and a longer open, less costs compaction"},
+     "worst; more costs memory and a longer open, less costs compaction",
+     NULL},
     {"max_open_files", 74, 50000, 1000,
-     "file descriptors that may be held; fewer costs opening tables again"},
-    {NULL, 0, 0, 0, NULL},
+     "file descriptors that may be held; fewer costs opening tables again",
+     NULL},
+    {NULL, 0, 0, 0, NULL, NULL},
 };
 
 /* The C API tells failures apart by their text only. Frees message. */
@@ -240,6 +245,7 @@ static enum status leveldb_engine_write(struct engine *engine,
 
 static enum status leveldb_engine_iterate(struct engine *engine,
                                           struct bytes from, struct bytes to,
+                                          enum engine_order order,
                                           struct engine_iterator **iterator)
 {
     struct leveldb_engine *level = (struct leveldb_engine *)engine;
@@ -250,6 +256,7 @@ static enum status leveldb_engine_iterate(struct engine *engine,
         return STATUS_NO_MEMORY;
     walk->base.type = &leveldb_engine_type;
     walk->engine = level;
+    walk->order = order;
     walk->from_size = from.size;
     walk->to_size = to.size;
     if (from.size > 0)
@@ -262,28 +269,69 @@ static enum status leveldb_engine_iterate(struct engine *engine,
     return STATUS_OK;
 }
 
+static enum status walk_status(const struct leveldb_walk *walk)
+{
+    char *message = NULL;
+    leveldb_iter_get_error(walk->iterator, &message);
+    return status_of(message);
+}
+
+/* To the last key before `to`: LevelDB seeks from a key on. */
+static enum status seek_back(struct leveldb_walk *walk)
+{
+    leveldb_iterator_t *at = walk->iterator;
+    if (walk->to_size > 0) {
+        leveldb_iter_seek(at, walk->bounds + walk->from_size, walk->to_size);
+        if (leveldb_iter_valid(at)) {
+            leveldb_iter_prev(at);
+            return STATUS_OK;
+        }
+        enum status status = walk_status(walk);
+        if (status != STATUS_OK)
+            return status;
+    }
+    leveldb_iter_seek_to_last(at);
+    return STATUS_OK;
+}
+
+static enum status walk_step(struct leveldb_walk *walk)
+{
+    bool started = walk->started;
+    walk->started = true;
+    if (!started && walk->order == ENGINE_BACKWARD)
+        return seek_back(walk);
+    if (!started)
+        leveldb_iter_seek(walk->iterator, walk->bounds, walk->from_size);
+    else if (leveldb_iter_valid(walk->iterator) &&
+             walk->order == ENGINE_BACKWARD)
+        leveldb_iter_prev(walk->iterator);
+    else if (leveldb_iter_valid(walk->iterator))
+        leveldb_iter_next(walk->iterator);
+    return STATUS_OK;
+}
+
 static enum status leveldb_engine_next(struct engine_iterator *iterator,
                                        struct bytes *key, struct bytes *value)
 {
     struct leveldb_walk *walk = (struct leveldb_walk *)iterator;
     if (atomic_load(&walk->engine->broken))
         return STATUS_BROKEN;
-    if (!walk->started)
-        leveldb_iter_seek(walk->iterator, walk->bounds, walk->from_size);
-    else if (leveldb_iter_valid(walk->iterator))
-        leveldb_iter_next(walk->iterator);
-    walk->started = true;
-    if (!leveldb_iter_valid(walk->iterator)) {
-        /* The end, or a block that could not be read: never mixed up. */
-        char *message = NULL;
-        leveldb_iter_get_error(walk->iterator, &message);
-        return message == NULL ? STATUS_NOT_FOUND : status_of(message);
-    }
+    enum status status = walk_step(walk);
+    /* LevelDB passes over a block that it could not read, and is valid behind
+     * it: a chunk that ended there would be short of keys. */
+    if (status == STATUS_OK)
+        status = walk_status(walk);
+    if (status == STATUS_OK && !leveldb_iter_valid(walk->iterator))
+        status = STATUS_NOT_FOUND;
+    if (status != STATUS_OK)
+        return status;
     size_t size = 0;
     const char *data = leveldb_iter_key(walk->iterator, &size);
     struct bytes found = bytes_of(data, size);
+    struct bytes from = bytes_of(walk->bounds, walk->from_size);
     struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
-    if (to.size > 0 && bytes_compare(found, to) >= 0)
+    if (bytes_compare(found, from) < 0 ||
+        (to.size > 0 && bytes_compare(found, to) >= 0))
         return STATUS_NOT_FOUND;
     data = leveldb_iter_value(walk->iterator, &size);
     *key = found;

@@ -45,6 +45,7 @@ struct lmdb_walk {
     struct lmdb_engine *engine;
     MDB_txn *txn;
     MDB_cursor *cursor;
+    enum engine_order order;
     bool started, ended;
     size_t from_size, to_size;
     uint8_t bounds[]; /* from, then to */
@@ -53,11 +54,13 @@ struct lmdb_walk {
 static const struct engine_setting_spec settings[] = {
     {"map_bytes", 1 << 20, UINT64_C(1) << 46, UINT64_C(1) << 40,
      "bytes of address space reserved, the most the store can grow to; more "
-     "costs nothing but address space, less ends in no_space"},
+     "costs nothing but address space, less ends in no_space",
+     NULL},
     {"unsafe_nosync", 0, 1, 0,
      "1: batches without sync flush nothing and are fast, but a power loss "
-     "may then lose the whole store, also what was synced; 0: it cannot"},
-    {NULL, 0, 0, 0, NULL},
+     "may then lose the whole store, also what was synced; 0: it cannot",
+     NULL},
+    {NULL, 0, 0, 0, NULL, NULL},
 };
 
 static enum status status_of(int number)
@@ -263,7 +266,7 @@ static enum status lmdb_write(struct engine *engine, const struct batch *batch,
 }
 
 static enum status lmdb_iterate(struct engine *engine, struct bytes from,
-                                struct bytes to,
+                                struct bytes to, enum engine_order order,
                                 struct engine_iterator **iterator)
 {
     struct lmdb_engine *lmdb = (struct lmdb_engine *)engine;
@@ -274,6 +277,7 @@ static enum status lmdb_iterate(struct engine *engine, struct bytes from,
         return STATUS_NO_MEMORY;
     walk->base.type = &lmdb_engine_type;
     walk->engine = lmdb;
+    walk->order = order;
     walk->from_size = from.size;
     walk->to_size = to.size;
     if (from.size > 0)
@@ -294,6 +298,33 @@ static enum status lmdb_iterate(struct engine *engine, struct bytes from,
     return STATUS_OK;
 }
 
+static int step_forward(struct lmdb_walk *walk, MDB_val *name, MDB_val *data)
+{
+    MDB_cursor_op step = MDB_NEXT;
+    if (!walk->started)
+        step = walk->from_size == 0 ? MDB_FIRST : MDB_SET_RANGE;
+    *name = val_of(bytes_of(walk->bounds, walk->from_size));
+    return mdb_cursor_get(walk->cursor, name, data, step);
+}
+
+/* LMDB finds the first key from `to` on: the one before it, or the last of
+ * all, is where it begins. */
+static int step_back(struct lmdb_walk *walk, MDB_val *name, MDB_val *data)
+{
+    MDB_cursor_op step = MDB_PREV;
+    if (!walk->started && walk->to_size == 0) {
+        step = MDB_LAST;
+    } else if (!walk->started) {
+        *name = val_of(bytes_of(walk->bounds + walk->from_size, walk->to_size));
+        int number = mdb_cursor_get(walk->cursor, name, data, MDB_SET_RANGE);
+        if (number == MDB_NOTFOUND)
+            step = MDB_LAST;
+        else if (number != 0)
+            return number;
+    }
+    return mdb_cursor_get(walk->cursor, name, data, step);
+}
+
 static enum status lmdb_next(struct engine_iterator *iterator,
                              struct bytes *key, struct bytes *value)
 {
@@ -302,17 +333,17 @@ static enum status lmdb_next(struct engine_iterator *iterator,
         return STATUS_BROKEN;
     if (walk->ended)
         return STATUS_NOT_FOUND;
-    MDB_val name = val_of(bytes_of(walk->bounds, walk->from_size));
+    MDB_val name = {0};
     MDB_val data = {0};
-    MDB_cursor_op step = MDB_NEXT;
-    if (!walk->started)
-        step = walk->from_size == 0 ? MDB_FIRST : MDB_SET_RANGE;
+    enum status status = status_of(walk->order == ENGINE_BACKWARD
+                                       ? step_back(walk, &name, &data)
+                                       : step_forward(walk, &name, &data));
     walk->started = true;
-    enum status status =
-        status_of(mdb_cursor_get(walk->cursor, &name, &data, step));
     struct bytes found = bytes_of(name.mv_data, name.mv_size);
+    struct bytes from = bytes_of(walk->bounds, walk->from_size);
     struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
-    if (status == STATUS_OK && to.size > 0 && bytes_compare(found, to) >= 0)
+    if (status == STATUS_OK && (bytes_compare(found, from) < 0 ||
+                                (to.size > 0 && bytes_compare(found, to) >= 0)))
         status = STATUS_NOT_FOUND;
     if (status != STATUS_OK) {
         walk->ended = status == STATUS_NOT_FOUND;

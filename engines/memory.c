@@ -38,6 +38,7 @@ struct memory_iterator {
     struct engine_iterator base;
     struct memory_engine *engine;
     struct node *root;
+    enum engine_order order;
     const struct item *last; /* kept alive by root; NULL at the start */
     size_t from_size, to_size;
     uint8_t bounds[]; /* from, then to */
@@ -147,6 +148,22 @@ static const struct item *tree_seek(const struct node *node, struct bytes key,
             node = node->left;
         } else {
             node = node->right;
+        }
+    }
+    return found;
+}
+
+/* The last item before key; an empty key is behind all. */
+static const struct item *tree_seek_back(const struct node *node,
+                                         struct bytes key)
+{
+    const struct item *found = NULL;
+    while (node != NULL) {
+        if (key.size == 0 || bytes_compare(item_key(node->item), key) < 0) {
+            found = node->item;
+            node = node->right;
+        } else {
+            node = node->left;
         }
     }
     return found;
@@ -319,7 +336,7 @@ static enum status memory_write(struct engine *engine,
 }
 
 static enum status memory_iterate(struct engine *engine, struct bytes from,
-                                  struct bytes to,
+                                  struct bytes to, enum engine_order order,
                                   struct engine_iterator **iterator)
 {
     struct memory_engine *memory = (struct memory_engine *)engine;
@@ -329,6 +346,7 @@ static enum status memory_iterate(struct engine *engine, struct bytes from,
         return STATUS_NO_MEMORY;
     walk->base.type = &memory_engine_type;
     walk->engine = memory;
+    walk->order = order;
     walk->from_size = from.size;
     walk->to_size = to.size;
     if (from.size > 0)
@@ -350,6 +368,16 @@ static enum status memory_iterate(struct engine *engine, struct bytes from,
     return STATUS_OK;
 }
 
+static const struct item *step(const struct memory_iterator *walk,
+                               struct bytes from, struct bytes to)
+{
+    const struct item *last = walk->last;
+    if (walk->order == ENGINE_BACKWARD)
+        return tree_seek_back(walk->root, last == NULL ? to : item_key(last));
+    return last == NULL ? tree_seek(walk->root, from, false)
+                        : tree_seek(walk->root, item_key(last), true);
+}
+
 static enum status memory_next(struct engine_iterator *iterator,
                                struct bytes *key, struct bytes *value)
 {
@@ -361,12 +389,9 @@ static enum status memory_next(struct engine_iterator *iterator,
     pthread_mutex_unlock(&walk->engine->lock);
     if (broken)
         return STATUS_BROKEN;
-    const struct item *item =
-        walk->last == NULL ? tree_seek(walk->root, from, false)
-                           : tree_seek(walk->root, item_key(walk->last), true);
-    if (item == NULL)
-        return STATUS_NOT_FOUND;
-    if (to.size > 0 && bytes_compare(item_key(item), to) >= 0)
+    const struct item *item = step(walk, from, to);
+    if (item == NULL || bytes_compare(item_key(item), from) < 0 ||
+        (to.size > 0 && bytes_compare(item_key(item), to) >= 0))
         return STATUS_NOT_FOUND;
     walk->last = item;
     *key = item_key(item);
@@ -388,6 +413,7 @@ static void memory_stats(struct engine *engine, struct engine_stats *stats)
     struct memory_engine *memory = (struct memory_engine *)engine;
     pthread_mutex_lock(&memory->lock);
     stats->keys = memory->keys;
+    stats->live_bytes = memory->bytes;
     stats->memory_bytes = memory->bytes + memory->keys * (sizeof(struct node) +
                                                           sizeof(struct item));
     pthread_mutex_unlock(&memory->lock);
@@ -395,7 +421,7 @@ static void memory_stats(struct engine *engine, struct engine_stats *stats)
 
 const struct engine_type memory_engine_type = {
     .name = "memory",
-    .capabilities = ENGINE_NEVER_BLOCKS,
+    .capabilities = ENGINE_NEVER_BLOCKS | ENGINE_CONCURRENT_WRITES,
     .settings = NULL,
     .open = memory_open,
     .close = memory_close,

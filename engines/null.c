@@ -41,12 +41,13 @@ static enum status null_write(struct engine *engine, const struct batch *batch,
 }
 
 static enum status null_iterate(struct engine *engine, struct bytes from,
-                                struct bytes to,
+                                struct bytes to, enum engine_order order,
                                 struct engine_iterator **iterator)
 {
     (void)engine;
     (void)from;
     (void)to;
+    (void)order;
     *iterator = malloc(sizeof **iterator);
     if (*iterator == NULL)
         return STATUS_NO_MEMORY;
@@ -76,7 +77,7 @@ static void null_stats(struct engine *engine, struct engine_stats *stats)
 
 const struct engine_type null_engine_type = {
     .name = "null",
-    .capabilities = ENGINE_NEVER_BLOCKS,
+    .capabilities = ENGINE_NEVER_BLOCKS | ENGINE_CONCURRENT_WRITES,
     .settings = NULL,
     .open = null_open,
     .close = null_close,

@@ -293,19 +293,18 @@ static void walk_options(struct walk *walk, const yaml_node_t *mapping,
         const yaml_node_t *node = lookup(walk, mapping, spec->name);
         if (node == NULL)
             continue;
-        char at[2 * PATH_TEXT_MAX], allowed[160];
-        snprintf(at, sizeof(at), "%s.%.64s", path, spec->name);
-        snprintf(allowed, sizeof(allowed), "%llu to %llu: %.64s",
-                 (unsigned long long)spec->min, (unsigned long long)spec->max,
-                 spec->meaning == NULL ? "" : spec->meaning);
-        const char *text = is_plain(node) ? text_of(node) : NULL;
+        const char *text =
+            is_plain(node) || spec->words != NULL ? text_of(node) : NULL;
         uint64_t value;
-        if (text == NULL || !config_read_number(text, true, &value) ||
-            value < spec->min || value > spec->max)
-            wrong(walk, node, at, allowed);
-        else
+        if (text != NULL && config_read_setting(spec, text, &value)) {
             walk->config->settings[walk->config->setting_count++] =
                 (struct engine_setting){spec->name, value};
+            continue;
+        }
+        char at[2 * PATH_TEXT_MAX], allowed[160];
+        snprintf(at, sizeof(at), "%s.%.64s", path, spec->name);
+        config_setting_allowed(spec, allowed, sizeof(allowed));
+        wrong(walk, node, at, allowed);
     }
 }
 

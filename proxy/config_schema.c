@@ -428,6 +428,51 @@ void config_allowed(const struct config_key *key, char *text, size_t size)
     }
 }
 
+static bool read_word(const char *const *words, const char *text,
+                      uint64_t *value)
+{
+    for (size_t i = 0; words[i] != NULL; i++)
+        if (strcmp(words[i], text) == 0) {
+            *value = i;
+            return true;
+        }
+    return false;
+}
+
+bool config_read_setting(const struct engine_setting_spec *spec,
+                         const char *text, uint64_t *value)
+{
+    if (spec->words != NULL)
+        return read_word(spec->words, text, value);
+    return config_read_number(text, true, value) && *value >= spec->min &&
+           *value <= spec->max;
+}
+
+/* "none, lz4 or zstd" */
+static void print_words(const char *const *words, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; words[i] != NULL && used < size; i++) {
+        const char *between = words[i + 1] == NULL ? " or " : ", ";
+        used += (size_t)snprintf(text + used, size - used, "%s%s",
+                                 i == 0 ? "" : between, words[i]);
+    }
+}
+
+void config_setting_allowed(const struct engine_setting_spec *spec, char *text,
+                            size_t size)
+{
+    char values[80];
+    if (spec->words != NULL)
+        print_words(spec->words, values, sizeof(values));
+    else
+        snprintf(values, sizeof(values), "%llu to %llu",
+                 (unsigned long long)spec->min, (unsigned long long)spec->max);
+    snprintf(text, size, "%s: %.64s", values,
+             spec->meaning == NULL ? "" : spec->meaning);
+}
+
 void config_defaults(struct config *config)
 {
     memset(config, 0, sizeof(*config));

@@ -54,6 +54,13 @@ bool config_set(const struct config_key *key, const char *text, void *base);
 /* What config_set would take, in words. */
 void config_allowed(const struct config_key *key, char *text, size_t size);
 
+/* Whether text is one of the setting's words, or a number of its range. */
+bool config_read_setting(const struct engine_setting_spec *spec,
+                         const char *text, uint64_t *value);
+/* What config_read_setting would take, in words, and what it means. */
+void config_setting_allowed(const struct engine_setting_spec *spec, char *text,
+                            size_t size);
+
 /* Decimal digits, with KiB, MiB or GiB behind them if sizes are allowed. */
 bool config_read_number(const char *text, bool size, uint64_t *value);
 /* 1 to max of the characters that are safe in names everywhere. */

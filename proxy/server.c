@@ -301,6 +301,12 @@ void server_add_counters(struct server *server, Rkv__AdminReply *reply,
         {"engine_disk_bytes", storage.engine.disk_bytes},
         {"engine_memory_bytes", storage.engine.memory_bytes},
         {"engine_keys", storage.engine.keys},
+        {"engine_live_bytes", storage.engine.live_bytes},
+        {"engine_user_bytes", storage.engine.user_bytes},
+        {"engine_stored_bytes", storage.engine.stored_bytes},
+        {"engine_stall_us", storage.engine.stall_us},
+        {"engine_stall_us_max", storage.engine.stall_us_max},
+        {"engine_damaged", storage.engine.damaged},
     };
     append_counters(reply, arena, counted, sizeof counted / sizeof *counted);
 }

@@ -200,6 +200,13 @@ void storage_stats(struct storage *storage, struct storage_stats *stats)
 
 /* --- open and close --- */
 
+static void report_damage(void *context, const char *message)
+{
+    struct storage *storage = context;
+    storage_log(storage, "event=engine_damaged engine=%s what=\"%.400s\"",
+                storage->config.type->name, message);
+}
+
 /* The engine took the settings, so their names are those of the table, which
  * outlives the caller's. */
 static enum status copy_options(struct storage *storage)
@@ -305,11 +312,13 @@ enum status storage_open(const struct storage_config *config,
     if (storage == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the storage");
     storage->config = *config;
+    storage->config.options.report = report_damage;
+    storage->config.options.report_context = storage;
     storage->handlers = handlers;
     storage->user = user;
     init(storage);
-    enum status status =
-        engine_open(config->type, &config->options, &storage->engine, error);
+    enum status status = engine_open(config->type, &storage->config.options,
+                                     &storage->engine, error);
     if (status == STATUS_OK) {
         status = start(storage);
         if (status != STATUS_OK)

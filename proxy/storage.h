@@ -47,7 +47,8 @@ enum storage_sync {
 
 struct storage_config {
     const struct engine_type *type;
-    /* Copied, the directory and the settings too. */
+    /* Copied, the directory and the settings too. What the engine reports of
+     * damage goes to the log. */
     struct engine_options options;
     enum storage_sync sync;
     uint32_t interval_ms;
@@ -78,7 +79,8 @@ struct storage_handlers {
     /* The engine failed, was opened again, and no dot of the old incarnation
      * will be issued. On the writer's thread. */
     void (*reopened)(void *user);
-    /* One line for the log, key=value. From any thread. */
+    /* One line for the log, key=value. From any thread, also inside
+     * storage_open. */
     void (*log)(void *user, const char *line);
 };
 

@@ -109,8 +109,9 @@ static enum status iterate(struct reader *reader, const struct storage_op *op,
     struct engine_iterator *iterator;
     if (engine == NULL)
         return STATUS_BROKEN;
-    enum status status = engine_iterate(engine, buffer_bytes(&reader->from),
-                                        buffer_bytes(&reader->to), &iterator);
+    enum status status =
+        engine_iterate(engine, buffer_bytes(&reader->from),
+                       buffer_bytes(&reader->to), ENGINE_FORWARD, &iterator);
     if (status != STATUS_OK)
         return status;
     status = walk(reader, op, iterator, result);

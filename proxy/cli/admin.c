@@ -51,6 +51,41 @@ static json_t *json_of_hints(const struct replikv_node *node)
     return hints;
 }
 
+static uint64_t counter_of(const struct replikv_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->counter_count; i++)
+        if (strcmp(node->counters[i].name, name) == 0)
+            return node->counters[i].value;
+    return 0;
+}
+
+/* What an engine's counters are to each other. */
+static const struct proportion {
+    const char *name, *of, *to;
+} proportions[] = {
+    {"write_amplification", "engine_stored_bytes", "engine_user_bytes"},
+    {"space_amplification", "engine_disk_bytes", "engine_live_bytes"},
+};
+enum { PROPORTIONS = sizeof(proportions) / sizeof(*proportions) };
+
+/* 0 if the engine does not know. */
+static double proportion_of(const struct replikv_node *node,
+                            const struct proportion *proportion)
+{
+    uint64_t of = counter_of(node, proportion->of);
+    uint64_t to = counter_of(node, proportion->to);
+    return to == 0 ? 0 : (double)of / (double)to;
+}
+
+static void set_proportions(json_t *object, const struct replikv_node *node)
+{
+    for (size_t i = 0; i < PROPORTIONS; i++) {
+        double known = proportion_of(node, &proportions[i]);
+        if (known > 0)
+            set_array(object, proportions[i].name, json_real(known));
+    }
+}
+
 static json_t *json_of_node(const char *endpoint,
                             const struct replikv_result *result, bool all)
 {
@@ -72,6 +107,7 @@ static json_t *json_of_node(const char *endpoint,
             json_set_number(counters, node->counters[i].name,
                             node->counters[i].value);
         set_array(object, "counters", counters);
+        set_proportions(object, node);
     }
     set_array(object, "hints", json_of_hints(node));
     return object;
@@ -132,12 +168,26 @@ static void print_status(const struct cli *cli,
     table_finish(&table);
 }
 
-static uint64_t counter_of(const struct replikv_node *node, const char *name)
+/* A row for each that one node at least knows. */
+static void add_proportions(struct table *table,
+                            const struct replikv_node *const *nodes,
+                            size_t count)
 {
-    for (size_t i = 0; i < node->counter_count; i++)
-        if (strcmp(node->counters[i].name, name) == 0)
-            return node->counters[i].value;
-    return 0;
+    for (size_t i = 0; i < PROPORTIONS; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < count; j++)
+            sum += proportion_of(nodes[j], &proportions[i]);
+        if (sum <= 0)
+            continue;
+        table_add(table, "%s", proportions[i].name);
+        for (size_t j = 0; j < count; j++) {
+            double known = proportion_of(nodes[j], &proportions[i]);
+            if (known > 0)
+                table_add(table, "%.2f", known);
+            else
+                table_add(table, "-");
+        }
+    }
 }
 
 /* A row for each counter that is not zero everywhere, by the names of the
@@ -170,6 +220,7 @@ static void print_counters(const struct cli *cli,
         for (size_t j = 0; j < count; j++)
             table_add(&table, "%" PRIu64, counter_of(nodes[j], name));
     }
+    add_proportions(&table, nodes, count);
     if (table.count > 0)
         putchar('\n');
     if (table.count > 0)

@@ -324,6 +324,32 @@ class OneCluster(Cli):
             self.run_cli(command, endpoints=[NOBODY], expect=REFUSED)
 
 
+class TwoEngines(Cli):
+    def test_status_says_what_an_engine_writes_for_what_it_is_given(self):
+        with Cluster(["lsm", "memory"], nodes=2, replicas=2) as self.cluster:
+            self.cluster.start()
+            self.text("load", given="".join(
+                f"k{i}\t{i:0100}\n" for i in range(500)))
+
+            def known():
+                on_disk, in_memory = self.json("status")
+                return ("write_amplification" in on_disk and
+                        in_memory["counters"]["engine_live_bytes"] > 50000)
+
+            wait_for("the engines to be asked", known)
+            on_disk, in_memory = self.json("status")
+            counters = on_disk["counters"]
+            self.assertAlmostEqual(
+                on_disk["write_amplification"],
+                counters["engine_stored_bytes"] / counters["engine_user_bytes"])
+            self.assertEqual(counters["engine_damaged"], 0)
+            self.assertNotIn("write_amplification", in_memory)
+            self.assertNotIn("space_amplification", in_memory)
+            shown = self.text("status")
+            self.assertRegex(shown, r"write_amplification +\d+\.\d\d +-")
+            self.assertNotIn("engine_damaged", shown)
+
+
 class FailingNodes(Cli):
     def test_unknown_write_is_finished_by_its_request_id(self):
         with Cluster("memory") as self.cluster:

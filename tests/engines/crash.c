@@ -164,9 +164,10 @@ static void check_content(struct engine *engine, uint32_t last)
     }
     step_of(&step, last + 1);
     bool begun = holds(engine, step.u, bytes_of(step.value, step.value_size));
-    assert_int_equal(
-        engine_iterate(engine, bytes_of(NULL, 0), bytes_of(NULL, 0), &iterator),
-        STATUS_OK);
+    assert_int_equal(engine_iterate(engine, bytes_of(NULL, 0),
+                                    bytes_of(NULL, 0), ENGINE_FORWARD,
+                                    &iterator),
+                     STATUS_OK);
     enum status status;
     while ((status = engine_next(iterator, &key, &value)) == STATUS_OK)
         count++;

@@ -216,7 +216,7 @@ static void snapshot_stands_still_while_all_changes(void **state)
     }
     assert_int_equal(lsm_engine_type.iterate(engine, bytes_of_string("key010"),
                                              bytes_of_string("key090"),
-                                             &iterator),
+                                             ENGINE_FORWARD, &iterator),
                      STATUS_OK);
     for (int round = 0; round < 20; round++) {
         for (int i = 0; i < KEYS; i++) {
@@ -275,7 +275,8 @@ static void damaged_value_is_corrupt_and_others_are_read(void **state)
     expect(engine, "b", large);
     struct engine_iterator *iterator;
     assert_int_equal(lsm_engine_type.iterate(engine, (struct bytes){0},
-                                             (struct bytes){0}, &iterator),
+                                             (struct bytes){0}, ENGINE_FORWARD,
+                                             &iterator),
                      STATUS_CORRUPT);
     close_engine(engine);
     buffer_fini(&found);
@@ -329,7 +330,8 @@ static void failed_write_breaks_until_reopened(void **state)
                      STATUS_BROKEN);
     struct engine_iterator *iterator;
     assert_int_equal(lsm_engine_type.iterate(engine, (struct bytes){0},
-                                             (struct bytes){0}, &iterator),
+                                             (struct bytes){0}, ENGINE_FORWARD,
+                                             &iterator),
                      STATUS_BROKEN);
     close_engine(engine);
     for (int i = 0; i < 2; i++) {
@@ -402,7 +404,7 @@ static void *read_pairs(void *context)
         struct bytes key, left, right;
         char seen[16] = "";
         if (lsm_engine_type.iterate(reader->engine, bytes_of_string("left"),
-                                    (struct bytes){0},
+                                    (struct bytes){0}, ENGINE_FORWARD,
                                     &iterator) != STATUS_OK) {
             reader->complaint = "iterate failed";
             break;

@@ -7,12 +7,22 @@
 
 #include "tests/engines/store.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 /* Random operations on the engine named on the command line, and on an array
- * in key order, which must agree; with the store reopened now and then. */
-enum { MODEL_KEYS = 200, MODEL_STEPS = 1500, MODEL_BATCH = 8 };
+ * in key order, which must agree; with the store reopened now and then.
+ *
+ * `engine_model ENGINE STEPS SEED` replays a seed, or runs one for longer than
+ * every build does. */
+enum {
+    MODEL_KEYS = 500,
+    MODEL_BATCH = 8,
+    MODEL_STEPS = 10000,
+    /* Of a scan or a range, mostly: few, so that most steps are cheap. */
+    MODEL_SHORT = 20,
+};
 
 struct model {
     uint8_t keys[MODEL_KEYS][2 + 40];
@@ -20,6 +30,12 @@ struct model {
     size_t value_sizes[MODEL_KEYS]; /* SIZE_MAX: absent */
     size_t value_starts[MODEL_KEYS];
     uint64_t random;
+};
+
+/* Indexes of keys: the first, and the one behind the last, MODEL_KEYS for the
+ * end of the store. */
+struct range {
+    size_t from, to;
 };
 
 static const struct engine_type *type;
@@ -69,6 +85,29 @@ static void expect(struct store *store, struct bytes key, struct bytes *value)
     buffer_fini(&got);
 }
 
+/* Mostly small, so that many are in one block, and some of several blocks. */
+static void model_draw_value(struct model *model, size_t i)
+{
+    size_t bound = below(model, 16) == 0 ? sizeof material / 2 : 100;
+    model->value_starts[i] = below(model, sizeof material / 2);
+    model->value_sizes[i] = below(model, bound);
+}
+
+static struct range model_draw_range(struct model *model)
+{
+    size_t from = below(model, MODEL_KEYS);
+    size_t most = MODEL_KEYS - from;
+    if (most > MODEL_SHORT && below(model, 32) != 0)
+        most = MODEL_SHORT;
+    return (struct range){from, from + below(model, most + 1)};
+}
+
+static struct bytes model_end(const struct model *model, struct range range)
+{
+    return range.to < MODEL_KEYS ? model_key(model, range.to)
+                                 : bytes_of(NULL, 0);
+}
+
 static void model_write(struct model *model, struct store *store)
 {
     struct batch_operation operations[MODEL_BATCH];
@@ -80,27 +119,54 @@ static void model_write(struct model *model, struct store *store)
             model->value_sizes[i] = SIZE_MAX;
             operations[n].remove = true;
         } else {
-            model->value_starts[i] = below(model, sizeof material / 2);
-            model->value_sizes[i] = below(model, sizeof material / 2);
+            model_draw_value(model, i);
             operations[n].value = model_value(model, i);
         }
     }
     struct batch batch = {.operations = operations, .count = count};
-    assert_int_equal(engine_write(store->engine, &batch, below(model, 8) == 0),
+    assert_int_equal(engine_write(store->engine, &batch, below(model, 64) == 0),
                      STATUS_OK);
 }
 
-static void model_scan(struct model *model, struct store *store, size_t from,
-                       size_t to)
+static void model_delete_range(struct model *model, struct store *store)
+{
+    struct range range = model_draw_range(model);
+    assert_int_equal(engine_delete_range(store->engine,
+                                         model_key(model, range.from),
+                                         model_end(model, range)),
+                     STATUS_OK);
+    for (size_t i = range.from; i < range.to; i++)
+        model->value_sizes[i] = SIZE_MAX;
+}
+
+static void model_get(struct model *model, struct store *store)
+{
+    size_t i = below(model, MODEL_KEYS);
+    struct bytes value = model_value(model, i);
+    expect(store, model_key(model, i),
+           model->value_sizes[i] == SIZE_MAX ? NULL : &value);
+}
+
+static struct engine_iterator *model_iterate(const struct model *model,
+                                             struct store *store,
+                                             struct range range,
+                                             enum engine_order order)
 {
     struct engine_iterator *iterator;
+    assert_int_equal(engine_iterate(store->engine, model_key(model, range.from),
+                                    model_end(model, range), order, &iterator),
+                     STATUS_OK);
+    return iterator;
+}
+
+/* Frees the iterator. */
+static void expect_range(const struct model *model,
+                         struct engine_iterator *iterator, struct range range,
+                         enum engine_order order)
+{
     struct bytes key, value;
-    struct bytes end =
-        to < MODEL_KEYS ? model_key(model, to) : bytes_of(NULL, 0);
-    assert_int_equal(
-        engine_iterate(store->engine, model_key(model, from), end, &iterator),
-        STATUS_OK);
-    for (size_t i = from; i < to; i++) {
+    for (size_t n = 0; n < range.to - range.from; n++) {
+        size_t i = order == ENGINE_FORWARD ? range.from + n : range.to - 1 - n;
         if (model->value_sizes[i] == SIZE_MAX)
             continue;
         assert_int_equal(engine_next(iterator, &key, &value), STATUS_OK);
@@ -111,43 +177,100 @@ static void model_scan(struct model *model, struct store *store, size_t from,
     engine_iterator_free(iterator);
 }
 
-static void model_step(struct model *model, struct store *store)
+static enum engine_order model_draw_order(struct model *model)
 {
-    size_t choice = below(model, 100);
-    size_t i = below(model, MODEL_KEYS);
-    if (choice < 50) {
+    return below(model, 2) == 0 ? ENGINE_FORWARD : ENGINE_BACKWARD;
+}
+
+static void model_scan(struct model *model, struct store *store)
+{
+    struct range range = model_draw_range(model);
+    enum engine_order order = model_draw_order(model);
+    expect_range(model, model_iterate(model, store, range, order), range,
+                 order);
+}
+
+/* What is written meanwhile is not seen. */
+static void model_scan_snapshot(struct model *model, struct store *store)
+{
+    struct range range = model_draw_range(model);
+    enum engine_order order = model_draw_order(model);
+    struct model then = *model;
+    struct engine_iterator *iterator =
+        model_iterate(model, store, range, order);
+    for (size_t n = below(model, MODEL_SHORT); n > 0; n--)
         model_write(model, store);
-    } else if (choice < 85) {
-        struct bytes value = model_value(model, i);
-        expect(store, model_key(model, i),
-               model->value_sizes[i] == SIZE_MAX ? NULL : &value);
-    } else if (choice < 98) {
-        model_scan(model, store, i, i + below(model, MODEL_KEYS - i) + 1);
-    } else if (store->type->capabilities & ENGINE_DURABLE) {
+    if (below(model, 4) == 0)
+        model_delete_range(model, store);
+    expect_range(&then, iterator, range, order);
+}
+
+static void expect_all(const struct model *model, struct store *store)
+{
+    struct range all = {0, MODEL_KEYS};
+    expect_range(model, model_iterate(model, store, all, ENGINE_FORWARD), all,
+                 ENGINE_FORWARD);
+    expect_range(model, model_iterate(model, store, all, ENGINE_BACKWARD), all,
+                 ENGINE_BACKWARD);
+}
+
+static void model_reopen(struct model *model, struct store *store)
+{
+    if (store->type->capabilities & ENGINE_DURABLE) {
         assert_int_equal(engine_write(store->engine, &(struct batch){0}, true),
                          STATUS_OK);
         store_close(store);
         assert_int_equal(store_open(store), STATUS_OK);
     }
+    expect_all(model, store);
+}
+
+static void model_step(struct model *model, struct store *store)
+{
+    size_t choice = below(model, 1000);
+    if (choice < 500)
+        model_write(model, store);
+    else if (choice < 840)
+        model_get(model, store);
+    else if (choice < 940)
+        model_scan(model, store);
+    else if (choice < 980)
+        model_delete_range(model, store);
+    else if (choice < 998)
+        model_scan_snapshot(model, store);
+    else
+        model_reopen(model, store);
+}
+
+static struct {
+    uint64_t steps, seed; /* asked for; seed 0: some */
+    uint64_t step, at_seed;
+} run = {.steps = MODEL_STEPS};
+
+static void run_seed(struct model *model, struct store *store, uint64_t seed)
+{
+    run.at_seed = seed;
+    assert_true(store_init(store, type));
+    assert_int_equal(store_open(store), STATUS_OK);
+    model_init(model, seed);
+    for (run.step = 0; run.step < run.steps; run.step++)
+        model_step(model, store);
+    expect_all(model, store);
+    assert_int_equal(store->reports, 0);
+    store_fini(store);
 }
 
 static void random_operations_agree_with_a_model(void **state)
 {
-    static const uint64_t seeds[] = {1, 2, 3};
     struct store *store = calloc(1, sizeof *store);
     struct model *model = malloc(sizeof *model);
     (void)state;
     assert_non_null(store);
     assert_non_null(model);
-    for (size_t n = 0; n < sizeof seeds / sizeof *seeds; n++) {
-        assert_true(store_init(store, type));
-        assert_int_equal(store_open(store), STATUS_OK);
-        model_init(model, seeds[n]);
-        for (size_t step = 0; step < MODEL_STEPS; step++)
-            model_step(model, store);
-        model_scan(model, store, 0, MODEL_KEYS);
-        store_fini(store);
-    }
+    if (run.seed != 0)
+        run_seed(model, store, run.seed);
+    for (uint64_t seed = 1; run.seed == 0 && seed <= 3; seed++)
+        run_seed(model, store, seed);
     free(model);
     free(store);
 }
@@ -157,10 +280,18 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_agree_with_a_model),
     };
-    type = argc == 2 ? engine_type_find(argv[1]) : NULL;
+    type = argc >= 2 && argc <= 4 ? engine_type_find(argv[1]) : NULL;
     if (type == NULL) {
-        fprintf(stderr, "usage: %s ENGINE\n", argv[0]);
+        fprintf(stderr, "usage: %s ENGINE [STEPS [SEED]]\n", argv[0]);
         return 2;
     }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    if (argc > 2)
+        run.steps = strtoull(argv[2], NULL, 10);
+    if (argc > 3)
+        run.seed = strtoull(argv[3], NULL, 10);
+    int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    if (failures > 0)
+        fprintf(stderr, "step %" PRIu64 " of seed %" PRIu64 "\n", run.step,
+                run.at_seed);
+    return failures;
 }

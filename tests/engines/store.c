@@ -33,6 +33,13 @@ void store_fini(struct store *store)
     nftw(store->parent, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static void count_report(void *context, const char *message)
+{
+    struct store *store = context;
+    fprintf(stderr, "damaged: %s\n", message);
+    atomic_fetch_add(&store->reports, 1);
+}
+
 enum status store_open(struct store *store)
 {
     const struct engine_setting_spec *spec = store->type->settings;
@@ -46,6 +53,8 @@ enum status store_open(struct store *store)
         .directory = store->directory,
         .settings = &small,
         .setting_count = small.name != NULL,
+        .report = count_report,
+        .report_context = store,
     };
     return engine_open(store->type, &options, &store->engine, &store->error);
 }

@@ -5,6 +5,7 @@
 #include "engines/engine.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
 /* A directory of a test's own under TMPDIR, with an engine's store in it. It
  * asserts nothing, so that a forked child can use it as well. */
@@ -17,6 +18,7 @@ struct store {
     char directory[PATH_MAX]; /* in parent, not made here */
     struct engine *engine;    /* NULL: closed */
     struct error error;       /* of the last open */
+    atomic_uint reports;      /* of damage, since store_init */
 };
 
 bool store_init(struct store *store, const struct engine_type *type);

@@ -11,10 +11,12 @@
 #include "proxy/config.h"
 #include "proxy/config_schema.h"
 
+static const char *const methods[] = {"none", "lz4", "zstd", NULL};
 static const struct engine_setting_spec settings[] = {
-    {"cache_bytes", 1024, 1 << 30, 1 << 20, "bytes"},
-    {"level", 1, 9, 3, "of compression"},
-    {NULL, 0, 0, 0, NULL}};
+    {"cache_bytes", 1024, 1 << 30, 1 << 20, "bytes", NULL},
+    {"level", 1, 9, 3, "of compression", NULL},
+    {"compression", 0, 2, 0, "of blocks", methods},
+    {NULL, 0, 0, 0, NULL, NULL}};
 static const struct engine_type leveldb = {.name = "leveldb",
                                            .settings = settings};
 static const struct engine_type memory = {.name = "memory"};
@@ -100,6 +102,22 @@ static void full_file_sets_every_field(void **state)
     assert_int_equal(config.limits.list_bytes_max, 4096);
     assert_int_equal(config.queue_bytes_max, 3 << 20);
     assert_int_equal(config.connections_max, 9);
+}
+
+static void setting_with_words_is_said_by_one_of_them(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"none", "lz4", "'zstd'"};
+    for (size_t i = 0; i < 3; i++) {
+        char text[256];
+        snprintf(text, sizeof(text),
+                 NODE FOUNDERS "storage: {options: {compression: %s}}\n",
+                 said[i]);
+        expect_ok(parse(text));
+        assert_int_equal(config.setting_count, 1);
+        assert_string_equal(config.settings[0].name, "compression");
+        assert_int_equal(config.settings[0].value, i);
+    }
 }
 
 static void null_is_an_engine_and_nothing_elsewhere(void **state)
@@ -262,6 +280,15 @@ static const struct wrong wrongs[] = {
      "cache_bytes"},
     {"storage: {options: {level: 10}}", "f.yaml:3: storage.options.level: "
                                         "found \"10\"; allowed 1 to 9"},
+    {"storage: {options: {compression: gzip}}",
+     "f.yaml:3: storage.options.compression: found \"gzip\"; allowed none, lz4 "
+     "or zstd: of blocks"},
+    {"storage: {options: {compression: 1}}",
+     "f.yaml:3: storage.options.compression: found \"1\"; allowed none, lz4"},
+    {"storage: {options: {compression: }}",
+     "f.yaml:3: storage.options.compression: found nothing; allowed none"},
+    {"storage: {options: {level: '3'}}",
+     "f.yaml:3: storage.options.level: found \"3\"; allowed 1 to 9"},
     {"storage: {engine: memory, options: {level: 1}}",
      "f.yaml:3: storage.options: found unknown key \"level\""},
     {"storage: {options: [1]}", "f.yaml:3: storage.options: found a list"},
@@ -524,6 +551,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_file_sets_every_field),
+        cmocka_unit_test(setting_with_words_is_said_by_one_of_them),
         cmocka_unit_test(null_is_an_engine_and_nothing_elsewhere),
         cmocka_unit_test(buckets_inherit_what_they_do_not_say),
         cmocka_unit_test(minimal_file_gives_the_promised_defaults),

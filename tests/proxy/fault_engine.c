@@ -19,6 +19,8 @@ static struct {
     bool fail_write, fail_opens, broken, corrupt_reads;
     struct gate writes, reads;
     struct fault_counts counts;
+    void (*report)(void *context, const char *message);
+    void *report_context;
 } faults = {.lock = PTHREAD_MUTEX_INITIALIZER,
             .changed = PTHREAD_COND_INITIALIZER};
 
@@ -58,6 +60,11 @@ void fault_block_writes(bool block)
 void fault_block_reads(bool block)
 {
     set(&faults.reads.closed, block);
+}
+
+void fault_report(const char *message)
+{
+    faults.report(faults.report_context, message);
 }
 
 /* Under the lock. */
@@ -147,9 +154,12 @@ enum status fault_put(struct bytes key, struct bytes value)
 /* --- the engine --- */
 
 static enum status open_as(const struct engine_type *type,
+                           const struct engine_options *options,
                            struct engine **engine, struct error *error)
 {
     pthread_mutex_lock(&faults.lock);
+    faults.report = options->report;
+    faults.report_context = options->report_context;
     faults.counts.open_attempts++;
     enum status status =
         faults.fail_opens
@@ -171,16 +181,14 @@ static enum status open_as(const struct engine_type *type,
 static enum status fault_open(const struct engine_options *options,
                               struct engine **engine, struct error *error)
 {
-    (void)options;
-    return open_as(&fault_engine_type, engine, error);
+    return open_as(&fault_engine_type, options, engine, error);
 }
 
 static enum status fault_inline_open(const struct engine_options *options,
                                      struct engine **engine,
                                      struct error *error)
 {
-    (void)options;
-    return open_as(&fault_inline_engine_type, engine, error);
+    return open_as(&fault_inline_engine_type, options, engine, error);
 }
 
 static void fault_close(struct engine *engine)
@@ -227,7 +235,7 @@ static enum status fault_write(struct engine *engine, const struct batch *batch,
 
 /* The iterator is the memory engine's own, and so are its slots from here. */
 static enum status fault_iterate(struct engine *engine, struct bytes from,
-                                 struct bytes to,
+                                 struct bytes to, enum engine_order order,
                                  struct engine_iterator **iterator)
 {
     (void)engine;
@@ -237,7 +245,7 @@ static enum status fault_iterate(struct engine *engine, struct bytes from,
     if (broken)
         return STATUS_BROKEN;
     return corrupt ? STATUS_CORRUPT
-                   : engine_iterate(faults.disk, from, to, iterator);
+                   : engine_iterate(faults.disk, from, to, order, iterator);
 }
 
 static void fault_stats(struct engine *engine, struct engine_stats *stats)

@@ -23,6 +23,9 @@ void fault_break(void);
 /* Reads of any key find a wrong checksum. */
 void fault_corrupt_reads(bool corrupt);
 
+/* What is open reports damage. */
+void fault_report(const char *message);
+
 /* Writes, or reads, wait until they may go on. */
 void fault_block_writes(bool block);
 void fault_block_reads(bool block);

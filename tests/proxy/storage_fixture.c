@@ -74,8 +74,11 @@ static void on_reopened(void *user)
 
 static void on_log(void *user, const char *line)
 {
-    (void)user;
+    struct fixture *fixture = user;
     printf("%s\n", line);
+    pthread_mutex_lock(&fixture->lock);
+    snprintf(fixture->logged, sizeof fixture->logged, "%s", line);
+    pthread_mutex_unlock(&fixture->lock);
 }
 
 static const struct storage_handlers handlers = {

@@ -35,6 +35,7 @@ struct fixture {
     struct told *told;
     size_t told_count, told_capacity;
     unsigned reopened;
+    char logged[512]; /* the last line */
     /* Called at the end of done, without the lock. */
     void (*on_done)(struct fixture *fixture, const struct storage_done *done);
 };
