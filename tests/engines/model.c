@@ -251,6 +251,7 @@ static void run_seed(struct model *model, struct store *store, uint64_t seed)
 {
     run.at_seed = seed;
     assert_true(store_init(store, type));
+    store->variant = seed;
     assert_int_equal(store_open(store), STATUS_OK);
     model_init(model, seed);
     for (run.step = 0; run.step < run.steps; run.step++)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+enum { SETTINGS_MAX = 16 };
+
 bool store_init(struct store *store, const struct engine_type *type)
 {
     const char *base = getenv("TMPDIR");
@@ -40,19 +42,32 @@ static void count_report(void *context, const char *message)
     atomic_fetch_add(&store->reports, 1);
 }
 
+static bool is_small(const char *name)
+{
+    static const char *const names[] = {"write_buffer_bytes", "memtable_bytes",
+                                        "table_bytes", "level1_bytes"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
 enum status store_open(struct store *store)
 {
+    struct engine_setting settings[SETTINGS_MAX];
+    size_t count = 0;
     const struct engine_setting_spec *spec = store->type->settings;
-    struct engine_setting small = {0};
-    for (; spec != NULL && spec->name != NULL; spec++)
-        if (strcmp(spec->name, "write_buffer_bytes") == 0 ||
-            strcmp(spec->name, "memtable_bytes") == 0)
-            small =
-                (struct engine_setting){.name = spec->name, .value = spec->min};
+    for (; spec != NULL && spec->name != NULL && count < SETTINGS_MAX; spec++) {
+        if (is_small(spec->name))
+            settings[count++] = (struct engine_setting){spec->name, spec->min};
+        else if (spec->words != NULL && store->variant != 0)
+            settings[count++] = (struct engine_setting){
+                spec->name, store->variant % (spec->max + 1)};
+    }
     struct engine_options options = {
         .directory = store->directory,
-        .settings = &small,
-        .setting_count = small.name != NULL,
+        .settings = settings,
+        .setting_count = count,
         .report = count_report,
         .report_context = store,
     };

@@ -19,6 +19,7 @@ struct store {
     struct engine *engine;    /* NULL: closed */
     struct error error;       /* of the last open */
     atomic_uint reports;      /* of damage, since store_init */
+    uint64_t variant;         /* which of a setting's words; 0: the default */
 };
 
 bool store_init(struct store *store, const struct engine_type *type);
@@ -26,7 +27,8 @@ bool store_init(struct store *store, const struct engine_type *type);
 /* Close it and remove all files. */
 void store_fini(struct store *store);
 
-/* Buffers as small as the engine allows, so that they are flushed often. */
+/* Buffers and tables as small as the engine allows, so that they are flushed
+ * and merged often. */
 enum status store_open(struct store *store) MUST_CHECK;
 void store_close(struct store *store);
 
