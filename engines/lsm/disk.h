@@ -15,6 +15,10 @@
  * bytes may be lost with its name, so whoever makes a file that matters calls
  * both.
  *
+ * After a sync that failed the bytes are in doubt for good: reads may still
+ * show them, also of a file opened anew, and a later sync may succeed without
+ * having written them (as Linux does). They are safe only when written again.
+ *
  * Calls may come from any threads at once; on one file, reads at once with
  * anything, writes and syncs from one thread at a time. */
 
