@@ -17,17 +17,20 @@
  * What is behind the records is thus zeros or the records of an earlier log,
  * whose checksums fail, their seeds being the file's number. A log that is
  * followed by another ends with an end record. Every record says how much of
- * its log was synced when it was written, and not 0 only if all logs before it
- * were synced, so a reader that meets something bad knows whether it is damage
- * to what had been acknowledged or the torn end of a crash.
+ * its log was synced when it was written, if all logs before it were, so a
+ * reader that meets something bad knows whether it is damage to what had been
+ * acknowledged or the torn end of a crash. Only damage to the very last record
+ * that was synced looks like a torn end.
  *
- * Not thread-safe, but for log_sync beside the encoding of the next record. */
+ * Not thread-safe, but for log_sync beside log_begin and log_put. */
 struct log {
     struct disk_file *file; /* NULL: closed */
     uint64_t number;
     uint64_t size;     /* of the records */
     uint64_t synced;   /* of size */
     uint64_t prepared; /* of the file: written before, if only with zeros */
+    /* All logs before this one are; log_sync sets it, and its owner may, who
+     * knows. Until then nothing in this log says that anything was synced. */
     bool predecessors_synced;
     struct buffer record; /* being encoded */
 };
@@ -37,18 +40,24 @@ enum { LSM_NAME_MAX = 32 };
 void log_name(char name[LSM_NAME_MAX], uint64_t number);
 
 /* Make log `number`, durably; with a recycled number, out of that log's file,
- * which is not needed any more. */
+ * which is not needed any more and not open. After a crash or a failure the log
+ * is there, and empty, or not; a recycled one is left under one of the names.
+ */
 enum status log_create(struct log *log, struct disk *disk, uint64_t number,
                        uint64_t recycled) MUST_CHECK; /* recycled 0: none */
 /* Safe on a closed log. The file stays. */
 void log_close(struct log *log);
 
 /* Encode a record: begin, any number of puts, append. sequence is the first
- * operation's. After a failure of log_append, log_end or log_sync the log must
- * not be used further. synced_soon: log_sync follows. */
+ * operation's, and never below that behind the last one of the record before.
+ * A put answers TOO_LARGE if the record would pass 4 GiB. A record that was
+ * begun may be given up by beginning another. */
 enum status log_begin(struct log *log, uint64_t sequence) MUST_CHECK;
 enum status log_put(struct log *log,
                     const struct batch_operation *operation) MUST_CHECK;
+/* Write the record, which holds an operation. synced_soon: log_sync follows.
+ * After a failure of log_append, log_end or log_sync the log must not be used
+ * further. */
 enum status log_append(struct log *log, bool synced_soon) MUST_CHECK;
 /* Append the end record, with which nothing follows in this log. */
 enum status log_end(struct log *log) MUST_CHECK;
@@ -57,7 +66,8 @@ enum status log_sync(struct log *log) MUST_CHECK;
 
 struct log_replay {
     uint64_t number;
-    uint64_t size;     /* of the sound records */
+    uint64_t size;     /* of the sound records, the end record included */
+    uint64_t synced;   /* of size, as far as the records say */
     bool ended;        /* with an end record */
     bool claims;       /* a record says that logs before it were synced */
     bool damaged;      /* behind size is something bad that had been synced */
@@ -67,14 +77,18 @@ struct log_replay {
 /* Read a log, handing every operation of every sound record to apply in order,
  * until the end of the records; *replay says how it ended, and the caller,
  * who knows the other logs, what that means. Failures are those of the disk,
- * NO_MEMORY, and what apply answered. The entry is borrowed for the call. */
+ * NO_MEMORY, and what apply answered; *replay is then as far as it came. The
+ * entry is borrowed for the call. Memory: that of the largest record, or a MiB.
+ */
 enum status log_read(struct disk *disk, uint64_t number,
                      enum status (*apply)(void *context,
                                           const struct entry *entry),
                      void *context, struct log_replay *replay) MUST_CHECK;
 
-/* After a crash: cut the log behind its `size` sound bytes and put an end
- * record there, durably, because another log will follow. */
+/* After a crash, for a log that is kept and not damaged: make its sound records
+ * durable, and if it has no end record, cut it behind them and put one there,
+ * because another log will follow. A crash in between harms nothing, and doing
+ * it again neither. */
 enum status log_mend(struct disk *disk,
                      const struct log_replay *replay) MUST_CHECK;
 
