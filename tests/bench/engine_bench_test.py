@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """engine_bench runs every workload, on every engine that it names.
 
-    ENGINE_BENCH=build/dev/tests/engine_bench engine_bench_test.py
+    REPLIKV_BUILD=build/dev ./tests/bench/engine_bench_test.py
 
 Nothing here holds the numbers to anything but what they cannot be."""
 
@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
-BENCH = os.environ["ENGINE_BENCH"]
+BENCH = os.path.join(os.environ["REPLIKV_BUILD"], "tests", "engine_bench")
 KEYS = 2000
 WRITES = ("fillseq", "fillrandom", "fillsync", "overwrite", "deleterandom")
 READS = ("readrandom", "readmissing", "readseq", "readreverse", "seekrandom")
