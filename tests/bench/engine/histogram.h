@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_BENCH_ENGINE_HISTOGRAM_H
+#define REPLIKV_TESTS_BENCH_ENGINE_HISTOGRAM_H
+
+#include <stdint.h>
+
+/* Latencies in nanoseconds, log-linear as in HdrHistogram: 64 buckets for each
+ * power of two, so that what is read back is at most 1.6 % too low. Recording
+ * is a shift and an increment. Zeroed memory is an empty histogram; one
+ * thread at a time. */
+
+enum {
+    HISTOGRAM_SUB_BITS = 6,
+    HISTOGRAM_SUB = 1 << HISTOGRAM_SUB_BITS,
+    /* Values of 0 to 63 have a bucket each, then 64 for each further bit. */
+    HISTOGRAM_BUCKETS = (64 - HISTOGRAM_SUB_BITS + 1) * HISTOGRAM_SUB,
+};
+
+struct histogram {
+    uint64_t count, max;
+    uint64_t buckets[HISTOGRAM_BUCKETS];
+};
+
+/* Record `count` operations that took `ns` together. They are taken to be
+ * equal, but for the longest: max is all of ns, the most that one can have
+ * taken. */
+void histogram_record(struct histogram *histogram, uint64_t ns, uint64_t count);
+void histogram_add(struct histogram *to, const struct histogram *from);
+/* At or below which the fraction, over 0 to 1, of all lies; 0 without any. */
+uint64_t histogram_quantile(const struct histogram *histogram, double fraction);
+
+#endif
