@@ -273,23 +273,8 @@ static enum status check_first_log(struct recovery *recovery)
     return STATUS_CORRUPT;
 }
 
-/* Make a log that was read last, with an end, since another will follow. */
-static enum status keep_log(struct lsm *lsm, const struct log_replay *replay)
-{
-    if (!replay->ended)
-        return log_mend(lsm->disk, replay);
-    char name[LSM_NAME_MAX];
-    struct disk_file *file = NULL;
-    log_name(name, replay->number);
-    enum status status = disk_file_open(lsm->disk, name, DISK_UPDATE, &file);
-    if (status == STATUS_OK)
-        status = disk_file_sync(file);
-    disk_file_close(file);
-    return status;
-}
-
-/* Keep the logs that were read, and forget what lies behind their end: that
- * first, lest a crash in between show it again. */
+/* Make the logs that were read last, and forget what lies behind their end:
+ * that first, lest a crash in between show it again. */
 static enum status settle_logs(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
@@ -306,7 +291,7 @@ static enum status settle_logs(struct recovery *recovery)
         retired->log.number = recovery->logs[i];
         retired->next = lsm->retired;
         lsm->retired = retired;
-        status = keep_log(lsm, &recovery->replays[i]);
+        status = log_mend(lsm->disk, &recovery->replays[i]);
     }
     return status;
 }
