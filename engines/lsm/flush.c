@@ -116,7 +116,8 @@ enum status lsm_flush(struct lsm *lsm)
     enum status status = write_table(lsm, &flush);
     if (status == STATUS_OK)
         status = install(lsm, &flush);
-    if (status != STATUS_OK)
+    /* If it is broken, the manifest may name the table; else nothing does. */
+    if (status != STATUS_OK && !lsm->broken)
         lsm_remove_table(lsm, flush.number);
     table_unref(flush.table);
     view_unref(flush.view);
