@@ -453,11 +453,13 @@ static enum status drop(struct lsm *lsm, struct bytes from, struct bytes to)
         pthread_mutex_lock(&lsm->manifest_mutex);
         struct version_edit edit = {.drop = &range};
         status = lsm_install(lsm, &edit, 0);
+        /* Under the mutex, lest the next manifest say a sequence below that
+         * of a drop it has. */
+        if (status == STATUS_OK)
+            atomic_store_explicit(&lsm->sequence, range.sequence,
+                                  memory_order_release);
         pthread_mutex_unlock(&lsm->manifest_mutex);
     }
-    if (status == STATUS_OK)
-        atomic_store_explicit(&lsm->sequence, range.sequence,
-                              memory_order_release);
     pthread_mutex_unlock(&lsm->memtable_mutex);
     return status;
 }
