@@ -14,6 +14,10 @@ static enum status wait_for_tables(struct lsm *lsm, bool compacted)
     enum status status = STATUS_OK;
     if (!lsm->threads) {
         status = lsm_flush(lsm);
+        if (status == STATUS_NOT_FOUND)
+            status = STATUS_OK;
+        else if (status != STATUS_OK)
+            lsm_break(lsm, status);
         while (compacted && (status == STATUS_OK || status == STATUS_CORRUPT))
             status = lsm_compact(lsm);
         return status == STATUS_NOT_FOUND ? STATUS_OK : status;

@@ -196,7 +196,8 @@ static void job_fini(struct job *job, enum status status)
         lsm_remove_table(job->lsm, job->number);
     table_writer_free(job->writer);
     for (size_t i = 0; i < job->output_count; i++) {
-        if (status != STATUS_OK)
+        /* If it is broken, the manifest may name them; else nothing does. */
+        if (status != STATUS_OK && !job->lsm->broken)
             lsm_remove_table(job->lsm, job->outputs[i]->number);
         table_unref(job->outputs[i]);
     }

@@ -116,7 +116,8 @@ enum status lsm_flush(struct lsm *lsm)
     enum status status = write_table(lsm, &flush);
     if (status == STATUS_OK)
         status = install(lsm, &flush);
-    if (status != STATUS_OK)
+    /* If it is broken, the manifest may name the table; else nothing does. */
+    if (status != STATUS_OK && !lsm->broken)
         lsm_remove_table(lsm, flush.number);
     table_unref(flush.table);
     view_unref(flush.view);
@@ -128,19 +129,26 @@ enum status lsm_flush(struct lsm *lsm)
     return status;
 }
 
-/* If it fails, whoever needs the log tries again and says why. */
+/* If it fails, an empty log may be there, and one that followed it could not
+ * be read. */
 void lsm_make_spare(struct lsm *lsm)
 {
     pthread_mutex_lock(&lsm->manifest_mutex);
     uint64_t recycled = lsm->recyclable;
     lsm->recyclable = 0;
     pthread_mutex_unlock(&lsm->manifest_mutex);
+    pthread_mutex_lock(&lsm->mutex);
+    uint64_t number = lsm->next_file++;
+    lsm->spare_begun = true;
+    pthread_mutex_unlock(&lsm->mutex);
     struct log log = {0};
-    if (log_create(&log, lsm->disk, lsm_new_file(lsm), recycled) != STATUS_OK)
-        log_close(&log);
+    enum status status = log_create(&log, lsm->disk, number, recycled);
+    if (status != STATUS_OK)
+        lsm_break(lsm, status);
     pthread_mutex_lock(&lsm->mutex);
     lsm->spare = log;
-    lsm->spare_wanted = false;
+    lsm->spare_begun = lsm->spare_wanted = false;
+    pthread_cond_broadcast(&lsm->changed);
     pthread_mutex_unlock(&lsm->mutex);
 }
 

@@ -90,7 +90,7 @@ struct lsm {
     struct view *view;
     uint64_t next_file;
     struct log spare; /* the next log, made ahead of time */
-    bool spare_wanted;
+    bool spare_wanted, spare_begun;
     bool stopping;
     uint64_t changes;        /* of the view, counted */
     uint64_t compactor_seen; /* at so many there was nothing to compact */

@@ -226,8 +226,12 @@ static enum status pick_touched(const struct version *version,
                 continue;
             if (i == 0 && any_damaged(level->tables, level->count))
                 continue;
-            if (i == 0)
-                return pick_level0(version, compaction);
+            if (i == 0) {
+                enum status status = pick_level0(version, compaction);
+                if (status == STATUS_NOT_FOUND)
+                    break;
+                return status;
+            }
             *compaction = (struct compaction){.level = i, .output_level = i};
             compaction->inputs = calloc(1, sizeof *compaction->inputs);
             if (compaction->inputs == NULL)

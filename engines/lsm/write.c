@@ -181,13 +181,16 @@ static void wait_for_room(struct lsm *lsm)
 static enum status next_log(struct lsm *lsm, struct log *log)
 {
     pthread_mutex_lock(&lsm->mutex);
+    /* One that is being made has a lower number than any that is made now, and
+     * logs are read in the order of their numbers. */
+    while (lsm->spare_begun)
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
     *log = lsm->spare;
     lsm->spare = (struct log){0};
     lsm->spare_wanted = true;
+    uint64_t number = log->file == NULL ? lsm->next_file++ : 0;
     pthread_mutex_unlock(&lsm->mutex);
-    if (log->file != NULL)
-        return STATUS_OK;
-    return log_create(log, lsm->disk, lsm_new_file(lsm), 0);
+    return number == 0 ? STATUS_OK : log_create(log, lsm->disk, number, 0);
 }
 
 /* End the log and begin another. */
@@ -453,11 +456,13 @@ static enum status drop(struct lsm *lsm, struct bytes from, struct bytes to)
         pthread_mutex_lock(&lsm->manifest_mutex);
         struct version_edit edit = {.drop = &range};
         status = lsm_install(lsm, &edit, 0);
+        /* Under the mutex, lest the next manifest say a sequence below that
+         * of a drop it has. */
+        if (status == STATUS_OK)
+            atomic_store_explicit(&lsm->sequence, range.sequence,
+                                  memory_order_release);
         pthread_mutex_unlock(&lsm->manifest_mutex);
     }
-    if (status == STATUS_OK)
-        atomic_store_explicit(&lsm->sequence, range.sequence,
-                              memory_order_release);
     pthread_mutex_unlock(&lsm->memtable_mutex);
     return status;
 }
