@@ -130,6 +130,7 @@ enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
                         size_t flushed)
 {
     uint64_t flushed_sequence = lsm->flushed_sequence;
+    uint64_t sequence = atomic_load(&lsm->sequence);
     pthread_mutex_lock(&lsm->mutex);
     if (flushed > 0)
         flushed_sequence = memtable_last_sequence(
@@ -137,10 +138,13 @@ enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
     struct version *old = lsm->view->version;
     version_ref(old);
     size_t left = lsm->view->memtable_count - flushed;
-    uint64_t log_number = memtable_log(lsm->view->memtables[left - 1]);
+    struct memtable *oldest = lsm->view->memtables[left - 1];
+    uint64_t log_number = memtable_log(oldest);
+    /* An empty memtable was so when the sequence was read. */
+    if (left == 1 && memtable_count(oldest) == 0)
+        flushed_sequence = sequence;
     uint64_t next_file = lsm->next_file;
     pthread_mutex_unlock(&lsm->mutex);
-    uint64_t sequence = atomic_load(&lsm->sequence);
     if (edit->drop != NULL)
         sequence = edit->drop->sequence;
     struct version *next = version_apply(old, edit, flushed_sequence);
