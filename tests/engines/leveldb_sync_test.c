@@ -1,8 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/engines/lsm_fixture.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 
+#include <cmocka.h>
+
+#include <dirent.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engines/types.h"
+#include "tests/engines/store.h"
 
 /* LevelDB leaves a full log unsynced and writes its content to a table in the
  * background. Here the table is never done before the test says so, as it may
@@ -85,41 +95,37 @@ static size_t count_logs(const char *path, bool expect_synced)
     return count;
 }
 
-static enum status put(struct engine *engine, uint32_t number)
+static void put(struct store *store, uint32_t number)
 {
-    static const uint8_t value[VALUE_BYTES];
-    struct batch_operation operation = {.key = bytes_of(&number, sizeof number),
-                                        .value = bytes_of(value, sizeof value)};
-    struct batch batch = {.operations = &operation, .count = 1};
-    return engine_write(engine, &batch, false);
+    static char value[VALUE_BYTES + 1];
+    char key[16];
+    memset(value, 'v', VALUE_BYTES);
+    snprintf(key, sizeof key, "%08u", number);
+    assert_int_equal(store_put(store, key, value, false), STATUS_OK);
 }
 
 static void a_sync_reaches_what_was_written_to_an_earlier_log(void **state)
 {
-    struct engine_setting small = {"write_buffer_bytes", WRITE_BUFFER_BYTES};
-    struct engine_options options = {
-        .directory = *state, .settings = &small, .setting_count = 1};
-    struct engine *engine;
+    (void)state;
+    struct store store;
     uint32_t number = 0;
-    assert_int_equal(engine_open(&leveldb_engine_type, &options, &engine, NULL),
-                     STATUS_OK);
+    assert_true(store_init(&store, &leveldb_engine_type));
+    assert_int_equal(store_open(&store), STATUS_OK);
     let_tables_wait(true);
-    while (count_logs(*state, false) < 2 && number < WRITES_MAX)
-        assert_int_equal(put(engine, number++), STATUS_OK);
-    assert_int_equal(count_logs(*state, false), 2);
+    while (count_logs(store.directory, false) < 2 && number < WRITES_MAX)
+        put(&store, number++);
+    assert_int_equal(count_logs(store.directory, false), 2);
     struct batch nothing = {.count = 0};
-    assert_int_equal(engine_write(engine, &nothing, true), STATUS_OK);
-    assert_int_equal(count_logs(*state, true), 2);
+    assert_int_equal(engine_write(store.engine, &nothing, true), STATUS_OK);
+    assert_int_equal(count_logs(store.directory, true), 2);
     let_tables_wait(false);
-    engine_close(engine);
+    store_fini(&store);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(
-            a_sync_reaches_what_was_written_to_an_earlier_log, fixture_setup,
-            fixture_teardown),
+        cmocka_unit_test(a_sync_reaches_what_was_written_to_an_earlier_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
