@@ -143,9 +143,9 @@ static enum status take_properties(struct table *table, struct bytes content)
 static enum status read_properties(struct table *table,
                                    const struct sections *sections)
 {
-    uint8_t data[1024]; /* more than three numbers and two keys */
+    uint8_t data[TABLE_PROPERTIES_MAX + TABLE_TRAILER_BYTES];
     size_t size = (size_t)sections->properties;
-    if (sections->properties > sizeof data - TABLE_TRAILER_BYTES)
+    if (sections->properties > TABLE_PROPERTIES_MAX)
         return STATUS_CORRUPT;
     uint64_t offset =
         table->facts.bytes - TABLE_FOOTER_BYTES - TABLE_TRAILER_BYTES - size;

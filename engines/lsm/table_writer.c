@@ -252,7 +252,7 @@ static enum status put_properties(struct table_writer *writer,
                                   uint64_t *properties_size)
 {
     const struct table_facts *facts = &writer->facts;
-    uint8_t properties[1024]; /* more than three numbers and two keys */
+    uint8_t properties[TABLE_PROPERTIES_MAX];
     uint8_t *at = put_u64(properties, facts->entries);
     at = put_u64(at, facts->removals);
     at = put_u64(at, facts->user_bytes);
