@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engines/lsm/coding.h"
 #include "proto/assert.h"
 #include "tests/engines/memory_file.h"
 
@@ -112,7 +113,7 @@ static uint64_t bytes_stored(const struct memory_disk *memory)
     for (size_t d = 0; d < memory->directory_count; d++) {
         const struct memory_names *names = &memory->directories[d]->now;
         for (size_t i = 0; i < names->count; i++)
-            total += names->all[i].inode->now.size;
+            total += names->all[i].inode->now->bytes.size;
     }
     return total;
 }
@@ -179,7 +180,7 @@ static enum status memory_read(struct disk_file *file, uint64_t offset,
     struct open_file *opened = open_file_of(file);
     struct memory_disk *memory = opened->memory;
     lock(memory);
-    const struct buffer *content = &opened->inode->now;
+    const struct buffer *content = &opened->inode->now->bytes;
     if (fails(memory, true, ++memory->counts.reads))
         return end(memory, memory->fault.status);
     if (offset > content->size || size > content->size - offset)
@@ -200,7 +201,7 @@ static enum status memory_write(struct disk_file *file, uint64_t offset,
         bytes.size = random_below(&memory->random, bytes.size + 1);
     uint64_t stored = bytes_stored(memory);
     uint64_t room = memory->bytes_max > stored ? memory->bytes_max - stored : 0;
-    uint64_t size = inode->now.size;
+    uint64_t size = inode->now->bytes.size;
     if (offset + bytes.size > size && offset + bytes.size - size > room) {
         status = STATUS_NO_SPACE;
         bytes.size = size + room > offset ? size + room - offset : 0;
@@ -239,7 +240,7 @@ static enum status memory_size(struct disk_file *file, uint64_t *size)
 {
     struct open_file *opened = open_file_of(file);
     lock(opened->memory);
-    *size = opened->inode->now.size;
+    *size = opened->inode->now->bytes.size;
     return end(opened->memory, STATUS_OK);
 }
 
@@ -452,6 +453,25 @@ struct memory_disk *memory_disk_after(struct memory_disk *memory,
     return left;
 }
 
+uint64_t memory_disk_hash(struct memory_disk *memory)
+{
+    uint64_t sum = 0;
+    lock(memory);
+    for (size_t d = 0; d < memory->directory_count; d++) {
+        const struct memory_names *names = &memory->directories[d]->durable;
+        for (size_t i = 0; i < names->count; i++) {
+            const struct memory_name *name = &names->all[i];
+            const struct buffer *content = &name->inode->durable->bytes;
+            /* Added up, as the order of names is of no account. */
+            uint64_t seed =
+                XXH3_64bits_withSeed(name->name, strlen(name->name), d);
+            sum += XXH3_64bits_withSeed(content->data, content->size, seed);
+        }
+    }
+    unlock(memory);
+    return sum;
+}
+
 const char *memory_call_name(enum memory_call call)
 {
     static const char *const names[] = {
@@ -510,10 +530,8 @@ void memory_disk_flip(struct memory_disk *memory, const char *name,
     lock(memory);
     struct memory_inode *inode =
         memory_directory_find(memory->directories[0], name);
-    ASSERT(inode != NULL && offset < inode->now.size);
-    inode->now.data[offset] ^= mask;
-    if (offset < inode->durable.size)
-        inode->durable.data[offset] ^= mask;
+    ASSERT(inode != NULL && offset < inode->now->bytes.size);
+    memory_inode_flip(inode, offset, mask);
     unlock(memory);
 }
 
@@ -522,7 +540,7 @@ uint64_t memory_disk_file_bytes(struct memory_disk *memory, const char *name)
     lock(memory);
     const struct memory_inode *inode =
         memory_directory_find(memory->directories[0], name);
-    uint64_t size = inode == NULL ? UINT64_MAX : inode->now.size;
+    uint64_t size = inode == NULL ? UINT64_MAX : inode->now->bytes.size;
     unlock(memory);
     return size;
 }

@@ -53,6 +53,10 @@ struct memory_crash {
 struct memory_disk *memory_disk_after(struct memory_disk *memory,
                                       const struct memory_crash *crash);
 
+/* Of all that is durable, with its names: equal for disks that a crash would
+ * leave equal. */
+uint64_t memory_disk_hash(struct memory_disk *memory);
+
 /* The calls that change something: they are counted and can fail. A sync is
  * one of a file or of a directory. An open counts if it may create. */
 enum memory_call {

@@ -288,6 +288,26 @@ static void a_checkpoint_shares_the_files_of_its_origin(void **state)
     memory_disk_free(left);
 }
 
+static void equal_hashes_are_of_disks_left_equal(void **state)
+{
+    (void)state;
+    uint64_t empty = memory_disk_hash(memory);
+    make_file("a", "1");
+    assert_true(memory_disk_hash(memory) == empty);
+    sync_names();
+    uint64_t one = memory_disk_hash(memory);
+    assert_true(one != empty);
+    make_file("a", "2");
+    uint64_t two = memory_disk_hash(memory);
+    assert_true(two != one);
+    assert_int_equal(disk->operations->rename(disk, "a", "b"), STATUS_OK);
+    sync_names();
+    assert_true(memory_disk_hash(memory) != two);
+    assert_int_equal(disk->operations->rename(disk, "b", "a"), STATUS_OK);
+    sync_names();
+    assert_true(memory_disk_hash(memory) == two);
+}
+
 static void a_flipped_bit_is_there_for_good(void **state)
 {
     (void)state;
@@ -486,6 +506,7 @@ int main(void)
         TEST(a_name_may_outlive_the_bytes_of_its_file),
         TEST(a_seed_gives_the_same_crash_again),
         TEST(a_checkpoint_shares_the_files_of_its_origin),
+        TEST(equal_hashes_are_of_disks_left_equal),
         TEST(a_flipped_bit_is_there_for_good),
         TEST(every_call_that_changes_something_can_fail),
         TEST(a_read_can_fail),

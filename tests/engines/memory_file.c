@@ -22,12 +22,49 @@ static void set_name(char name[MEMORY_NAME_MAX], const char *text)
     ASSERT(size < MEMORY_NAME_MAX);
 }
 
+static struct memory_content *content_new(struct bytes bytes)
+{
+    struct memory_content *content = calloc(1, sizeof *content);
+    ASSERT(content != NULL);
+    atomic_init(&content->references, 1);
+    enum status status = buffer_append(&content->bytes, bytes);
+    ASSERT(status == STATUS_OK);
+    return content;
+}
+
+static struct memory_content *content_ref(struct memory_content *content)
+{
+    atomic_fetch_add(&content->references, 1);
+    return content;
+}
+
+static void content_unref(struct memory_content *content)
+{
+    if (atomic_fetch_sub(&content->references, 1) > 1)
+        return;
+    buffer_fini(&content->bytes);
+    free(content);
+}
+
+/* The bytes, to be changed: no longer shared. */
+static struct buffer *own(struct memory_content **content)
+{
+    if (atomic_load(&(*content)->references) > 1) {
+        struct memory_content *shared = *content;
+        *content = content_new(buffer_bytes(&shared->bytes));
+        content_unref(shared);
+    }
+    return &(*content)->bytes;
+}
+
 struct memory_inode *memory_inode_new(const char *name)
 {
     struct memory_inode *inode = calloc(1, sizeof *inode);
     ASSERT(inode != NULL);
     inode->references = 1;
     set_name(inode->name, name);
+    inode->durable = content_new((struct bytes){0});
+    inode->now = content_ref(inode->durable);
     return inode;
 }
 
@@ -50,8 +87,8 @@ void memory_inode_unref(struct memory_inode *inode)
         return;
     forget_changes(inode);
     free(inode->changes);
-    buffer_fini(&inode->now);
-    buffer_fini(&inode->durable);
+    content_unref(inode->now);
+    content_unref(inode->durable);
     free(inode);
 }
 
@@ -76,18 +113,21 @@ static void put(struct buffer *content, uint64_t offset, struct bytes bytes)
     memcpy(content->data + offset, bytes.data, bytes.size);
 }
 
-static void apply(struct buffer *content, const struct memory_change *change)
+static void apply(struct memory_content **shared,
+                  const struct memory_change *change)
 {
+    struct buffer *content = own(shared);
     if (change->data == NULL)
         resize(content, change->offset);
     else
         put(content, change->offset, bytes_of(change->data, change->size));
 }
 
-static void apply_torn(struct buffer *content,
+static void apply_torn(struct memory_content **shared,
                        const struct memory_change *change, uint32_t permille,
                        struct randomness *random)
 {
+    struct buffer *content = own(shared);
     if (change->data == NULL) {
         if (random_chance(random, permille))
             resize(content, change->offset);
@@ -131,6 +171,14 @@ void memory_inode_truncate(struct memory_inode *inode, uint64_t size)
     apply(&inode->now, new_change(inode, size));
 }
 
+void memory_inode_flip(struct memory_inode *inode, uint64_t offset,
+                       uint8_t mask)
+{
+    own(&inode->now)->data[offset] ^= mask;
+    if (offset < inode->durable->bytes.size)
+        own(&inode->durable)->data[offset] ^= mask;
+}
+
 void memory_inode_sync(struct memory_inode *inode)
 {
     for (size_t i = 0; i < inode->change_count; i++)
@@ -158,21 +206,24 @@ struct memory_inode *memory_inode_after(const struct memory_inode *inode,
                                         struct randomness *random)
 {
     struct memory_inode *left = memory_inode_new(inode->name);
-    struct buffer *content = &left->durable;
+    struct memory_content *content = content_ref(inode->durable);
     uint32_t permille = draw_permille(random);
-    put(content, 0, buffer_bytes(&inode->durable));
     for (size_t i = 0; i < inode->change_count; i++) {
         const struct memory_change *change = &inode->changes[i];
         if (survival == MEMORY_EVERYTHING ||
             (survival == MEMORY_SOME && random_chance(random, permille)))
-            apply(content, change);
+            apply(&content, change);
         else if (survival == MEMORY_TORN)
-            apply_torn(content, change, permille, random);
+            apply_torn(&content, change, permille, random);
     }
-    if (survival == MEMORY_TORN && content->size < inode->now.size &&
+    size_t size = inode->now->bytes.size;
+    if (survival == MEMORY_TORN && content->bytes.size < size &&
         random_chance(random, 250))
-        resize(content, inode->now.size);
-    put(&left->now, 0, buffer_bytes(content));
+        resize(own(&content), size);
+    content_unref(left->now);
+    content_unref(left->durable);
+    left->durable = content;
+    left->now = content_ref(content);
     return left;
 }
 

@@ -2,11 +2,20 @@
 #ifndef REPLIKV_TESTS_ENGINES_MEMORY_FILE_H
 #define REPLIKV_TESTS_ENGINES_MEMORY_FILE_H
 
+#include <stdatomic.h>
+
 #include "tests/engines/memory_disk.h"
 #include "tests/sim/random.h"
 
 /* The inside of memory_disk.h: files and directories, each as readers see it,
  * as it is durable, and the changes between. Not thread-safe. */
+
+/* Bytes that any number of files, also of disks that were copied, may share
+ * until one of them changes them. */
+struct memory_content {
+    atomic_uint references;
+    struct buffer bytes;
+};
 
 /* A write, or with NULL data a truncation to offset. */
 struct memory_change {
@@ -18,7 +27,7 @@ struct memory_change {
 struct memory_inode {
     unsigned references;
     char name[MEMORY_NAME_MAX]; /* its last, for people */
-    struct buffer now, durable;
+    struct memory_content *now, *durable;
     struct memory_change *changes; /* oldest first */
     size_t change_count, change_capacity;
     struct memory_inode *clone; /* while a disk is copied */
@@ -32,6 +41,9 @@ void memory_inode_unref(struct memory_inode *inode); /* NULL is allowed */
 void memory_inode_write(struct memory_inode *inode, uint64_t offset,
                         struct bytes bytes);
 void memory_inode_truncate(struct memory_inode *inode, uint64_t size);
+/* Change the bits of mask in the byte at offset, for good. */
+void memory_inode_flip(struct memory_inode *inode, uint64_t offset,
+                       uint8_t mask);
 void memory_inode_sync(struct memory_inode *inode);
 /* Some changes become durable, none will any more, readers see them all. */
 void memory_inode_fail_sync(struct memory_inode *inode,
