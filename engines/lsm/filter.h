@@ -30,12 +30,8 @@ static inline void filter_add(uint8_t *data, size_t size, uint64_t hash)
 {
     uint8_t *line = data + filter_line(size, hash);
     uint32_t bits = (uint32_t)hash;
-    for (int i = 0; i < FILTER_PROBES; i++, bits *= 0x9e3779b9u) {
-        uint8_t *at = &line[bits >> 26],
-                bit = (uint8_t)(1u << (bits >> 23 & 7));
-        __atomic_store_n(at, __atomic_load_n(at, __ATOMIC_RELAXED) | bit,
-                         __ATOMIC_RELAXED);
-    }
+    for (int i = 0; i < FILTER_PROBES; i++, bits *= 0x9e3779b9u)
+        line[bits >> 26] |= (uint8_t)(1u << (bits >> 23 & 7));
 }
 
 static inline bool filter_may_contain(const uint8_t *data, size_t size,
@@ -44,9 +40,7 @@ static inline bool filter_may_contain(const uint8_t *data, size_t size,
     const uint8_t *line = data + filter_line(size, hash);
     uint32_t bits = (uint32_t)hash;
     for (int i = 0; i < FILTER_PROBES; i++, bits *= 0x9e3779b9u) {
-        if ((__atomic_load_n(&line[bits >> 26], __ATOMIC_RELAXED) >>
-                 (bits >> 23 & 7) &
-             1) == 0)
+        if ((line[bits >> 26] >> (bits >> 23 & 7) & 1) == 0)
             return false;
     }
     return true;

@@ -10,18 +10,22 @@
  * arena, ordered by key, then newest first, with a Bloom filter of its keys in
  * front, since most reads are of keys that are not in it. Nodes are never
  * changed or removed once linked, so one thread may add while any number read,
- * without a lock; a reader skips what is newer than its sequence.
- * Reference-counted. */
+ * without a lock. A reader skips what is newer than its sequence; all up to it
+ * must have been added before the reader took it, with an acquire (or a mutex)
+ * for the writer's release. Reference-counted. */
 struct memtable;
 struct memtable_node;
 
-/* With one reference; NULL: no memory. bytes_expected sizes the filter.
- * log_number: the log that its entries are in. */
+/* With one reference; NULL: no memory. bytes_expected, of memtable_bytes, sizes
+ * filter and chunks: memory is taken as it fills, at most an eighth ahead, or
+ * 2 MiB. log_number: the log that its entries are in. */
 struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number);
 void memtable_ref(struct memtable *memtable);
 void memtable_unref(struct memtable *memtable); /* NULL is allowed */
 
-/* Copies the entry. From one thread at a time. */
+/* Copies the entry, whose sequence is not that of another one of its key. Fast
+ * for one that follows the one added last. From one thread at a time.
+ * NO_MEMORY; TOO_LARGE: a key above 65,535 bytes, a value above UINT32_MAX. */
 enum status memtable_add(struct memtable *memtable,
                          const struct entry *entry) MUST_CHECK;
 
@@ -44,6 +48,8 @@ memtable_seek_before(const struct memtable *memtable, struct bytes key,
 /* Lives as long as the memtable. */
 struct entry memtable_entry(const struct memtable_node *node);
 
+/* Of its entries, with their links; the filter, a 64th of what was expected,
+ * comes on top. From any thread, as the following. */
 size_t memtable_bytes(const struct memtable *memtable);
 uint64_t memtable_count(const struct memtable *memtable);
 uint64_t memtable_log(const struct memtable *memtable);
