@@ -92,7 +92,7 @@ void tree_reopen(void)
 void tree_crash(enum memory_survival survival)
 {
     struct memory_crash crash = {
-        .bytes = survival, .names = survival, .seed = 1};
+        .bytes = survival, .names = survival, .seed = ++tree.crashes};
     struct memory_disk *left = memory_disk_after(tree.memory, &crash);
     tree_close();
     memory_disk_free(tree.memory);

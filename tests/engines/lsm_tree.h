@@ -35,6 +35,8 @@ struct tree {
     atomic_uint reports;          /* of damage */
     char report[TREE_REPORT_MAX]; /* the last */
 
+    unsigned crashes;
+
     unsigned key_count; /* what is written is below */
     unsigned round;
     unsigned rounds[TREE_KEYS_MAX]; /* 0: not there */
@@ -60,7 +62,7 @@ void tree_open(void);
 void tree_refused(enum status status, const char *const *words);
 void tree_close(void);
 void tree_reopen(void);
-/* Close without a chance to write, and lose power. */
+/* Lose power, each time with other luck, and close. */
 void tree_crash(enum memory_survival survival);
 
 struct bytes tree_key(unsigned number); /* until the fourth call after it */

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/engines/lsm_tree.h"
+
+/* What the LSM engine does about files that are damaged or missing: where a
+ * table is, it goes on without what is lost; else it does not open, and says
+ * of which file and place. */
+
+enum {
+    KEYS = 400,
+    TABLE_BYTES = 64 << 10,
+    /* In the second block of a table. */
+    DAMAGED_AT = TABLE_BLOCK_BYTES + 1000,
+};
+
+/* One table of some ten blocks in level 0; its name. */
+static void make_table(char name[LSM_NAME_MAX])
+{
+    tree_set("memtable_bytes", TABLE_BYTES);
+    tree_set("table_bytes", TABLE_BYTES);
+    tree_open();
+    tree_put_all(0, KEYS);
+    tree_settle();
+    tree_table_name(0, name);
+}
+
+/* Such a table, damaged, in a store that was opened since. */
+static void make_damaged(char name[LSM_NAME_MAX])
+{
+    make_table(name);
+    tree_close();
+    memory_disk_flip(tree.memory, name, DAMAGED_AT, 0x10);
+    tree_open();
+}
+
+struct lost {
+    unsigned first, end;
+};
+
+/* The keys below end that are corrupt, which follow each other; the others
+ * read well. */
+static struct lost find_lost(unsigned end)
+{
+    struct lost lost = {0, 0};
+    for (unsigned i = 0; i < end; i++) {
+        if (tree_get(i) != STATUS_CORRUPT) {
+            tree_expect(i);
+            continue;
+        }
+        if (lost.end == 0)
+            lost.first = lost.end = i;
+        assert_int_equal(i, lost.end);
+        lost.end++;
+    }
+    return lost;
+}
+
+static void keys_in_a_damaged_block_are_corrupt_and_no_others(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    struct lost lost = find_lost(KEYS);
+    assert_true(lost.first > 0 && lost.end > lost.first);
+    assert_true(lost.end - lost.first < KEYS / 5);
+}
+
+static void damage_is_reported_once_with_file_and_offset(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    assert_int_equal(tree.reports, 0);
+    for (int i = 0; i < 3; i++)
+        find_lost(KEYS);
+    assert_int_equal(tree.reports, 1);
+    assert_int_equal(tree_stats().damaged, 1);
+    char *offset = strstr(tree.report, "offset ");
+    assert_non_null(strstr(tree.report, name));
+    assert_non_null(offset);
+    unsigned long at = strtoul(offset + strlen("offset "), NULL, 10);
+    assert_true(at > 0 && at < DAMAGED_AT && at + 5000 > DAMAGED_AT);
+}
+
+static void expect_corrupt_from(unsigned number, unsigned wanted,
+                                struct engine_iterator *iterator)
+{
+    struct bytes key, value;
+    for (unsigned i = 0; i < wanted; i++) {
+        assert_int_equal(engine_next(iterator, &key, &value), STATUS_OK);
+        if (i == 0)
+            assert_true(bytes_equal(key, tree_key(number)));
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(engine_next(iterator, &key, &value), STATUS_CORRUPT);
+    engine_iterator_free(iterator);
+}
+
+static void iterators_stop_at_damage_for_good(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    struct lost lost = find_lost(KEYS);
+    expect_corrupt_from(0, lost.first, tree_iterate(0, KEYS, ENGINE_FORWARD));
+    expect_corrupt_from(KEYS - 1, KEYS - lost.end,
+                        tree_iterate(0, KEYS, ENGINE_BACKWARD));
+    /* Whether there were keys below the first that is lost, nobody knows. */
+    unsigned end = lost.first - 1;
+    struct engine_iterator *before = tree_iterate(0, end, ENGINE_BACKWARD);
+    tree_expect_rest(before, 0, end, ENGINE_BACKWARD, tree.rounds);
+    engine_iterator_free(before);
+    struct engine_iterator *behind =
+        tree_iterate(lost.end, KEYS, ENGINE_FORWARD);
+    tree_expect_rest(behind, lost.end, KEYS, ENGINE_FORWARD, tree.rounds);
+    engine_iterator_free(behind);
+}
+
+static void a_lost_key_that_is_written_anew_reads_back(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    struct lost lost = find_lost(KEYS);
+    tree_put(lost.first);
+    tree_remove(lost.first + 1);
+    tree_expect(lost.first);
+    tree_expect(lost.first + 1);
+    tree_settle();
+    tree_expect(lost.first);
+    tree_expect(lost.first + 1);
+    tree_reopen();
+    tree_expect(lost.first);
+    tree_expect(lost.first + 1);
+    assert_int_equal(tree_get(lost.first + 2), STATUS_CORRUPT);
+}
+
+static void compactions_go_on_beside_damage(void **state)
+{
+    (void)state;
+    char name[MEMORY_NAME_MAX];
+    tree_open();
+    /* In order, so that the first table has the first keys, and alone. */
+    tree_put_all(0, KEYS);
+    tree_settle();
+    tree_files(".table", TREE_FIRST, name);
+    tree_close();
+    memory_disk_flip(tree.memory, name, 100, 0x10);
+    tree_open();
+    struct lost lost = find_lost(KEYS);
+    assert_int_equal(lost.first, 0);
+    assert_true(lost.end > 0 && lost.end < KEYS / 4);
+    for (int i = 0; i < 10; i++)
+        tree_put_all(lost.end, KEYS);
+    tree_settle();
+    assert_true(tree_tables(0) < 4);
+    assert_true(tree_stats().disk_bytes < 3 * KEYS * tree.value_bytes);
+    struct lost still = find_lost(KEYS);
+    assert_memory_equal(&still, &lost, sizeof lost);
+    assert_int_equal(tree.reports, 1);
+    assert_true(memory_disk_file_bytes(tree.memory, name) < UINT64_MAX);
+}
+
+static void a_compaction_that_meets_damage_breaks_nothing(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    for (int i = 0; i < 4; i++) {
+        tree_put_all(i * 10, KEYS);
+        tree_settle();
+    }
+    assert_int_equal(tree.reports, 1);
+    assert_true(tree_tables(0) >= 4);
+    for (unsigned i = 0; i < KEYS; i++)
+        tree_expect(i);
+    tree_put_all(0, KEYS);
+    tree_reopen();
+    for (unsigned i = 0; i < KEYS; i++)
+        tree_expect(i);
+}
+
+static void a_drop_over_a_damaged_table_heals_the_store(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    find_lost(KEYS);
+    tree_put_all(KEYS, KEYS + 10);
+    tree_drop(0, KEYS);
+    tree_settle();
+    assert_int_equal(memory_disk_file_bytes(tree.memory, name), UINT64_MAX);
+    tree_check();
+    tree_put_all(0, KEYS);
+    tree_check();
+    tree_settle();
+    tree_reopen();
+    tree_check();
+    assert_int_equal(tree.reports, 1);
+}
+
+static void a_drop_that_comes_before_the_damage_is_met_heals_too(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_damaged(name);
+    tree_drop(0, KEYS);
+    tree_settle();
+    assert_int_equal(memory_disk_file_bytes(tree.memory, name), UINT64_MAX);
+    assert_int_equal(tree.reports, 0);
+    tree_check();
+}
+
+/* Three synced records in the only log that matters. Where the second is. */
+static uint64_t write_three(char name[LSM_NAME_MAX])
+{
+    uint64_t second = 0;
+    tree_open();
+    for (unsigned i = 0; i < 3; i++) {
+        if (i == 1)
+            second = lsm_of(tree.engine)->log.size;
+        assert_int_equal(tree_try_put(i, true), STATUS_OK);
+    }
+    log_name(name, lsm_of(tree.engine)->log.number);
+    return second;
+}
+
+static void damage_in_a_log_is_refused_with_its_place(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX], number[16], place[32];
+    uint64_t second = write_three(name);
+    snprintf(number, sizeof number, "%.8s", name);
+    snprintf(place, sizeof place, "offset %u;", (unsigned)second);
+    const char *words[] = {MEMORY_DISK_PATH, number, place, NULL};
+    tree_crash(MEMORY_NOTHING);
+    memory_disk_flip(tree.memory, name, second + 40, 0x01);
+    /* It stays so, and nothing is taken from what a person may yet mend. */
+    for (int i = 0; i < 3; i++)
+        tree_refused(STATUS_CORRUPT, words);
+    memory_disk_flip(tree.memory, name, second + 40, 0x01);
+    tree_open();
+    tree_check();
+}
+
+static void a_torn_end_of_the_log_is_forgotten(void **state)
+{
+    (void)state;
+    enum { CRASHES = 50, UNSYNCED = 10 };
+    for (unsigned i = 0; i < CRASHES; i++) {
+        tree_open();
+        tree_sync();
+        assert_int_equal(tree_try_put(0, true), STATUS_OK);
+        for (unsigned j = 0; j < UNSYNCED; j++) {
+            tree.value_bytes = 100 + 50 * j;
+            tree_put(1 + j);
+        }
+        tree_crash(MEMORY_TORN);
+        tree_open();
+        tree_expect(0);
+        /* Of the others a first part is there. */
+        unsigned left = 0;
+        struct buffer value = {0};
+        for (unsigned j = 0; j < UNSYNCED; j++) {
+            enum status status =
+                engine_get(tree.engine, tree_key(1 + j), &value);
+            assert_int_equal(status, left == j && status == STATUS_OK
+                                         ? STATUS_OK
+                                         : STATUS_NOT_FOUND);
+            left += status == STATUS_OK;
+        }
+        buffer_fini(&value);
+        tree_drop(0, 1 + UNSYNCED);
+        tree_close();
+    }
+}
+
+static void remove_file(const char *name)
+{
+    struct disk *disk = memory_disk_at(tree.memory, MEMORY_DISK_PATH);
+    assert_int_equal(disk->operations->remove(disk, name), STATUS_OK);
+    disk_free(disk);
+}
+
+static void a_missing_table_is_refused_by_name(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_table(name);
+    tree_close();
+    remove_file(name);
+    const char *words[] = {MEMORY_DISK_PATH, name, "missing", NULL};
+    tree_refused(STATUS_CORRUPT, words);
+}
+
+static void a_missing_log_is_refused_by_name(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    write_three(name);
+    tree_close();
+    remove_file(name);
+    const char *words[] = {MEMORY_DISK_PATH, name, "missing", NULL};
+    tree_refused(STATUS_CORRUPT, words);
+}
+
+static void data_without_a_manifest_is_refused(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    const char *words[] = {MEMORY_DISK_PATH, "no MANIFEST", NULL};
+    write_three(name);
+    tree_close();
+    remove_file("MANIFEST");
+    tree_refused(STATUS_CORRUPT, words);
+    /* The log was left as it was. */
+    assert_true(memory_disk_file_bytes(tree.memory, name) < UINT64_MAX);
+}
+
+static void a_damaged_manifest_is_refused_by_name(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    const char *words[] = {MEMORY_DISK_PATH "/MANIFEST", NULL};
+    make_table(name);
+    tree_close();
+    uint64_t size = memory_disk_file_bytes(tree.memory, "MANIFEST");
+    for (uint64_t at = 0; at < size; at++) {
+        memory_disk_flip(tree.memory, "MANIFEST", at, 0x04);
+        tree_refused(STATUS_CORRUPT, words);
+        memory_disk_flip(tree.memory, "MANIFEST", at, 0x04);
+    }
+    tree_open();
+    tree_check();
+}
+
+static void a_table_whose_index_is_damaged_is_refused_by_name(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    make_table(name);
+    tree_close();
+    const char *words[] = {MEMORY_DISK_PATH, name, "corrupt", NULL};
+    uint64_t size = memory_disk_file_bytes(tree.memory, name);
+    for (uint64_t back = 1; back < 200; back += 9) {
+        memory_disk_flip(tree.memory, name, size - back, 0x20);
+        tree_refused(STATUS_CORRUPT, words);
+        memory_disk_flip(tree.memory, name, size - back, 0x20);
+    }
+    tree_open();
+    tree_check();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TREE_CASE(keys_in_a_damaged_block_are_corrupt_and_no_others),
+        TREE_CASE(damage_is_reported_once_with_file_and_offset),
+        TREE_CASE(iterators_stop_at_damage_for_good),
+        TREE_CASE(a_lost_key_that_is_written_anew_reads_back),
+        TREE_CASE(compactions_go_on_beside_damage),
+        TREE_CASE(a_compaction_that_meets_damage_breaks_nothing),
+        TREE_CASE(a_drop_over_a_damaged_table_heals_the_store),
+        TREE_CASE(a_drop_that_comes_before_the_damage_is_met_heals_too),
+        TREE_CASE(damage_in_a_log_is_refused_with_its_place),
+        TREE_CASE(a_torn_end_of_the_log_is_forgotten),
+        TREE_CASE(a_missing_table_is_refused_by_name),
+        TREE_CASE(a_missing_log_is_refused_by_name),
+        TREE_CASE(data_without_a_manifest_is_refused),
+        TREE_CASE(a_damaged_manifest_is_refused_by_name),
+        TREE_CASE(a_table_whose_index_is_damaged_is_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
