@@ -4,16 +4,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* lsm_fault_test [SEED [STEPS]]: a workload in pieces, each begun on a disk as
- * the piece before left it, and each repeated with every single one of its
- * calls of the disk failing. */
+/* lsm_fault_test [SEED [STEPS [EVERY]]]: a workload in pieces, each begun on a
+ * disk as the piece before left it, and every EVERY-th of them repeated with
+ * every single one of its calls of the disk failing. */
 
 static struct {
-    uint64_t seed, steps;
-} arguments = {1, 160};
+    uint64_t seed, steps, every;
+} arguments = {1, 240, 4};
 
 enum {
     PIECE_STEPS = 20,
+    /* After one fault in so many, and after each of a sync, the power fails,
+     * too, at every call of the next open. */
+    NEST_EVERY = 16,
     /* What a full disk is given before the next open. */
     MORE_BYTES = 4096,
     MORE_TIMES = 400,
@@ -23,7 +26,7 @@ static struct {
     struct workload workload;
     struct memory_disk *base; /* where the piece begins */
     size_t begin, end;        /* its steps: from begin to before end */
-    uint64_t faults, failures;
+    uint64_t faults, failures, crashes;
     char at[200]; /* for people */
 } run;
 
@@ -32,6 +35,8 @@ struct attempt {
     struct workload_store store;
     size_t durable, done, begun; /* steps */
     bool failed;
+    uint64_t calls, call; /* made, and the one that is to fail */
+    bool sync_failed;     /* which is a sync */
 };
 
 static const struct memory_crash keep = {MEMORY_EVERYTHING, MEMORY_EVERYTHING,
@@ -128,8 +133,7 @@ static void attempt_piece(struct attempt *attempt)
 
 static void check_after_crash(struct attempt *attempt, uint64_t seed)
 {
-    struct memory_crash crash = {(enum memory_survival)(seed % 4),
-                                 (enum memory_survival)(seed / 4 % 4), seed};
+    struct memory_crash crash = workload_crash(seed, seed);
     struct workload_store left = {
         .memory = memory_disk_after(attempt->store.memory, &crash)};
     reopen(&left, "opening after a crash");
@@ -139,30 +143,87 @@ static void check_after_crash(struct attempt *attempt, uint64_t seed)
     memory_disk_free(left.memory);
 }
 
+/* The power fails while a store is opened again and written to. */
+struct nest {
+    struct memory_disk *memory;
+    const struct workload_state *states;
+    size_t low, high; /* of states, that may be there */
+    uint64_t calls, seed;
+};
+
+static void lose_power(void *context, enum memory_call call, const char *name)
+{
+    struct nest *nest = context;
+    struct memory_crash crash =
+        workload_crash(nest->seed + nest->calls, nest->seed + nest->calls);
+    struct workload_store left = {.memory =
+                                      memory_disk_after(nest->memory, &crash)};
+    char what[100];
+    nest->calls++;
+    snprintf(what, sizeof what,
+             "opened again, the power lost before call %u, %s %s",
+             (unsigned)nest->calls, memory_call_name(call), name);
+    reopen(&left, what);
+    check(&left, nest->states, nest->low, nest->high, what);
+    workload_close(&left);
+    memory_disk_free(left.memory);
+    run.crashes++;
+}
+
+/* Write more to a store that holds the state at nest->high. */
+static void go_on(struct workload_store *store, struct nest *nest,
+                  struct workload_state *states)
+{
+    const struct workload *workload = &run.workload;
+    for (size_t i = 1; i <= WORKLOAD_MORE; i++) {
+        size_t number = workload->count + i, at = nest->high + 1;
+        states[at] = states[at - 1];
+        workload_apply(workload, number, &states[at]);
+        nest->high = at;
+        if (workload_do(workload, number, store) != STATUS_OK)
+            fail_at("opened again", "it cannot be written to");
+        if (workload->steps[number].sync)
+            nest->low = at;
+    }
+}
+
 /* Without a crash all that was done is there, and what is written then lasts,
  * also where the sync before it failed. */
 static void check_reopened(struct attempt *attempt, uint64_t seed)
 {
-    const struct workload *workload = &run.workload;
     struct workload_store *store = &attempt->store;
-    struct workload_state states[1 + WORKLOAD_MORE];
+    size_t count = attempt->begun - attempt->durable + 1;
+    struct workload_state *states =
+        calloc(count + WORKLOAD_MORE, sizeof *states);
+    assert_non_null(states);
+    memcpy(states, &run.workload.states[attempt->durable],
+           count * sizeof *states);
+    struct nest nest = {store->memory, states, 0, count - 1, 0, seed};
+    if (attempt->sync_failed || seed % NEST_EVERY == 0)
+        memory_disk_watch(store->memory, lose_power, &nest);
     reopen(store, "opening again");
-    states[0] = workload->states[check(store, workload->states, attempt->done,
-                                       attempt->begun, "opened again")];
-    for (size_t i = 1; i <= WORKLOAD_MORE; i++) {
-        states[i] = states[i - 1];
-        workload_apply(workload, workload->count + i, &states[i]);
-        if (workload_do(workload, workload->count + i, store) != STATUS_OK)
-            fail_at("opened again", "it cannot be written to");
-    }
-    struct memory_crash crash = {seed % 2 == 0 ? MEMORY_NOTHING : MEMORY_TORN,
-                                 MEMORY_SOME, seed};
+    nest.high = check(store, states, attempt->done - attempt->durable,
+                      count - 1, "opened again");
+    go_on(store, &nest, states);
+    memory_disk_watch(store->memory, NULL, NULL);
+    struct memory_crash crash = workload_crash(seed, seed);
     struct workload_store left = {.memory =
                                       memory_disk_after(store->memory, &crash)};
     reopen(&left, "opening after a crash after opening again");
-    check(&left, states, 2, WORKLOAD_MORE, "after a crash after opening again");
+    check(&left, states, nest.low, nest.high,
+          "after a crash after opening again");
     workload_close(&left);
     memory_disk_free(left.memory);
+    free(states);
+}
+
+static void note_sync(void *context, enum memory_call call, const char *name)
+{
+    struct attempt *attempt = context;
+    (void)name;
+    if (++attempt->calls == attempt->call)
+        attempt->sync_failed =
+            call == MEMORY_SYNC || call == MEMORY_SYNC_DIRECTORY;
 }
 
 static void try_fault(const struct memory_fault *fault)
@@ -173,9 +234,12 @@ static void try_fault(const struct memory_fault *fault)
              run.begin, run.end - 1, fault->of_reads ? "read" : "call",
              (unsigned)fault->call, fault->lasting ? "and all later" : "once",
              status_name(fault->status));
+    attempt.call = fault->of_reads ? 0 : fault->call;
+    memory_disk_watch(attempt.store.memory, note_sync, &attempt);
     memory_disk_fail(attempt.store.memory, fault);
     attempt_piece(&attempt);
     workload_close(&attempt.store);
+    memory_disk_watch(attempt.store.memory, NULL, NULL);
     memory_disk_fail(attempt.store.memory, &(struct memory_fault){.call = 0});
     run.faults++;
     check_after_crash(&attempt, fault->call);
@@ -213,14 +277,16 @@ static void each_piece(void (*each)(const struct memory_counts *counts))
         if (run.end > arguments.steps + 1)
             run.end = arguments.steps + 1;
         struct memory_counts counts = do_piece(&next);
-        each(&counts);
+        if (run.begin / PIECE_STEPS % arguments.every == 0)
+            each(&counts);
         memory_disk_free(run.base);
         run.base = next;
     }
     memory_disk_free(run.base);
     workload_fini(&run.workload);
-    print_message("%u faults, %u failures\n", (unsigned)run.faults,
-                  (unsigned)run.failures);
+    print_message("%u faults, %u failures, %u crashes after them\n",
+                  (unsigned)run.faults, (unsigned)run.failures,
+                  (unsigned)run.crashes);
 }
 
 static void fail_every_call(const struct memory_counts *counts)
@@ -315,7 +381,7 @@ static uint64_t number_of(const char *text)
     char *end;
     uint64_t number = strtoull(text, &end, 10);
     if (*end != '\0' || number == 0) {
-        fprintf(stderr, "usage: lsm_fault_test [SEED [STEPS]]\n");
+        fprintf(stderr, "usage: lsm_fault_test [SEED [STEPS [EVERY]]]\n");
         exit(2);
     }
     return number;
@@ -332,5 +398,7 @@ int main(int argc, char **argv)
         arguments.seed = number_of(argv[1]);
     if (argc > 2)
         arguments.steps = number_of(argv[2]);
+    if (argc > 3)
+        arguments.every = number_of(argv[3]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
