@@ -14,17 +14,7 @@ static struct {
     uint64_t seed, steps, every;
 } arguments = {1, 400, 8};
 
-static const struct memory_crash crashes[] = {
-    {MEMORY_NOTHING, MEMORY_NOTHING, 0},
-    {MEMORY_EVERYTHING, MEMORY_EVERYTHING, 0},
-    {MEMORY_NOTHING, MEMORY_EVERYTHING, 0},
-    {MEMORY_EVERYTHING, MEMORY_NOTHING, 0},
-    {MEMORY_SOME, MEMORY_SOME, 0},
-    {MEMORY_TORN, MEMORY_SOME, 0},
-    {MEMORY_TORN, MEMORY_TORN, 0},
-};
 enum {
-    CRASHES = sizeof crashes / sizeof *crashes,
     /* Of the disks that are left, one in so many is written to and lost once
      * more, and one in so many is lost while it is opened. */
     GO_ON_EVERY = 5,
@@ -85,7 +75,7 @@ static void reopen(struct workload_store *store, const char *what)
         fail_at(what, store->error.text);
 }
 
-/* Write more, of which the second step is durable, and lose it again. */
+/* Write more, of which all but the last is durable, and lose it again. */
 static void go_on(struct workload_store *store, size_t found, uint64_t seed)
 {
     const struct workload *workload = &run.workload;
@@ -99,12 +89,12 @@ static void go_on(struct workload_store *store, size_t found, uint64_t seed)
         if (status != STATUS_OK)
             fail_at("going on", status_name(status));
     }
-    struct memory_crash crash = crashes[seed % CRASHES];
-    crash.seed = seed;
+    struct memory_crash crash = workload_crash(seed, seed);
     struct workload_store left = {.memory =
                                       memory_disk_after(store->memory, &crash)};
     reopen(&left, "opening after a second crash");
-    check(&left, states, 2, WORKLOAD_MORE, "after a second crash");
+    check(&left, states, WORKLOAD_MORE_SYNCED, WORKLOAD_MORE,
+          "after a second crash");
     workload_close(&left);
     memory_disk_free(left.memory);
 
@@ -117,8 +107,9 @@ static void go_on(struct workload_store *store, size_t found, uint64_t seed)
 static void lose_again(void *context, enum memory_call call, const char *name)
 {
     struct nest *nest = context;
-    struct memory_crash crash = crashes[nest->calls % CRASHES];
-    crash.seed = run.images * 1000 + nest->calls++;
+    struct memory_crash crash =
+        workload_crash(nest->calls, run.images * 1000 + nest->calls);
+    nest->calls++;
     struct workload_store left = {.memory =
                                       memory_disk_after(nest->memory, &crash)};
     char what[100];
@@ -185,9 +176,8 @@ static void lose_power(void *context, enum memory_call call, const char *name)
     if (call != MEMORY_SYNC && call != MEMORY_SYNC_DIRECTORY &&
         number % arguments.every != 0)
         return;
-    for (size_t i = 0; i < CRASHES; i++) {
-        struct memory_crash crash = crashes[i];
-        crash.seed = number;
+    for (size_t i = 0; i < WORKLOAD_CRASHES; i++) {
+        struct memory_crash crash = workload_crash(i, number);
         snprintf(run.at, sizeof run.at,
                  "power lost in step %zu before call %u, %s %s (bytes: %s, "
                  "names: %s)",
@@ -200,8 +190,9 @@ static void lose_power(void *context, enum memory_call call, const char *name)
 /* A checkpoint stays whatever happens to the disk. */
 static void check_checkpoint(size_t number)
 {
+    struct memory_crash crash = workload_crash(0, 0);
     struct workload_store left = {
-        .memory = memory_disk_after(run.store.memory, &crashes[0]),
+        .memory = memory_disk_after(run.store.memory, &crash),
         .path = workload_checkpoint(number)};
     reopen(&left, left.path);
     check(&left, run.workload.states, number, number, left.path);

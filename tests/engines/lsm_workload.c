@@ -109,7 +109,8 @@ void workload_init(struct workload *workload, uint64_t seed, size_t count)
         draw_step(&workload->steps[i], &random, &checkpoints);
         if (i > count) {
             draw_write(&workload->steps[i], &random);
-            workload->steps[i].sync = i == count + 2;
+            workload->steps[i].sync =
+                i == count + 1 || i == count + WORKLOAD_MORE_SYNCED;
         }
         workload->states[i] = workload->states[i - 1];
         workload_apply(workload, i, &workload->states[i]);
@@ -120,6 +121,22 @@ void workload_fini(struct workload *workload)
 {
     free(workload->steps);
     free(workload->states);
+}
+
+struct memory_crash workload_crash(uint64_t number, uint64_t seed)
+{
+    static const struct memory_crash crashes[WORKLOAD_CRASHES] = {
+        {MEMORY_NOTHING, MEMORY_NOTHING, 0},
+        {MEMORY_EVERYTHING, MEMORY_EVERYTHING, 0},
+        {MEMORY_NOTHING, MEMORY_EVERYTHING, 0},
+        {MEMORY_EVERYTHING, MEMORY_NOTHING, 0},
+        {MEMORY_SOME, MEMORY_SOME, 0},
+        {MEMORY_TORN, MEMORY_SOME, 0},
+        {MEMORY_TORN, MEMORY_TORN, 0},
+    };
+    struct memory_crash crash = crashes[number % WORKLOAD_CRASHES];
+    crash.seed = seed;
+    return crash;
 }
 
 enum status workload_open(struct workload_store *store)

@@ -25,9 +25,12 @@ enum {
     WORKLOAD_OPERATIONS_MAX = 8,
     /* Beyond a block of a table, and beyond a sector. */
     WORKLOAD_VALUE_MAX = 6000,
-    /* Batches drawn behind the last step, to go on with after a crash; the
-     * second is synced. */
+    /* Batches drawn behind the last step, to go on with after a crash: the
+     * first and the one of WORKLOAD_MORE_SYNCED are synced. */
     WORKLOAD_MORE = 4,
+    WORKLOAD_MORE_SYNCED = 3,
+    /* Ways in which the power fails. */
+    WORKLOAD_CRASHES = 7,
 };
 
 /* Of each key, the step that wrote it, or 0: it is not there. */
@@ -92,6 +95,9 @@ size_t workload_find(struct workload_store *store,
 bool workload_agrees(struct workload_store *store,
                      const struct workload_state *state, bool damaged,
                      const char **why);
+
+/* One of the WORKLOAD_CRASHES; any number will do. */
+struct memory_crash workload_crash(uint64_t number, uint64_t seed);
 
 /* The state behind a step that is done to this one. */
 void workload_apply(const struct workload *workload, size_t number,
