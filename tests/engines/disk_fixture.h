@@ -83,4 +83,22 @@ static inline void write_whole(const char *name, struct bytes content)
     disk_file_close(file);
 }
 
+/* Change a file in place, which costs no disk a sync, as replacing all of one
+ * may: a byte of it, or its length. */
+static inline void write_byte(const char *name, uint64_t at, uint8_t byte)
+{
+    struct disk_file *file;
+    assert_int_equal(disk_file_open(disk, name, DISK_UPDATE, &file), STATUS_OK);
+    assert_int_equal(disk_file_write(file, at, bytes_of(&byte, 1)), STATUS_OK);
+    disk_file_close(file);
+}
+
+static inline void cut(const char *name, uint64_t size)
+{
+    struct disk_file *file;
+    assert_int_equal(disk_file_open(disk, name, DISK_UPDATE, &file), STATUS_OK);
+    assert_int_equal(file->operations->truncate(file, size), STATUS_OK);
+    disk_file_close(file);
+}
+
 #endif

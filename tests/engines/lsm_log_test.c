@@ -179,12 +179,12 @@ static void a_record_torn_at_any_byte_is_not_there(void **state)
     struct buffer file = {0};
     uint64_t second = two_records(&file);
     for (size_t size = file.size - 1; size >= second; size--) {
-        write_whole(file_name(1), bytes_of(file.data, size));
+        cut(file_name(1), size);
         struct log_replay replay = expect_log(1, 1, 3);
         assert_int_equal(replay.size, second);
         assert_false(replay.ended || replay.damaged);
-        file.data[size] = 0; /* as if the file had been filled ahead */
-        write_whole(file_name(1), buffer_bytes(&file));
+        /* As if the file had been filled ahead. */
+        write_byte(file_name(1), file.size + 100, 0);
         assert_false(expect_log(1, 1, 3).damaged);
     }
     buffer_fini(&file);
@@ -196,12 +196,12 @@ static void any_flipped_bit_that_was_synced_is_damage(void **state)
     struct buffer file = {0};
     uint64_t second = two_records(&file);
     for (size_t bit = 0; bit < 8 * second; bit++) {
-        file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        write_whole(file_name(1), buffer_bytes(&file));
+        uint8_t byte = file.data[bit / 8];
+        write_byte(file_name(1), bit / 8, byte ^ (uint8_t)(1 << bit % 8));
         struct log_replay replay = expect_log(1, 1, 1);
         assert_true(replay.damaged && replay.claims);
         assert_int_equal(replay.size, 0);
-        file.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        write_byte(file_name(1), bit / 8, byte);
     }
     buffer_fini(&file);
 }
@@ -221,12 +221,11 @@ static void a_hole_in_what_was_not_synced_is_the_end(void **state)
     log_close(&log);
     read_whole(file_name(1), &file);
     for (uint64_t at = hole; at < behind; at++) {
-        file.data[at] ^= 0x10;
-        write_whole(file_name(1), buffer_bytes(&file));
+        write_byte(file_name(1), at, file.data[at] ^ 0x10);
         struct log_replay replay = expect_log(1, 1, 3);
         assert_int_equal(replay.size, hole);
         assert_false(replay.damaged);
-        file.data[at] ^= 0x10;
+        write_byte(file_name(1), at, file.data[at]);
     }
     buffer_fini(&file);
 }
@@ -265,14 +264,13 @@ static void records_of_a_recycled_log_are_not_read(void **state)
     assert_int_equal(replay.size, size);
     assert_false(replay.damaged || replay.claims || replay.ended);
     for (size_t at = 0; at < size; at += 3) {
-        file.data[at] ^= 4;
-        write_whole(file_name(2), buffer_bytes(&file));
+        write_byte(file_name(2), at, file.data[at] ^ 4);
         uint64_t next = 500;
         assert_int_equal(log_read(disk, 2, check_entry, &next, &replay),
                          STATUS_OK);
         assert_true(next < 510);
         assert_false(replay.damaged || replay.claims);
-        file.data[at] ^= 4;
+        write_byte(file_name(2), at, file.data[at]);
     }
     buffer_fini(&file);
 }
@@ -283,8 +281,8 @@ static void damage_in_a_recycled_file_is_found(void **state)
     struct buffer file = {0};
     recycled_log(true);
     read_whole(file_name(2), &file);
-    file.data[LOG_HEADER_BYTES + 3] ^= 1;
-    write_whole(file_name(2), buffer_bytes(&file));
+    enum { AT = LOG_HEADER_BYTES + 3 };
+    write_byte(file_name(2), AT, file.data[AT] ^ 1);
     assert_true(expect_log(2, 500, 500).damaged);
     buffer_fini(&file);
 }
@@ -398,7 +396,7 @@ static void a_mended_log_ends_and_mending_repeats(void **state)
     (void)state;
     struct buffer file = {0}, again = {0};
     uint64_t second = two_records(&file);
-    write_whole(file_name(1), bytes_of(file.data, file.size - 5));
+    cut(file_name(1), file.size - 5);
     struct log_replay replay = expect_log(1, 1, 3);
     assert_int_equal(log_mend(disk, &replay), STATUS_OK);
     read_whole(file_name(1), &file);
