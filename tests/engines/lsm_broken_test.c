@@ -191,70 +191,47 @@ static void a_drop_that_failed_says_why_and_breaks(void **state)
     }
 }
 
-/* For each key, how it stands after a failure. */
-enum { SWEEP_STEPS = 240, SWEEP_STRIDE = 7, SWEEP_KEYS = 300 };
-static bool doubtful[SWEEP_KEYS];
-
-/* A write that is synced, now and then a drop or a wait. */
-static bool sweep_step(unsigned step)
+static bool rests(void)
 {
-    unsigned key = step * 37 % SWEEP_KEYS;
-    if (step % 50 == 49) {
-        enum status status = engine_delete_range(tree.engine, tree_key(key / 2),
-                                                 tree_key(key / 2 + 20));
-        for (unsigned i = key / 2; i < key / 2 + 20; i++) {
-            doubtful[i] = doubtful[i] || status != STATUS_OK;
-            tree.rounds[i] = 0;
-        }
-        return status == STATUS_OK;
-    }
-    if (step % 80 == 79)
-        return lsm_settle(tree.engine) == STATUS_OK;
-    enum status status = tree_try_put(key, true);
-    doubtful[key] = status != STATUS_OK;
-    return status == STATUS_OK;
+    struct lsm *lsm = lsm_of(tree.engine);
+    pthread_mutex_lock(&lsm->mutex);
+    bool rests = lsm->compaction_rests;
+    pthread_mutex_unlock(&lsm->mutex);
+    return rests;
 }
 
-/* True: the call with that number was reached. */
-static bool sweep(uint64_t call, enum memory_survival survival)
-{
-    struct memory_fault fault = {
-        .call = call, .status = STATUS_IO, .seed = call};
-    memset(doubtful, 0, sizeof doubtful);
-    tree_open();
-    memory_disk_fail(tree.memory, &fault);
-    for (unsigned i = 0; i < SWEEP_STEPS && sweep_step(i);)
-        i++;
-    bool reached = memory_disk_counts(tree.memory).calls >= call;
-    tree_crash(survival);
-    for (int i = 0; i < 2; i++) {
-        tree_open();
-        for (unsigned key = 0; key < SWEEP_KEYS; key++) {
-            if (!doubtful[key])
-                tree_expect(key);
-        }
-        tree_settle();
-        tree_close();
-    }
-    return reached;
-}
-
-static void whatever_call_fails_what_was_synced_is_there(void **state)
+/* A full disk that a flush may still fit on. */
+static void without_room_to_compact_a_store_is_read_and_written(void **state)
 {
     (void)state;
-    static const enum memory_survival survivals[] = {
-        MEMORY_NOTHING, MEMORY_EVERYTHING, MEMORY_TORN};
-    unsigned calls = 0;
-    bool reached = true;
+    enum { KEYS = 120 };
+    static const struct trap compaction = {MEMORY_WRITE, ".table"};
+    tree_set("memtable_bytes", 65536);
     tree_open();
-    uint64_t first = memory_disk_counts(tree.memory).calls + 1;
-    tree_close();
-    for (uint64_t call = first; reached; call += SWEEP_STRIDE, calls++) {
-        tree_teardown(NULL);
-        tree_setup(NULL);
-        reached = sweep(call, survivals[call % 3]);
+    for (int i = 0; i < 3; i++) {
+        tree_put_all(0, KEYS);
+        tree_settle();
     }
-    assert_true(calls > 100);
+    assert_int_equal(tree_tables(0), 3);
+    tree_put_all(0, KEYS);
+    assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
+    assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+    set_trap(compaction, STATUS_NO_SPACE, false);
+    size_t tables = tree_files(".table", TREE_FIRST, NULL);
+    assert_int_equal(lsm_settle(tree.engine), STATUS_NO_SPACE);
+    assert_true(set.sprung);
+    assert_true(rests());
+    assert_int_equal(tree_files(".table", TREE_FIRST, NULL), tables);
+    tree_check();
+    /* Nothing is tried again before a flush has made room. */
+    tree_put_all(0, 10);
+    assert_int_equal(lsm_compact(lsm_of(tree.engine)), STATUS_NOT_FOUND);
+    tree_settle();
+    assert_false(rests());
+    assert_int_equal(tree_tables(0), 0);
+    tree_check();
+    tree_reopen();
+    tree_check();
 }
 
 int main(void)
@@ -264,7 +241,7 @@ int main(void)
         cmocka_unit_test(a_failure_behind_a_write_is_told_by_the_next),
         cmocka_unit_test(a_failure_in_a_thread_is_told_by_the_next_write),
         TREE_CASE(a_drop_that_failed_says_why_and_breaks),
-        TREE_CASE(whatever_call_fails_what_was_synced_is_there),
+        TREE_CASE(without_room_to_compact_a_store_is_read_and_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
