@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/engines/lsm_tree.h"
+
+/* A disk that fails breaks the LSM engine: whoever writes is told why, once,
+ * and nothing is answered from then on. What was synced is there when it is
+ * opened again. */
+
+/* Has one call of a kind on a file whose name ends so fail. */
+struct trap {
+    enum memory_call call;
+    const char *ending;
+};
+
+static struct {
+    struct trap trap;
+    enum status status;
+    bool lasting;
+    atomic_bool sprung;
+} set;
+
+static bool ends_so(const char *name, const char *ending)
+{
+    size_t size = strlen(name), end = strlen(ending);
+    return size >= end && strcmp(name + size - end, ending) == 0;
+}
+
+/* Is called before the call is counted. */
+static void spring(void *context, enum memory_call call, const char *name)
+{
+    (void)context;
+    if (call != set.trap.call || !ends_so(name, set.trap.ending) ||
+        atomic_exchange(&set.sprung, true))
+        return;
+    struct memory_fault fault = {
+        .call = memory_disk_counts(tree.memory).calls + 1,
+        .lasting = set.lasting,
+        .status = set.status,
+        .seed = 7,
+    };
+    memory_disk_fail(tree.memory, &fault);
+}
+
+static void set_trap(struct trap trap, enum status status, bool lasting)
+{
+    set.trap = trap;
+    set.status = status;
+    set.lasting = lasting;
+    atomic_store(&set.sprung, false);
+    memory_disk_watch(tree.memory, spring, NULL);
+}
+
+static void expect_broken(void)
+{
+    struct buffer value = {0};
+    struct engine_iterator *iterator;
+    struct batch nothing = {.count = 0};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(tree_try_put(0, false), STATUS_BROKEN);
+        assert_int_equal(tree_try_put(0, true), STATUS_BROKEN);
+        assert_int_equal(engine_write(tree.engine, &nothing, true),
+                         STATUS_BROKEN);
+        assert_int_equal(
+            engine_delete_range(tree.engine, tree_key(0), tree_key(1)),
+            STATUS_BROKEN);
+        assert_int_equal(engine_get(tree.engine, tree_key(0), &value),
+                         STATUS_BROKEN);
+        assert_int_equal(engine_iterate(tree.engine, tree_key(0), tree_key(1),
+                                        ENGINE_FORWARD, &iterator),
+                         STATUS_BROKEN);
+        assert_null(iterator);
+        assert_int_equal(lsm_settle(tree.engine), STATUS_BROKEN);
+    }
+    buffer_fini(&value);
+}
+
+/* Lose what was not synced, or nothing, open again, and go on. */
+static void expect_recovered(enum memory_survival survival, unsigned keys)
+{
+    tree_crash(survival);
+    for (int i = 0; i < 2; i++) {
+        tree_open();
+        for (unsigned key = 0; key < keys; key++)
+            tree_expect(key);
+        assert_int_equal(tree_try_put(keys + 1, true), STATUS_OK);
+        tree_settle();
+        tree_close();
+    }
+}
+
+static void a_failed_write_says_why_and_breaks(void **state)
+{
+    (void)state;
+    static const struct trap traps[] = {{MEMORY_WRITE, ".log"},
+                                        {MEMORY_SYNC, ".log"}};
+    static const enum status statuses[] = {STATUS_IO, STATUS_NO_SPACE};
+    for (int i = 0; i < 4; i++) {
+        struct bytes key, value;
+        tree_open();
+        assert_int_equal(tree_try_put(0, true), STATUS_OK);
+        assert_int_equal(tree_try_put(1, true), STATUS_OK);
+        struct engine_iterator *iterator = tree_iterate(0, 9, ENGINE_FORWARD);
+        assert_int_equal(engine_next(iterator, &key, &value), STATUS_OK);
+        set_trap(traps[i / 2], statuses[i % 2], false);
+        assert_int_equal(tree_try_put(2, true), statuses[i % 2]);
+        expect_broken();
+        assert_int_equal(engine_next(iterator, &key, &value), STATUS_BROKEN);
+        engine_iterator_free(iterator);
+        expect_recovered(MEMORY_NOTHING, 2);
+    }
+}
+
+/* Everything that a rotation, a flush and a compaction ask of the disk. */
+static const struct trap background[] = {
+    {MEMORY_CREATE, ".log"},          {MEMORY_RENAME, ".log"},
+    {MEMORY_CREATE, ".table"},        {MEMORY_WRITE, ".table"},
+    {MEMORY_SYNC, ".table"},          {MEMORY_CREATE, "MANIFEST.next"},
+    {MEMORY_WRITE, "MANIFEST.next"},  {MEMORY_SYNC, "MANIFEST.next"},
+    {MEMORY_RENAME, "MANIFEST.next"}, {MEMORY_SYNC_DIRECTORY, MEMORY_DISK_PATH},
+};
+enum {
+    BACKGROUND = sizeof background / sizeof *background,
+    KEYS_BEFORE = 10, /* less than a memtable */
+    KEYS_MAX = 2000,
+};
+
+/* Write until it fails, which is to be with the trap's status, and then no
+ * more. How many keys were acknowledged. */
+static unsigned write_until_broken(struct trap trap, bool lasting)
+{
+    unsigned key = 0;
+    enum status status = STATUS_OK;
+    tree_open();
+    for (; key < KEYS_BEFORE; key++)
+        assert_int_equal(tree_try_put(key, true), STATUS_OK);
+    set_trap(trap, STATUS_IO, lasting);
+    while (status == STATUS_OK && key < KEYS_MAX) {
+        status = tree_try_put(key, true);
+        key += status == STATUS_OK;
+    }
+    if (!set.sprung)
+        fail_msg("%s of %s never came", memory_call_name(trap.call),
+                 trap.ending);
+    if (status != STATUS_IO)
+        fail_msg("%s of %s: %s", memory_call_name(trap.call), trap.ending,
+                 status_name(status));
+    expect_broken();
+    return key;
+}
+
+static void check_background(bool threads)
+{
+    static const enum memory_survival survivals[] = {
+        MEMORY_NOTHING, MEMORY_EVERYTHING, MEMORY_SOME, MEMORY_TORN};
+    for (size_t i = 0; i < BACKGROUND; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            tree_setup(NULL);
+            tree.threads = threads;
+            unsigned keys = write_until_broken(background[i], threads);
+            expect_recovered(survivals[j], keys);
+            tree_teardown(NULL);
+        }
+    }
+}
+
+static void a_failure_behind_a_write_is_told_by_the_next(void **state)
+{
+    (void)state;
+    check_background(false);
+}
+
+static void a_failure_in_a_thread_is_told_by_the_next_write(void **state)
+{
+    (void)state;
+    check_background(true);
+}
+
+static void a_drop_that_failed_says_why_and_breaks(void **state)
+{
+    (void)state;
+    for (size_t i = 5; i < BACKGROUND; i++) {
+        tree_open();
+        tree_put_all(0, 100);
+        tree_sync();
+        set_trap(background[i], STATUS_IO, false);
+        assert_int_equal(
+            engine_delete_range(tree.engine, tree_key(50), tree_key(100)),
+            STATUS_IO);
+        assert_true(set.sprung);
+        expect_broken();
+        expect_recovered(i % 2 == 0 ? MEMORY_NOTHING : MEMORY_EVERYTHING, 50);
+    }
+}
+
+static bool rests(void)
+{
+    struct lsm *lsm = lsm_of(tree.engine);
+    pthread_mutex_lock(&lsm->mutex);
+    bool rests = lsm->compaction_rests;
+    pthread_mutex_unlock(&lsm->mutex);
+    return rests;
+}
+
+/* A full disk that a flush may still fit on. */
+static void without_room_to_compact_a_store_is_read_and_written(void **state)
+{
+    (void)state;
+    enum { KEYS = 120 };
+    static const struct trap compaction = {MEMORY_WRITE, ".table"};
+    tree_set("memtable_bytes", 65536);
+    tree_open();
+    for (int i = 0; i < 3; i++) {
+        tree_put_all(0, KEYS);
+        tree_settle();
+    }
+    assert_int_equal(tree_tables(0), 3);
+    tree_put_all(0, KEYS);
+    assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
+    assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+    set_trap(compaction, STATUS_NO_SPACE, false);
+    size_t tables = tree_files(".table", TREE_FIRST, NULL);
+    assert_int_equal(lsm_settle(tree.engine), STATUS_NO_SPACE);
+    assert_true(set.sprung);
+    assert_true(rests());
+    assert_int_equal(tree_files(".table", TREE_FIRST, NULL), tables);
+    tree_check();
+    /* Nothing is tried again before a flush has made room. */
+    tree_put_all(0, 10);
+    assert_int_equal(lsm_compact(lsm_of(tree.engine)), STATUS_NOT_FOUND);
+    tree_settle();
+    assert_false(rests());
+    assert_int_equal(tree_tables(0), 0);
+    tree_check();
+    tree_reopen();
+    tree_check();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TREE_CASE(a_failed_write_says_why_and_breaks),
+        cmocka_unit_test(a_failure_behind_a_write_is_told_by_the_next),
+        cmocka_unit_test(a_failure_in_a_thread_is_told_by_the_next_write),
+        TREE_CASE(a_drop_that_failed_says_why_and_breaks),
+        TREE_CASE(without_room_to_compact_a_store_is_read_and_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
