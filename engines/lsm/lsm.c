@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/lsm/lsm.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engines/lsm/manifest.h"
 #include "engines/types.h"

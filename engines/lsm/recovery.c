@@ -323,9 +323,6 @@ static enum status begin(struct recovery *recovery, struct version *version)
         if (status == STATUS_OK)
             lsm_recycle_logs(lsm);
     }
-    if (status != STATUS_OK)
-        error_set(recovery->error, status, "%s: cannot be written: %s",
-                  lsm->directory, status_name(status));
     return status;
 }
 
@@ -366,8 +363,17 @@ enum status lsm_recover(struct lsm *lsm, struct error *error)
     struct version *version = NULL;
     enum status status = read_files(&recovery, &version);
     atomic_store(&lsm->sequence, lsm->log_sequence);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         status = begin(&recovery, version);
+        /* At once, so that a full disk is a reason not to open. */
+        if (status == STATUS_OK)
+            status = lsm_flush(lsm);
+        if (status == STATUS_NOT_FOUND)
+            status = STATUS_OK;
+        if (status != STATUS_OK)
+            error_set(error, status, "%s: cannot be written: %s",
+                      lsm->directory, status_name(status));
+    }
     lsm->spare_wanted = true;
     version_unref(version);
     memtable_unref(recovery.memtable);

@@ -281,28 +281,42 @@ static size_t batch_bytes(const struct batch *batch)
     return bytes;
 }
 
-/* Write the group's record, and sync it if one of them wants that. */
+/* A group may be larger than a record should be: each batch is in one, but not
+ * all need to be in the same. */
+enum { RECORD_BYTES_MANY = 64 << 20 };
+
+static enum status append_group(struct lsm *lsm, const struct writer *writers,
+                                bool sync)
+{
+    enum status status = log_begin(&lsm->log, lsm->log_sequence + 1);
+    for (const struct writer *at = writers; at != NULL; at = at->next) {
+        for (size_t i = 0; status == STATUS_OK && i < at->batch->count; i++)
+            status = log_put(&lsm->log, &at->batch->operations[i]);
+        lsm->log_sequence += at->batch->count;
+        if (status == STATUS_OK && at->next != NULL &&
+            lsm->log.record.size > RECORD_BYTES_MANY) {
+            status = log_append(&lsm->log, sync);
+            if (status == STATUS_OK)
+                status = log_begin(&lsm->log, lsm->log_sequence + 1);
+        }
+    }
+    return status == STATUS_OK ? log_append(&lsm->log, sync) : status;
+}
+
+/* Log the group, and sync that if one of them wants it. */
 static enum status log_group(struct lsm *lsm, const struct writer *writers,
                              size_t operations, bool sync)
 {
+    uint64_t before = lsm->log.size;
     enum status status = STATUS_OK;
     if (sync)
         status = lsm_sync_logs(lsm);
-    if (status == STATUS_OK && operations > 0) {
-        uint64_t before = lsm->log.size;
-        status = log_begin(&lsm->log, lsm->log_sequence + 1);
-        for (const struct writer *at = writers; at != NULL; at = at->next) {
-            for (size_t i = 0; status == STATUS_OK && i < at->batch->count; i++)
-                status = log_put(&lsm->log, &at->batch->operations[i]);
-        }
-        if (status == STATUS_OK)
-            status = log_append(&lsm->log, sync);
-        lsm->log_sequence += operations;
-        atomic_fetch_add_explicit(&lsm->counters.stored_bytes,
-                                  lsm->log.size - before, memory_order_relaxed);
-    }
+    if (status == STATUS_OK && operations > 0)
+        status = append_group(lsm, writers, sync);
     if (status == STATUS_OK && sync)
         status = log_sync(&lsm->log);
+    atomic_fetch_add_explicit(&lsm->counters.stored_bytes,
+                              lsm->log.size - before, memory_order_relaxed);
     return status;
 }
 
