@@ -240,8 +240,8 @@ size_t table_memory_bytes(const struct table *table)
 }
 
 /* Put the block that *read holds as stored in its place, decompressed. */
-static enum status unpack(struct cache_block **read, size_t size,
-                          enum compression compression)
+static enum status unpack(struct cache *cache, struct cache_block **read,
+                          size_t size, enum compression compression)
 {
     struct bytes stored = bytes_of((*read)->data, size);
     size_t unpacked_size;
@@ -249,7 +249,7 @@ static enum status unpack(struct cache_block **read, size_t size,
         compression, stored, TABLE_BLOCK_BYTES_MAX, &unpacked_size);
     if (status != STATUS_OK)
         return status;
-    struct cache_block *unpacked = cache_block_new(unpacked_size);
+    struct cache_block *unpacked = cache_block_new(cache, unpacked_size);
     if (unpacked == NULL)
         return STATUS_NO_MEMORY;
     status = decompress(compression, stored, unpacked->data, unpacked_size);
@@ -265,7 +265,8 @@ enum status table_read_block(struct table *table, size_t number,
     const struct table_inside *inside = table->inside;
     uint64_t offset = inside->index.offsets[number];
     size_t size = table_index_size(&inside->index, number);
-    struct cache_block *read = cache_block_new(size + TABLE_TRAILER_BYTES);
+    struct cache_block *read =
+        cache_block_new(inside->cache, size + TABLE_TRAILER_BYTES);
     if (read == NULL)
         return STATUS_NO_MEMORY;
     enum compression compression = COMPRESSION_NONE;
@@ -278,7 +279,7 @@ enum status table_read_block(struct table *table, size_t number,
     if (status == STATUS_OK && compression == COMPRESSION_NONE)
         read->size = (uint32_t)size; /* the trailer becomes slack */
     else if (status == STATUS_OK)
-        status = unpack(&read, size, compression);
+        status = unpack(inside->cache, &read, size, compression);
     if (status == STATUS_OK)
         status = block_parse(bytes_of(read->data, read->size), &parsed);
     if (status == STATUS_OK) {
