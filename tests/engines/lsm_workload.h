@@ -71,6 +71,8 @@ struct workload_store {
     const char *path;      /* NULL: MEMORY_DISK_PATH */
     struct engine *engine; /* NULL: closed */
     struct error error;    /* of the last open */
+    unsigned reports;      /* of damage, since the open */
+    char report[256];      /* the last of them */
 };
 
 enum status workload_open(struct workload_store *store) MUST_CHECK;
@@ -84,14 +86,15 @@ enum status workload_do(const struct workload *workload, size_t number,
 /* Where a checkpoint goes; valid until the next call. */
 const char *workload_checkpoint(size_t number);
 
-/* Which state, of first to last, the store holds, read from its first key to
- * its last and back. SIZE_MAX: none; then *why says what is wrong. */
+/* Which state, of first to last, the store holds, the last if several do.
+ * SIZE_MAX: none; then *why says what is wrong. */
 size_t workload_find(struct workload_store *store,
                      const struct workload_state *states, size_t first,
                      size_t last, const char **why);
 
-/* Whether every get answers what the state says; with damage allowed, or
- * CORRUPT. Otherwise *why says what is wrong. */
+/* Whether every get answers what the state says, and a walk in each order, too.
+ * With damage allowed each may answer CORRUPT instead, with which the walks
+ * end. Otherwise *why says what is wrong. */
 bool workload_agrees(struct workload_store *store,
                      const struct workload_state *state, bool damaged,
                      const char **why);
