@@ -159,7 +159,8 @@ enum status workload_open(struct workload_store *store)
     struct disk *disk = memory_disk_at(store->memory, path);
     memset(&store->error, 0, sizeof store->error);
     store->reports = 0;
-    return lsm_open_on(&options, disk, false, &store->engine, &store->error);
+    return lsm_open_on(&options, disk, store->threads, &store->engine,
+                       &store->error);
 }
 
 void workload_close(struct workload_store *store)

@@ -17,8 +17,8 @@
  * Every batch writes its step's number to the first key, so that what is left
  * after a crash says how far it came.
  *
- * Tables are so small that a few thousand steps fill several levels. Without
- * threads, so a seed gives the same calls of the disk each time. */
+ * Tables are so small that a few hundred steps fill several levels. Without
+ * threads a seed gives the same calls of the disk each time. */
 
 enum {
     WORKLOAD_KEYS = 240,
@@ -69,6 +69,7 @@ void workload_fini(struct workload *workload);
 struct workload_store {
     struct memory_disk *memory;
     const char *path;      /* NULL: MEMORY_DISK_PATH */
+    bool threads;          /* the engine may start its own */
     struct engine *engine; /* NULL: closed */
     struct error error;    /* of the last open */
     unsigned reports;      /* of damage, since the open */
