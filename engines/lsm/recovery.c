@@ -221,11 +221,13 @@ static enum status apply(void *context, const struct entry *entry)
 static enum status log_failed(struct recovery *recovery, uint64_t number,
                               uint64_t offset, enum status status)
 {
+    char name[LSM_NAME_MAX];
+    log_name(name, number);
     return error_set(recovery->error, status,
-                     "%s: log %08" PRIu64 " is %s at offset %" PRIu64
+                     "%s/%s is %s at offset %" PRIu64
                      "; restore it from a backup, or empty this directory and "
                      "let the replicas refill it",
-                     recovery->lsm->directory, number, status_name(status),
+                     recovery->lsm->directory, name, status_name(status),
                      offset);
 }
 

@@ -139,16 +139,28 @@ struct memory_crash workload_crash(uint64_t number, uint64_t seed)
     return crash;
 }
 
+static void note_report(void *context, const char *message)
+{
+    struct workload_store *store = context;
+    store->reports++;
+    snprintf(store->report, sizeof store->report, "%s", message);
+}
+
 enum status workload_open(struct workload_store *store)
 {
     const char *path = store->path != NULL ? store->path : MEMORY_DISK_PATH;
-    struct engine_options options = {.directory = path,
-                                     .settings = settings,
-                                     .setting_count =
-                                         sizeof settings / sizeof *settings};
+    struct engine_options options = {
+        .directory = path,
+        .settings = settings,
+        .setting_count = sizeof settings / sizeof *settings,
+        .report = note_report,
+        .report_context = store,
+    };
     struct disk *disk = memory_disk_at(store->memory, path);
     memset(&store->error, 0, sizeof store->error);
-    return lsm_open_on(&options, disk, false, &store->engine, &store->error);
+    store->reports = 0;
+    return lsm_open_on(&options, disk, store->threads, &store->engine,
+                       &store->error);
 }
 
 void workload_close(struct workload_store *store)
@@ -255,14 +267,14 @@ static size_t key_number(struct bytes key)
 }
 
 /* Read all of the store into *state. */
-static const char *scan(struct engine *engine, enum engine_order order,
-                        struct workload_state *state)
+static const char *scan(struct engine *engine, struct workload_state *state)
 {
     struct engine_iterator *iterator;
     struct bytes key, value, none = {0};
     const char *wrong = NULL;
     size_t last = SIZE_MAX;
-    enum status status = engine_iterate(engine, none, none, order, &iterator);
+    enum status status =
+        engine_iterate(engine, none, none, ENGINE_FORWARD, &iterator);
     if (status != STATUS_OK)
         return told("iterate answers %s", status_name(status));
     memset(state, 0, sizeof *state);
@@ -271,8 +283,7 @@ static const char *scan(struct engine *engine, enum engine_order order,
         size_t number = key_number(key);
         if (number == SIZE_MAX)
             wrong = told("a key that was never written");
-        else if (last != SIZE_MAX &&
-                 (order == ENGINE_FORWARD ? number <= last : number >= last))
+        else if (last != SIZE_MAX && number <= last)
             wrong = told("key %zu comes after key %zu", number, last);
         else if ((state->steps[number] = writer_of((uint32_t)number, value)) ==
                  0)
@@ -300,16 +311,10 @@ size_t workload_find(struct workload_store *store,
                      const struct workload_state *states, size_t first,
                      size_t last, const char **why)
 {
-    struct workload_state found, back;
-    *why = scan(store->engine, ENGINE_FORWARD, &found);
-    if (*why == NULL)
-        *why = scan(store->engine, ENGINE_BACKWARD, &back);
+    struct workload_state found;
+    *why = scan(store->engine, &found);
     if (*why != NULL)
         return SIZE_MAX;
-    if (memcmp(&found, &back, sizeof found) != 0) {
-        *why = told("backwards, %s", difference(&back, &found));
-        return SIZE_MAX;
-    }
     for (size_t i = last + 1; i-- > first;) {
         if (memcmp(&found, &states[i], sizeof found) == 0)
             return i;
@@ -319,26 +324,77 @@ size_t workload_find(struct workload_store *store,
     return SIZE_MAX;
 }
 
-bool workload_agrees(struct workload_store *store,
-                     const struct workload_state *state, bool damaged,
-                     const char **why)
+static const char *agrees_by_gets(struct engine *engine,
+                                  const struct workload_state *state,
+                                  bool damaged)
 {
     struct buffer value = {0};
-    *why = NULL;
-    for (uint32_t i = 0; i < WORKLOAD_KEYS && *why == NULL; i++) {
+    const char *why = NULL;
+    for (uint32_t i = 0; i < WORKLOAD_KEYS && why == NULL; i++) {
         char key[32];
         key_of(i, key);
-        enum status status =
-            engine_get(store->engine, bytes_of_string(key), &value);
+        enum status status = engine_get(engine, bytes_of_string(key), &value);
         uint32_t step =
             status == STATUS_OK ? writer_of(i, buffer_bytes(&value)) : 0;
         if (status == STATUS_CORRUPT && damaged)
             continue;
         if (status != (state->steps[i] == 0 ? STATUS_NOT_FOUND : STATUS_OK) ||
             step != state->steps[i])
-            *why = told("key %u answers %s of step %u, not of %u", i,
-                        status_name(status), step, state->steps[i]);
+            why = told("key %u answers %s of step %u, not of %u", i,
+                       status_name(status), step, state->steps[i]);
     }
     buffer_fini(&value);
+    return why;
+}
+
+/* The next of the state's keys behind number in an order; or WORKLOAD_KEYS. */
+static size_t next_key(const struct workload_state *state, size_t number,
+                       enum engine_order order)
+{
+    do
+        number = order == ENGINE_FORWARD ? number + 1 : number - 1;
+    while (number < WORKLOAD_KEYS && state->steps[number] == 0);
+    return number < WORKLOAD_KEYS ? number : WORKLOAD_KEYS;
+}
+
+static const char *agrees_by_walk(struct engine *engine,
+                                  const struct workload_state *state,
+                                  enum engine_order order, bool damaged)
+{
+    struct engine_iterator *iterator;
+    struct bytes key, value, none = {0};
+    enum status status = engine_iterate(engine, none, none, order, &iterator);
+    if (status != STATUS_OK)
+        return status == STATUS_CORRUPT && damaged
+                   ? NULL
+                   : told("iterate answers %s", status_name(status));
+    const char *why = NULL;
+    size_t number = order == ENGINE_FORWARD ? SIZE_MAX : WORKLOAD_KEYS;
+    do {
+        number = next_key(state, number, order);
+        status = engine_next(iterator, &key, &value);
+        if (status == STATUS_OK &&
+            (number == WORKLOAD_KEYS || key_number(key) != number ||
+             writer_of((uint32_t)number, value) != state->steps[number]))
+            why = told("%s, key %zu is wrong where key %zu should be",
+                       order == ENGINE_FORWARD ? "forward" : "backward",
+                       key_number(key), number);
+    } while (status == STATUS_OK && why == NULL);
+    engine_iterator_free(iterator);
+    if (why == NULL && !(status == STATUS_CORRUPT && damaged) &&
+        (status != STATUS_NOT_FOUND || number != WORKLOAD_KEYS))
+        why = told("a walk answers %s at key %zu", status_name(status), number);
+    return why;
+}
+
+bool workload_agrees(struct workload_store *store,
+                     const struct workload_state *state, bool damaged,
+                     const char **why)
+{
+    *why = agrees_by_gets(store->engine, state, damaged);
+    if (*why == NULL)
+        *why = agrees_by_walk(store->engine, state, ENGINE_FORWARD, damaged);
+    if (*why == NULL)
+        *why = agrees_by_walk(store->engine, state, ENGINE_BACKWARD, damaged);
     return *why == NULL;
 }

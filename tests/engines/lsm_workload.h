@@ -17,8 +17,8 @@
  * Every batch writes its step's number to the first key, so that what is left
  * after a crash says how far it came.
  *
- * Tables are so small that a few thousand steps fill several levels. Without
- * threads, so a seed gives the same calls of the disk each time. */
+ * Tables are so small that a few hundred steps fill several levels. Without
+ * threads a seed gives the same calls of the disk each time. */
 
 enum {
     WORKLOAD_KEYS = 240,
@@ -69,8 +69,11 @@ void workload_fini(struct workload *workload);
 struct workload_store {
     struct memory_disk *memory;
     const char *path;      /* NULL: MEMORY_DISK_PATH */
+    bool threads;          /* the engine may start its own */
     struct engine *engine; /* NULL: closed */
     struct error error;    /* of the last open */
+    unsigned reports;      /* of damage, since the open */
+    char report[256];      /* the last of them */
 };
 
 enum status workload_open(struct workload_store *store) MUST_CHECK;
@@ -84,14 +87,15 @@ enum status workload_do(const struct workload *workload, size_t number,
 /* Where a checkpoint goes; valid until the next call. */
 const char *workload_checkpoint(size_t number);
 
-/* Which state, of first to last, the store holds, read from its first key to
- * its last and back. SIZE_MAX: none; then *why says what is wrong. */
+/* Which state, of first to last, the store holds, the last if several do.
+ * SIZE_MAX: none; then *why says what is wrong. */
 size_t workload_find(struct workload_store *store,
                      const struct workload_state *states, size_t first,
                      size_t last, const char **why);
 
-/* Whether every get answers what the state says; with damage allowed, or
- * CORRUPT. Otherwise *why says what is wrong. */
+/* Whether every get answers what the state says, and a walk in each order, too.
+ * With damage allowed each may answer CORRUPT instead, with which the walks
+ * end. Otherwise *why says what is wrong. */
 bool workload_agrees(struct workload_store *store,
                      const struct workload_state *state, bool damaged,
                      const char **why);
