@@ -43,8 +43,14 @@ struct retired_log {
 };
 
 /* See write.c. */
+struct writer {
+    const struct batch *batch;
+    bool sync;
+    enum status status;
+    struct writer *next;
+};
 struct commit_queue {
-    pthread_mutex_t mutex;
+    pthread_mutex_t mutex; /* guards all but words */
     struct writer *first, **end;
     uint32_t forming;     /* the number of the group that arrivals join */
     bool led;             /* somebody leads, or was offered to */

@@ -16,12 +16,6 @@
  *
  * A group sleeps on the word of its number's parity: the last group done of
  * that parity, twice, plus 1 while the lead is on offer. */
-struct writer {
-    const struct batch *batch;
-    bool sync;
-    enum status status;
-    struct writer *next;
-};
 
 void lsm_init_queue(struct commit_queue *queue)
 {
