@@ -19,13 +19,20 @@ static enum status wait_for_tables(struct lsm *lsm, bool compacted)
         else if (status != STATUS_OK)
             lsm_break(lsm, status);
         while (compacted && (status == STATUS_OK || status == STATUS_CORRUPT))
-            status = lsm_compact(lsm);
+            status = lsm_compact(lsm, true);
         return status == STATUS_NOT_FOUND ? STATUS_OK : status;
     }
     pthread_mutex_lock(&lsm->mutex);
+    if (compacted) {
+        lsm->settling++;
+        lsm->changes++;
+        pthread_cond_broadcast(&lsm->changed);
+    }
     while (!lsm->broken && !lsm->stopping &&
            (compacted ? !is_settled(lsm) : lsm->view->memtable_count > 1))
         pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    if (compacted)
+        lsm->settling--;
     if (lsm->broken || lsm->stopping)
         status = STATUS_BROKEN;
     pthread_mutex_unlock(&lsm->mutex);

@@ -22,6 +22,16 @@ struct job {
     size_t beneath[LEVELS];
 };
 
+static struct timespec in_ns(uint64_t ns)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_REALTIME, &at);
+    ns += (uint64_t)at.tv_nsec;
+    at.tv_sec += (time_t)(ns / 1000000000);
+    at.tv_nsec = (long)(ns % 1000000000);
+    return at;
+}
+
 /* Keep to the rate, but wake for a stop. */
 static void pace(void *context, size_t bytes)
 {
@@ -29,12 +39,8 @@ static void pace(void *context, size_t bytes)
     uint64_t rate = lsm->compaction_bytes_per_second;
     if (rate == 0)
         return;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    uint64_t ns = (uint64_t)((double)bytes * 1e9 / (double)rate);
-    ns += (uint64_t)until.tv_nsec;
-    until.tv_sec += (time_t)(ns / 1000000000);
-    until.tv_nsec = (long)(ns % 1000000000);
+    struct timespec until =
+        in_ns((uint64_t)((double)bytes * 1e9 / (double)rate));
     pthread_mutex_lock(&lsm->mutex);
     int waited = 0;
     while (!lsm->stopping && waited == 0)
@@ -239,7 +245,7 @@ static enum status run(struct job *job)
     return status;
 }
 
-enum status lsm_compact(struct lsm *lsm)
+enum status lsm_compact(struct lsm *lsm, bool quiet)
 {
     struct job job = {.lsm = lsm};
     pthread_mutex_lock(&lsm->mutex);
@@ -250,36 +256,56 @@ enum status lsm_compact(struct lsm *lsm)
     job.drops_applied = version_last_drop(job.version);
     enum status status = rests ? STATUS_NOT_FOUND
                                : compaction_pick(job.version, lsm->level1_bytes,
-                                                 &job.compaction);
+                                                 quiet, &job.compaction);
     if (status == STATUS_OK)
         status = run(&job);
     job_fini(&job, status);
     return status;
 }
 
-/* Sleep until something changed since `seen`. */
-static void wait_for_change(struct lsm *lsm, uint64_t seen)
+/* As long as no memtable has been frozen, writes rest. */
+enum { QUIET_MS = 250 };
+
+/* Sleep until something changed since `seen`; not for long, if it is not yet
+ * known whether writes rest. False: nothing did. */
+static bool wait_for_change(struct lsm *lsm, uint64_t seen, bool quiet)
 {
+    struct timespec until = in_ns(QUIET_MS * UINT64_C(1000000));
+    int waited = 0;
     pthread_mutex_lock(&lsm->mutex);
-    lsm->compactor_seen = seen;
-    pthread_cond_broadcast(&lsm->changed);
-    while (lsm->changes == seen && !lsm->stopping && !lsm->broken)
-        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    if (quiet) {
+        lsm->compactor_seen = seen;
+        pthread_cond_broadcast(&lsm->changed);
+    }
+    while (lsm->changes == seen && !lsm->stopping && !lsm->broken &&
+           waited == 0) {
+        if (quiet)
+            pthread_cond_wait(&lsm->changed, &lsm->mutex);
+        else
+            waited = pthread_cond_timedwait(&lsm->changed, &lsm->mutex, &until);
+    }
+    bool changed = lsm->changes != seen;
     pthread_mutex_unlock(&lsm->mutex);
+    return changed;
 }
 
 void *lsm_compactor(void *context)
 {
     struct lsm *lsm = context;
+    uint64_t log = 0, quiet_log = 0;
     for (;;) {
         pthread_mutex_lock(&lsm->mutex);
         uint64_t seen = lsm->changes;
+        log = memtable_log(lsm->view->memtables[0]);
+        bool quiet = lsm->settling > 0 || log == quiet_log;
         bool go_on = !lsm->stopping && !lsm->broken;
         pthread_mutex_unlock(&lsm->mutex);
         if (!go_on)
             return NULL;
-        enum status status = lsm_compact(lsm);
-        if (status != STATUS_OK && status != STATUS_CORRUPT)
-            wait_for_change(lsm, seen);
+        enum status status = lsm_compact(lsm, quiet);
+        if (status == STATUS_OK || status == STATUS_CORRUPT)
+            continue;
+        if (!wait_for_change(lsm, seen, quiet))
+            quiet_log = log;
     }
 }

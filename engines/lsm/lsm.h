@@ -99,6 +99,7 @@ struct lsm {
     bool spare_wanted, spare_begun;
     bool stopping;
     uint64_t changes;        /* of the view, counted */
+    unsigned settling;       /* callers of lsm_settle */
     uint64_t compactor_seen; /* at so many there was nothing to compact */
     /* Compactions rest until the next flush, the disk having been full. */
     bool compaction_rests;
@@ -168,8 +169,9 @@ void *lsm_flusher(void *lsm);
 enum status lsm_checkpoint(struct engine *engine, const char *directory,
                            struct error *error) MUST_CHECK;
 
-/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. */
-enum status lsm_compact(struct lsm *lsm) MUST_CHECK;
+/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. quiet: as if
+ * writes rested. */
+enum status lsm_compact(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_compactor(void *lsm);
 
 /* lsm.c: the current view, referenced, and what of it counts. BROKEN. */

@@ -26,13 +26,14 @@ static bool any_damaged(struct table *const *tables, size_t count)
 }
 
 static double level_score(const struct version *version, unsigned level,
-                          uint64_t level1_bytes)
+                          uint64_t level1_bytes, bool quiet)
 {
     const struct level *of = &version->levels[level];
     if (level == 0)
         return any_damaged(of->tables, of->count)
                    ? 0
-                   : (double)of->count / COMPACTION_LEVEL0_TABLES;
+                   : (double)of->count / (quiet ? COMPACTION_LEVEL0_TABLES_QUIET
+                                                : COMPACTION_LEVEL0_TABLES);
     return (double)of->bytes / (double)level_target(level, level1_bytes);
 }
 
@@ -255,7 +256,7 @@ static enum status pick_dropped(const struct version *version,
 }
 
 enum status compaction_pick(const struct version *version,
-                            uint64_t level1_bytes,
+                            uint64_t level1_bytes, bool quiet,
                             struct compaction *compaction)
 {
     *compaction = (struct compaction){0};
@@ -265,7 +266,7 @@ enum status compaction_pick(const struct version *version,
         double most = 1;
         /* The last level has no next one. */
         for (unsigned i = 0; i + 1 < LEVELS; i++) {
-            double score = level_score(version, i, level1_bytes);
+            double score = level_score(version, i, level1_bytes, quiet);
             if (!tried[i] && score >= most) {
                 best = i;
                 most = score;

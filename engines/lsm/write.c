@@ -89,8 +89,8 @@ static void offer_lead(struct commit_queue *queue)
  * whatever that is. At the hard limit a megabyte takes a quarter of a second,
  * which no disk falls behind. In memtables: see lsm_update_pressure. */
 enum {
-    PRESSURE_SOFT = 12,
-    PRESSURE_HARD = 40,
+    PRESSURE_SOFT = 20,
+    PRESSURE_HARD = 48,
     THROTTLE_NS_PER_BYTE = 250,
     /* Shorter sleeps cost more than they take. */
     THROTTLE_NS_MIN = 50 * 1000,
@@ -420,7 +420,7 @@ static void work_inline(struct lsm *lsm)
     if (status != STATUS_OK && status != STATUS_NOT_FOUND)
         lsm_break(lsm, status);
     while (status == STATUS_OK && !lsm->broken)
-        status = lsm_compact(lsm);
+        status = lsm_compact(lsm, false);
 }
 
 enum status lsm_write(struct engine *engine, const struct batch *batch,
