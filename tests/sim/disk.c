@@ -66,7 +66,7 @@ static struct disk_op *op_copy(struct disk *disk, const struct storage_op *op)
 
 void disk_fini(struct disk *disk)
 {
-    disk_wipe(disk);
+    disk_table_fini(&disk->table);
     ops_clear(&disk->waiting);
     ops_clear(&disk->forming);
     ops_clear(&disk->batch);
@@ -75,8 +75,12 @@ void disk_fini(struct disk *disk)
     free(disk->forming.list);
     free(disk->batch.list);
     free(disk->answers.list);
-    free(disk->entries);
     *disk = (struct disk){0};
+}
+
+void disk_wipe(struct disk *disk)
+{
+    disk_table_clear(&disk->table);
 }
 
 void disk_open(struct disk *disk)
@@ -228,21 +232,43 @@ void disk_run_batch(struct sim *sim, struct host *host)
     write_batch(sim, host);
 }
 
-static void commit(struct sim *sim, struct host *host)
+void disk_set(struct disk *disk, struct bytes key, struct bytes value)
 {
-    struct disk *disk = &host->disk;
-    for (size_t i = 0; i < disk->batch.count; i++) {
-        const struct disk_op *op = disk->batch.list[i];
-        struct bytes key = buffer_bytes(&op->key);
-        if (!op->change.changed)
-            continue;
-        if (op->change.removed) {
-            disk_remove(disk, key);
-            continue;
-        }
-        disk_set(disk, key, buffer_bytes(&op->next));
-        observe_stored(sim, host, key, buffer_bytes(&op->next));
+    struct disk_changes changes = {0};
+    disk_changes_add(&changes, key, value, false);
+    disk_table_apply(&disk->table, &changes.list[0]);
+    disk_changes_fini(&changes);
+}
+
+static void add_changes(const struct disk_ops *batch,
+                        struct disk_changes *changes)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct disk_op *op = batch->list[i];
+        if (op->change.changed)
+            disk_changes_add(changes, buffer_bytes(&op->key),
+                             buffer_bytes(&op->next), op->change.removed);
     }
+}
+
+static void commit(struct sim *sim, struct host *host,
+                   const struct disk_changes *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct disk_change *change = &changes->list[i];
+        disk_table_apply(&host->disk.table, change);
+        if (!change->removed)
+            observe_stored(sim, host, buffer_bytes(&change->key),
+                           buffer_bytes(&change->value));
+    }
+}
+
+static void commit_batch(struct sim *sim, struct host *host)
+{
+    struct disk_changes changes = {0};
+    add_changes(&host->disk.batch, &changes);
+    commit(sim, host, &changes);
+    disk_changes_fini(&changes);
 }
 
 /* Whether it was written is not known until it is opened again. */
@@ -254,7 +280,7 @@ static void fail(struct sim *sim, struct host *host)
     sim_tell(sim, host->name, "a batch of %zu fails (%s)", disk->batch.count,
              kept ? "and is on disk" : "and is lost");
     if (kept)
-        commit(sim, host);
+        commit_batch(sim, host);
     disk->broken = true;
     sim_in(sim, random_range(&sim->disk_random, 2000, 200000),
            MOMENT_DISK_REOPEN, host->index, host->life, 0);
@@ -281,7 +307,7 @@ void disk_synced(struct sim *sim, struct host *host)
         fail(sim, host);
         return;
     }
-    commit(sim, host);
+    commit_batch(sim, host);
     struct disk_ops batch = disk->batch;
     disk->batch = (struct disk_ops){0};
     for (size_t i = 0; i < batch.count; i++)
@@ -300,7 +326,7 @@ void disk_crash(struct sim *sim, struct host *host)
         sim_tell(sim, host->name, "a batch of %zu is %s", disk->batch.count,
                  kept ? "on disk just in time" : "lost");
         if (kept)
-            commit(sim, host);
+            commit_batch(sim, host);
     }
     disk_open(disk);
 }
@@ -336,17 +362,17 @@ static void rows_add(struct rows *rows, const struct disk_entry *entry)
     rows->bytes += entry->key.size + entry->value.size;
 }
 
-static void scan(const struct disk *disk, const struct storage_op *op,
+static void scan(const struct disk_table *table, const struct storage_op *op,
                  struct rows *rows, struct storage_result *result)
 {
     struct buffer from = {0}, to = {0};
     result->status = storage_scan_range(op, &from, &to);
     ASSERT(result->status == STATUS_OK);
     bool found;
-    size_t at = disk_place(disk, buffer_bytes(&from), &found);
+    size_t at = disk_table_place(table, buffer_bytes(&from), &found);
     result->done = true;
-    for (; at < disk->count; at++) {
-        const struct disk_entry *entry = &disk->entries[at];
+    for (; at < table->count; at++) {
+        const struct disk_entry *entry = &table->entries[at];
         if (bytes_compare(buffer_bytes(&entry->key), buffer_bytes(&to)) >= 0)
             break;
         if (rows->count > 0 && rows->bytes >= op->bytes_max) {
@@ -385,7 +411,7 @@ void disk_answer(struct sim *sim, struct host *host, uint64_t number)
     if (reads && disk->broken) {
         result.status = STATUS_BROKEN;
     } else if (op->op.kind == STORAGE_SCAN) {
-        scan(disk, &op->op, &rows, &result);
+        scan(&disk->table, &op->op, &rows, &result);
     } else if (op->op.kind == STORAGE_READ) {
         result.record = disk_get(disk, buffer_bytes(&op->key));
         if (result.record.size == 0)

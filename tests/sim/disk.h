@@ -2,7 +2,7 @@
 #ifndef REPLIKV_TESTS_SIM_DISK_H
 #define REPLIKV_TESTS_SIM_DISK_H
 
-#include "proto/bytes.h"
+#include "disk_table.h"
 #include "proxy/core/replica.h"
 
 /* One node's storage: what the storage edge and an engine are to replikvd.
@@ -20,10 +20,6 @@
 struct sim;
 struct host;
 
-struct disk_entry {
-    struct buffer key, value;
-};
-
 struct disk_op {
     uint64_t number;
     struct storage_op op; /* what it points to is in `bytes` */
@@ -39,8 +35,7 @@ struct disk_ops {
 };
 
 struct disk {
-    struct disk_entry *entries; /* synced, sorted by key */
-    size_t count, capacity;
+    struct disk_table table; /* synced */
     struct disk_ops waiting, forming, batch, answers;
     bool batch_scheduled, writing, broken;
     uint64_t number;
@@ -55,12 +50,12 @@ void disk_crash(struct sim *sim, struct host *host);
 void disk_wipe(struct disk *disk);
 
 /* The synced value; empty when there is none. Valid until the next change. */
-struct bytes disk_get(const struct disk *disk, struct bytes key);
+static inline struct bytes disk_get(const struct disk *disk, struct bytes key)
+{
+    return disk_table_get(&disk->table, key);
+}
 /* At once and synced, as at start. */
 void disk_set(struct disk *disk, struct bytes key, struct bytes value);
-void disk_remove(struct disk *disk, struct bytes key);
-/* Where the key is, or would be. */
-size_t disk_place(const struct disk *disk, struct bytes key, bool *found);
 
 void disk_submit(struct sim *sim, struct host *host,
                  const struct storage_op *op);

@@ -177,9 +177,11 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
 static size_t hints_left(const struct sim *sim)
 {
     size_t count = 0;
-    for (uint32_t h = 0; h < sim->plan.hosts; h++)
-        for (size_t i = 0; i < sim->hosts[h].disk.count; i++)
-            count += sim->hosts[h].disk.entries[i].key.data[0] == TABLE_HINTS;
+    for (uint32_t h = 0; h < sim->plan.hosts; h++) {
+        const struct disk_table *table = &sim->hosts[h].disk.table;
+        for (size_t i = 0; i < table->count; i++)
+            count += table->entries[i].key.data[0] == TABLE_HINTS;
+    }
     return count;
 }
 
