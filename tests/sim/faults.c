@@ -93,7 +93,7 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
     sim_tell(sim, host->name, wipe ? "crashes and loses its disk" : "crashes");
     host_crash(sim, host);
     if (wipe) {
-        disk_wipe(&host->disk);
+        storage_wipe(&host->storage);
         host->is_wiped = true;
         sim->wipes++;
         sim->wiped_us = sim->now_us;

@@ -129,7 +129,7 @@ static struct bytes stored_at(const struct host *host,
     struct buffer encoded = {0};
     enum status status = storage_key_encode(&name, &encoded);
     ASSERT(status == STATUS_OK);
-    struct bytes found = disk_get(&host->disk, buffer_bytes(&encoded));
+    struct bytes found = storage_get(&host->storage, buffer_bytes(&encoded));
     buffer_fini(&encoded);
     return found;
 }
@@ -178,7 +178,7 @@ static size_t hints_left(const struct sim *sim)
 {
     size_t count = 0;
     for (uint32_t h = 0; h < sim->plan.hosts; h++) {
-        const struct disk_table *table = &sim->hosts[h].disk.table;
+        const struct disk_table *table = &sim->hosts[h].storage.table;
         for (size_t i = 0; i < table->count; i++)
             count += table->entries[i].key.data[0] == TABLE_HINTS;
     }

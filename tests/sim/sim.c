@@ -63,16 +63,16 @@ static void host_moment(struct sim *sim, const struct moment *moment)
         network_no_reply(sim, host, moment->c);
         break;
     case MOMENT_DISK_BATCH:
-        disk_run_batch(sim, host);
+        storage_run_batch(sim, host);
         break;
     case MOMENT_DISK_SYNC:
-        disk_synced(sim, host);
+        storage_synced(sim, host);
         break;
     case MOMENT_DISK_ANSWER:
-        disk_answer(sim, host, moment->c);
+        storage_answer(sim, host, moment->c);
         break;
     case MOMENT_DISK_REOPEN:
-        disk_reopen(sim, host);
+        storage_reopen(sim, host);
         break;
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "disk.h"
+#include "storage.h"
 
 #include <stdlib.h>
 
@@ -8,7 +8,7 @@
 
 /* --- operations that wait --- */
 
-static void op_free(struct disk_op *op)
+static void op_free(struct storage_job *op)
 {
     buffer_fini(&op->key);
     buffer_fini(&op->next);
@@ -16,7 +16,7 @@ static void op_free(struct disk_op *op)
     free(op);
 }
 
-static void ops_add(struct disk_ops *ops, struct disk_op *op)
+static void ops_add(struct storage_jobs *ops, struct storage_job *op)
 {
     if (ops->count == ops->capacity) {
         ops->capacity = ops->capacity * 2 + 16;
@@ -26,7 +26,7 @@ static void ops_add(struct disk_ops *ops, struct disk_op *op)
     ops->list[ops->count++] = op;
 }
 
-static void ops_clear(struct disk_ops *ops)
+static void ops_clear(struct storage_jobs *ops)
 {
     for (size_t i = 0; i < ops->count; i++)
         op_free(ops->list[i]);
@@ -43,11 +43,12 @@ static struct bytes keep(uint8_t **at, struct bytes bytes)
     return kept;
 }
 
-static struct disk_op *op_copy(struct disk *disk, const struct storage_op *op)
+static struct storage_job *op_copy(struct storage *storage,
+                                   const struct storage_op *op)
 {
-    struct disk_op *copy = calloc(1, sizeof *copy);
+    struct storage_job *copy = calloc(1, sizeof *copy);
     ASSERT(copy != NULL);
-    copy->number = ++disk->number;
+    copy->number = ++storage->number;
     copy->op = *op;
     copy->bytes = malloc(op->key.key.size + op->data.size + op->context.size +
                          op->after.size + 1);
@@ -64,67 +65,67 @@ static struct disk_op *op_copy(struct disk *disk, const struct storage_op *op)
     return copy;
 }
 
-void disk_fini(struct disk *disk)
+void storage_fini(struct storage *storage)
 {
-    disk_table_fini(&disk->table);
-    ops_clear(&disk->waiting);
-    ops_clear(&disk->forming);
-    ops_clear(&disk->batch);
-    ops_clear(&disk->answers);
-    free(disk->waiting.list);
-    free(disk->forming.list);
-    free(disk->batch.list);
-    free(disk->answers.list);
-    *disk = (struct disk){0};
+    disk_table_fini(&storage->table);
+    ops_clear(&storage->waiting);
+    ops_clear(&storage->forming);
+    ops_clear(&storage->batch);
+    ops_clear(&storage->answers);
+    free(storage->waiting.list);
+    free(storage->forming.list);
+    free(storage->batch.list);
+    free(storage->answers.list);
+    *storage = (struct storage){0};
 }
 
-void disk_wipe(struct disk *disk)
+void storage_wipe(struct storage *storage)
 {
-    disk_table_clear(&disk->table);
+    disk_table_clear(&storage->table);
 }
 
-void disk_open(struct disk *disk)
+void storage_open(struct storage *storage)
 {
-    ops_clear(&disk->waiting);
-    ops_clear(&disk->forming);
-    ops_clear(&disk->batch);
-    ops_clear(&disk->answers);
-    disk->batch_scheduled = disk->writing = disk->broken = false;
+    ops_clear(&storage->waiting);
+    ops_clear(&storage->forming);
+    ops_clear(&storage->batch);
+    ops_clear(&storage->answers);
+    storage->batch_scheduled = storage->writing = storage->broken = false;
 }
 
 /* --- carrying out --- */
 
-static void answer_later(struct sim *sim, struct host *host, struct disk_op *op,
-                         enum status refused)
+static void answer_later(struct sim *sim, struct host *host,
+                         struct storage_job *op, enum status refused)
 {
     op->refused = refused;
-    ops_add(&host->disk.answers, op);
+    ops_add(&host->storage.answers, op);
     sim_in(sim, random_range(&sim->disk_random, 20, 400), MOMENT_DISK_ANSWER,
            host->index, host->life, op->number);
 }
 
 static void schedule_batch(struct sim *sim, struct host *host)
 {
-    struct disk *disk = &host->disk;
-    if (disk->batch_scheduled || disk->waiting.count == 0)
+    struct storage *storage = &host->storage;
+    if (storage->batch_scheduled || storage->waiting.count == 0)
         return;
-    disk->batch_scheduled = true;
+    storage->batch_scheduled = true;
     sim_in(sim, random_range(&sim->disk_random, 10, 100), MOMENT_DISK_BATCH,
            host->index, host->life, 0);
 }
 
-void disk_submit(struct sim *sim, struct host *host,
-                 const struct storage_op *op)
+void storage_submit(struct sim *sim, struct host *host,
+                    const struct storage_op *op)
 {
-    struct disk *disk = &host->disk;
-    struct disk_op *copy = op_copy(disk, op);
+    struct storage *storage = &host->storage;
+    struct storage_job *copy = op_copy(storage, op);
     bool reads = op->kind == STORAGE_READ || op->kind == STORAGE_SCAN;
     if (reads) {
         answer_later(sim, host, copy, STATUS_OK);
-    } else if (disk->broken) {
+    } else if (storage->broken) {
         answer_later(sim, host, copy, STATUS_BROKEN);
     } else {
-        ops_add(&disk->waiting, copy);
+        ops_add(&storage->waiting, copy);
         schedule_batch(sim, host);
     }
 }
@@ -137,7 +138,7 @@ static void tell_node(struct sim *sim, struct host *host, enum event_kind kind,
 }
 
 static void tell_stored(struct sim *sim, struct host *host,
-                        const struct disk_op *op, enum status status)
+                        const struct storage_job *op, enum status status)
 {
     bool ok = status == STATUS_OK;
     struct storage_result result = {
@@ -151,11 +152,11 @@ static void tell_stored(struct sim *sim, struct host *host,
     tell_node(sim, host, EVENT_STORED, &result);
 }
 
-static bool look_up(const struct disk_ops *batch, struct bytes key,
+static bool look_up(const struct storage_jobs *batch, struct bytes key,
                     struct bytes *value)
 {
     for (size_t i = batch->count; i-- > 0;) {
-        const struct disk_op *op = batch->list[i];
+        const struct storage_job *op = batch->list[i];
         if (!op->change.changed || !bytes_equal(buffer_bytes(&op->key), key))
             continue;
         *value =
@@ -166,18 +167,18 @@ static bool look_up(const struct disk_ops *batch, struct bytes key,
 }
 
 /* The value with both batches laid over what is synced. */
-static struct bytes current_of(const struct disk *disk, struct bytes key)
+static struct bytes current_of(const struct storage *storage, struct bytes key)
 {
     struct bytes value;
-    if (look_up(&disk->forming, key, &value) ||
-        look_up(&disk->batch, key, &value))
+    if (look_up(&storage->forming, key, &value) ||
+        look_up(&storage->batch, key, &value))
         return value;
-    return disk_get(disk, key);
+    return storage_get(storage, key);
 }
 
-static void prepare(struct sim *sim, struct host *host, struct disk_op *op)
+static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
 {
-    struct disk *disk = &host->disk;
+    struct storage *storage = &host->storage;
     if (op->op.deadline_ms != 0 &&
         host_mono_ms(sim, host) > op->op.deadline_ms) {
         answer_later(sim, host, op, STATUS_TIMEOUT);
@@ -186,10 +187,10 @@ static void prepare(struct sim *sim, struct host *host, struct disk_op *op)
     struct arena scratch;
     arena_init(&scratch, 16u << 20);
     replica_apply(&host->replica, &op->op,
-                  current_of(disk, buffer_bytes(&op->key)), &scratch, &op->next,
-                  &op->change);
+                  current_of(storage, buffer_bytes(&op->key)), &scratch,
+                  &op->next, &op->change);
     arena_fini(&scratch);
-    ops_add(&disk->forming, op);
+    ops_add(&storage->forming, op);
     if (op->op.kind != STORAGE_COORDINATE)
         return;
     struct storage_result result = {
@@ -205,13 +206,13 @@ static void prepare(struct sim *sim, struct host *host, struct disk_op *op)
 /* What forms is written, if nothing is. */
 static void write_batch(struct sim *sim, struct host *host)
 {
-    struct disk *disk = &host->disk;
-    if (disk->writing || disk->forming.count == 0)
+    struct storage *storage = &host->storage;
+    if (storage->writing || storage->forming.count == 0)
         return;
-    struct disk_ops empty = disk->batch;
-    disk->batch = disk->forming;
-    disk->forming = empty;
-    disk->writing = true;
+    struct storage_jobs empty = storage->batch;
+    storage->batch = storage->forming;
+    storage->forming = empty;
+    storage->writing = true;
     int64_t sync_us = sim->plan.sync_us;
     /* Now and then a disk takes its time. */
     if (random_chance(&sim->disk_random, 20))
@@ -220,31 +221,31 @@ static void write_batch(struct sim *sim, struct host *host)
            MOMENT_DISK_SYNC, host->index, host->life, 0);
 }
 
-void disk_run_batch(struct sim *sim, struct host *host)
+void storage_run_batch(struct sim *sim, struct host *host)
 {
-    struct disk *disk = &host->disk;
-    disk->batch_scheduled = false;
-    struct disk_ops taken = disk->waiting;
-    disk->waiting = (struct disk_ops){0};
+    struct storage *storage = &host->storage;
+    storage->batch_scheduled = false;
+    struct storage_jobs taken = storage->waiting;
+    storage->waiting = (struct storage_jobs){0};
     for (size_t i = 0; i < taken.count; i++)
         prepare(sim, host, taken.list[i]);
     free(taken.list);
     write_batch(sim, host);
 }
 
-void disk_set(struct disk *disk, struct bytes key, struct bytes value)
+void storage_set(struct storage *storage, struct bytes key, struct bytes value)
 {
     struct disk_changes changes = {0};
     disk_changes_add(&changes, key, value, false);
-    disk_table_apply(&disk->table, &changes.list[0]);
+    disk_table_apply(&storage->table, &changes.list[0]);
     disk_changes_fini(&changes);
 }
 
-static void add_changes(const struct disk_ops *batch,
+static void add_changes(const struct storage_jobs *batch,
                         struct disk_changes *changes)
 {
     for (size_t i = 0; i < batch->count; i++) {
-        const struct disk_op *op = batch->list[i];
+        const struct storage_job *op = batch->list[i];
         if (op->change.changed)
             disk_changes_add(changes, buffer_bytes(&op->key),
                              buffer_bytes(&op->next), op->change.removed);
@@ -256,7 +257,7 @@ static void commit(struct sim *sim, struct host *host,
 {
     for (size_t i = 0; i < changes->count; i++) {
         const struct disk_change *change = &changes->list[i];
-        disk_table_apply(&host->disk.table, change);
+        disk_table_apply(&host->storage.table, change);
         if (!change->removed)
             observe_stored(sim, host, buffer_bytes(&change->key),
                            buffer_bytes(&change->value));
@@ -266,7 +267,7 @@ static void commit(struct sim *sim, struct host *host,
 static void commit_batch(struct sim *sim, struct host *host)
 {
     struct disk_changes changes = {0};
-    add_changes(&host->disk.batch, &changes);
+    add_changes(&host->storage.batch, &changes);
     commit(sim, host, &changes);
     disk_changes_fini(&changes);
 }
@@ -274,19 +275,20 @@ static void commit_batch(struct sim *sim, struct host *host)
 /* Whether it was written is not known until it is opened again. */
 static void fail(struct sim *sim, struct host *host)
 {
-    struct disk *disk = &host->disk;
+    struct storage *storage = &host->storage;
     bool kept = random_chance(&sim->disk_random, 500);
     sim->tally->faults[FAULT_FAILED_WRITE]++;
-    sim_tell(sim, host->name, "a batch of %zu fails (%s)", disk->batch.count,
+    sim_tell(sim, host->name, "a batch of %zu fails (%s)", storage->batch.count,
              kept ? "and is on disk" : "and is lost");
     if (kept)
         commit_batch(sim, host);
-    disk->broken = true;
+    storage->broken = true;
     sim_in(sim, random_range(&sim->disk_random, 2000, 200000),
            MOMENT_DISK_REOPEN, host->index, host->life, 0);
-    struct disk_ops lost[] = {disk->batch, disk->forming};
-    struct disk_ops waiting = disk->waiting;
-    disk->batch = disk->forming = disk->waiting = (struct disk_ops){0};
+    struct storage_jobs lost[] = {storage->batch, storage->forming};
+    struct storage_jobs waiting = storage->waiting;
+    storage->batch = storage->forming = storage->waiting =
+        (struct storage_jobs){0};
     for (size_t b = 0; b < 2; b++) {
         for (size_t i = 0; i < lost[b].count; i++)
             tell_stored(sim, host, lost[b].list[i], STATUS_IO);
@@ -298,18 +300,18 @@ static void fail(struct sim *sim, struct host *host)
     free(waiting.list);
 }
 
-void disk_synced(struct sim *sim, struct host *host)
+void storage_synced(struct sim *sim, struct host *host)
 {
-    struct disk *disk = &host->disk;
-    disk->writing = false;
+    struct storage *storage = &host->storage;
+    storage->writing = false;
     if (sim->stage == SIM_FAULTS &&
         random_chance(&sim->disk_random, sim->plan.failed_write_permille)) {
         fail(sim, host);
         return;
     }
     commit_batch(sim, host);
-    struct disk_ops batch = disk->batch;
-    disk->batch = (struct disk_ops){0};
+    struct storage_jobs batch = storage->batch;
+    storage->batch = (struct storage_jobs){0};
     for (size_t i = 0; i < batch.count; i++)
         tell_stored(sim, host, batch.list[i], batch.list[i]->change.status);
     ops_clear(&batch);
@@ -317,23 +319,23 @@ void disk_synced(struct sim *sim, struct host *host)
     write_batch(sim, host);
 }
 
-void disk_crash(struct sim *sim, struct host *host)
+void storage_crash(struct sim *sim, struct host *host)
 {
-    struct disk *disk = &host->disk;
-    if (disk->writing && disk->batch.count > 0) {
+    struct storage *storage = &host->storage;
+    if (storage->writing && storage->batch.count > 0) {
         bool kept = random_chance(&sim->disk_random, 400);
         sim->tally->faults[kept ? FAULT_BATCH_KEPT : FAULT_BATCH_LOST]++;
-        sim_tell(sim, host->name, "a batch of %zu is %s", disk->batch.count,
+        sim_tell(sim, host->name, "a batch of %zu is %s", storage->batch.count,
                  kept ? "on disk just in time" : "lost");
         if (kept)
             commit_batch(sim, host);
     }
-    disk_open(disk);
+    storage_open(storage);
 }
 
-void disk_reopen(struct sim *sim, struct host *host)
+void storage_reopen(struct sim *sim, struct host *host)
 {
-    host->disk.broken = false;
+    host->storage.broken = false;
     replica_renew(&host->replica);
     sim_tell(sim, host->name, "its disk is open again");
     struct event event = {.kind = EVENT_REOPENED};
@@ -388,32 +390,33 @@ static void scan(const struct disk_table *table, const struct storage_op *op,
     buffer_fini(&to);
 }
 
-static struct disk_op *take_answer(struct disk *disk, uint64_t number)
+static struct storage_job *take_answer(struct storage *storage, uint64_t number)
 {
-    for (size_t i = 0; i < disk->answers.count; i++) {
-        struct disk_op *op = disk->answers.list[i];
+    for (size_t i = 0; i < storage->answers.count; i++) {
+        struct storage_job *op = storage->answers.list[i];
         if (op->number != number)
             continue;
-        disk->answers.list[i] = disk->answers.list[--disk->answers.count];
+        storage->answers.list[i] =
+            storage->answers.list[--storage->answers.count];
         return op;
     }
     ASSERT(!"an answer was lost");
     return NULL;
 }
 
-void disk_answer(struct sim *sim, struct host *host, uint64_t number)
+void storage_answer(struct sim *sim, struct host *host, uint64_t number)
 {
-    struct disk *disk = &host->disk;
-    struct disk_op *op = take_answer(disk, number);
+    struct storage *storage = &host->storage;
+    struct storage_job *op = take_answer(storage, number);
     struct storage_result result = {.op = &op->op, .status = op->refused};
     struct rows rows = {0};
     bool reads = op->op.kind == STORAGE_READ || op->op.kind == STORAGE_SCAN;
-    if (reads && disk->broken) {
+    if (reads && storage->broken) {
         result.status = STATUS_BROKEN;
     } else if (op->op.kind == STORAGE_SCAN) {
-        scan(&disk->table, &op->op, &rows, &result);
+        scan(&storage->table, &op->op, &rows, &result);
     } else if (op->op.kind == STORAGE_READ) {
-        result.record = disk_get(disk, buffer_bytes(&op->key));
+        result.record = storage_get(storage, buffer_bytes(&op->key));
         if (result.record.size == 0)
             result.status = STATUS_NOT_FOUND;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef REPLIKV_TESTS_SIM_DISK_H
-#define REPLIKV_TESTS_SIM_DISK_H
+#ifndef REPLIKV_TESTS_SIM_STORAGE_H
+#define REPLIKV_TESTS_SIM_STORAGE_H
 
 #include "disk_table.h"
 #include "proxy/core/replica.h"
@@ -20,7 +20,7 @@
 struct sim;
 struct host;
 
-struct disk_op {
+struct storage_job {
     uint64_t number;
     struct storage_op op; /* what it points to is in `bytes` */
     uint8_t *bytes;
@@ -29,40 +29,41 @@ struct disk_op {
     enum status refused; /* DISK_ANSWER: instead of running it */
 };
 
-struct disk_ops {
-    struct disk_op **list;
+struct storage_jobs {
+    struct storage_job **list;
     size_t count, capacity;
 };
 
-struct disk {
+struct storage {
     struct disk_table table; /* synced */
-    struct disk_ops waiting, forming, batch, answers;
+    struct storage_jobs waiting, forming, batch, answers;
     bool batch_scheduled, writing, broken;
     uint64_t number;
 };
 
-void disk_fini(struct disk *disk);
+void storage_fini(struct storage *storage);
 /* The process starts: nothing waits. */
-void disk_open(struct disk *disk);
+void storage_open(struct storage *storage);
 /* The process ended: of the batch under way all or nothing lasts. */
-void disk_crash(struct sim *sim, struct host *host);
+void storage_crash(struct sim *sim, struct host *host);
 /* Everything is gone. */
-void disk_wipe(struct disk *disk);
+void storage_wipe(struct storage *storage);
 
 /* The synced value; empty when there is none. Valid until the next change. */
-static inline struct bytes disk_get(const struct disk *disk, struct bytes key)
+static inline struct bytes storage_get(const struct storage *storage,
+                                       struct bytes key)
 {
-    return disk_table_get(&disk->table, key);
+    return disk_table_get(&storage->table, key);
 }
 /* At once and synced, as at start. */
-void disk_set(struct disk *disk, struct bytes key, struct bytes value);
+void storage_set(struct storage *storage, struct bytes key, struct bytes value);
 
-void disk_submit(struct sim *sim, struct host *host,
-                 const struct storage_op *op);
+void storage_submit(struct sim *sim, struct host *host,
+                    const struct storage_op *op);
 /* The moments of the disk. */
-void disk_run_batch(struct sim *sim, struct host *host);
-void disk_synced(struct sim *sim, struct host *host);
-void disk_answer(struct sim *sim, struct host *host, uint64_t number);
-void disk_reopen(struct sim *sim, struct host *host);
+void storage_run_batch(struct sim *sim, struct host *host);
+void storage_synced(struct sim *sim, struct host *host);
+void storage_answer(struct sim *sim, struct host *host, uint64_t number);
+void storage_reopen(struct sim *sim, struct host *host);
 
 #endif
