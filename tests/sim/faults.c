@@ -245,6 +245,7 @@ void faults_heal(struct sim *sim)
         struct host *host = &sim->hosts[i];
         isolate(sim, i, false);
         host->paused_until_us = 0;
+        storage_heal(&host->storage);
         for (uint32_t k = 0; k < sim->plan.hosts; k++)
             sim->network.clogged_us[i][k] = 0;
         if (is_leaving(host))

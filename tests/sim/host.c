@@ -17,6 +17,20 @@ static const char *const addresses[HOSTS_MAX] = {
     "peer:0", "peer:1", "peer:2", "peer:3", "peer:4",
 };
 
+static bool has_tree(const struct sim *sim, uint32_t index)
+{
+    switch (sim->options->engine) {
+    case SIM_MODEL:
+        return false;
+    case SIM_LSM:
+        return true;
+    case SIM_MIXED:
+        return index == 0;
+    }
+    ASSERT(!"reached");
+    return false;
+}
+
 void host_init(struct sim *sim, struct host *host, uint32_t index)
 {
     *host = (struct host){.index = index};
@@ -26,6 +40,8 @@ void host_init(struct sim *sim, struct host *host, uint32_t index)
     host->drift_ppm = random_range(&sim->random, -300, 300);
     host->mono_offset_us = random_range(&sim->random, 0, 1000000000);
     host->wall_offset_ms = random_range(&sim->random, -500, 500);
+    storage_init(&host->storage, has_tree(sim, index),
+                 ~(sim->seed << 8 | index));
     effects_init(&host->effects, EFFECTS_BYTES);
     struct placement_node *founder = &sim->founders[index];
     snprintf(founder->name, sizeof founder->name, "%s", host->name);
@@ -78,14 +94,14 @@ static bool open_store(struct sim *sim, struct host *host, struct member *self)
     if (stored.size == sizeof self->boot)
         memcpy(&self->boot, stored.data, sizeof self->boot);
     self->boot++;
-    storage_set(&host->storage, buffer_bytes(&key),
+    storage_set(sim, host, buffer_bytes(&key),
                 bytes_of(&self->boot, sizeof self->boot));
     stored = storage_get(&host->storage, meta_key(META_STORE, &key));
     bool is_new = stored.size != sizeof self->store;
     for (size_t i = 0; is_new && i < sizeof self->store; i++)
         self->store.bytes[i] = (uint8_t)random_next(&sim->random);
     if (is_new)
-        storage_set(&host->storage, buffer_bytes(&key),
+        storage_set(sim, host, buffer_bytes(&key),
                     bytes_of(&self->store, sizeof self->store));
     else
         memcpy(&self->store, stored.data, sizeof self->store);
@@ -111,7 +127,7 @@ void host_start(struct sim *sim, struct host *host)
     ASSERT(host->node == NULL);
     host->life++;
     host->is_halting = false;
-    storage_open(&host->storage);
+    storage_open(sim, host);
     struct member self = self_of(host);
     self.run = random_next(&sim->random);
     bool is_new = open_store(sim, host, &self);

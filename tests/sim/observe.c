@@ -178,7 +178,7 @@ static size_t hints_left(const struct sim *sim)
 {
     size_t count = 0;
     for (uint32_t h = 0; h < sim->plan.hosts; h++) {
-        const struct disk_table *table = &sim->hosts[h].storage.table;
+        const struct disk_table *table = &sim->hosts[h].storage.store.table;
         for (size_t i = 0; i < table->count; i++)
             count += table->entries[i].key.data[0] == TABLE_HINTS;
     }
@@ -264,6 +264,7 @@ void observe_end(struct sim *sim)
         judge(sim, k, sim->final_values[k], sim->final_count[k]);
     }
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        store_check(sim, &sim->hosts[i]);
         size_t unanswered = host_unanswered(sim, &sim->hosts[i], UNANSWERED_US);
         if (unanswered > 0)
             verdict_stuck(verdict, "answered-once",

@@ -65,13 +65,27 @@ static struct storage_job *op_copy(struct storage *storage,
     return copy;
 }
 
-void storage_fini(struct storage *storage)
+void storage_init(struct storage *storage, bool with_tree, uint64_t seed)
 {
-    disk_table_fini(&storage->table);
+    *storage = (struct storage){0};
+    if (with_tree)
+        storage->store.tree = tree_new(seed);
+}
+
+static void forget_all(struct storage *storage)
+{
     ops_clear(&storage->waiting);
     ops_clear(&storage->forming);
     ops_clear(&storage->batch);
     ops_clear(&storage->answers);
+    storage->batch_scheduled = storage->writing = storage->broken =
+        storage->suspect = false;
+}
+
+void storage_fini(struct storage *storage)
+{
+    forget_all(storage);
+    store_fini(&storage->store);
     free(storage->waiting.list);
     free(storage->forming.list);
     free(storage->batch.list);
@@ -81,16 +95,32 @@ void storage_fini(struct storage *storage)
 
 void storage_wipe(struct storage *storage)
 {
-    disk_table_clear(&storage->table);
+    store_wipe(&storage->store);
 }
 
-void storage_open(struct storage *storage)
+void storage_heal(struct storage *storage)
 {
-    ops_clear(&storage->waiting);
-    ops_clear(&storage->forming);
-    ops_clear(&storage->batch);
-    ops_clear(&storage->answers);
-    storage->batch_scheduled = storage->writing = storage->broken = false;
+    if (storage->store.tree != NULL)
+        tree_heal(storage->store.tree);
+}
+
+void storage_open(struct sim *sim, struct host *host)
+{
+    forget_all(&host->storage);
+    bool opened = store_open(sim, host);
+    ASSERT(opened || sim->verdict.invariant != NULL);
+}
+
+void storage_set(struct sim *sim, struct host *host, struct bytes key,
+                 struct bytes value)
+{
+    struct disk_changes changes = {0};
+    if (sim->verdict.invariant != NULL)
+        return;
+    disk_changes_add(&changes, key, value, false);
+    enum status status = store_write(sim, host, &changes, false);
+    ASSERT(status == STATUS_OK || sim->verdict.invariant != NULL);
+    disk_changes_fini(&changes);
 }
 
 /* --- carrying out --- */
@@ -167,13 +197,16 @@ static bool look_up(const struct storage_jobs *batch, struct bytes key,
 }
 
 /* The value with both batches laid over what is synced. */
-static struct bytes current_of(const struct storage *storage, struct bytes key)
+static enum status current_of(struct sim *sim, struct host *host,
+                              struct bytes key, struct bytes *value)
 {
-    struct bytes value;
-    if (look_up(&storage->forming, key, &value) ||
-        look_up(&storage->batch, key, &value))
-        return value;
-    return storage_get(storage, key);
+    struct storage *storage = &host->storage;
+    if (look_up(&storage->forming, key, value) ||
+        look_up(&storage->batch, key, value))
+        return STATUS_OK;
+    enum status status = store_get(sim, host, key, value);
+    storage->suspect |= status == STATUS_BROKEN;
+    return status;
 }
 
 static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
@@ -184,11 +217,16 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
         answer_later(sim, host, op, STATUS_TIMEOUT);
         return;
     }
+    struct bytes current;
+    if (storage->suspect ||
+        current_of(sim, host, buffer_bytes(&op->key), &current) != STATUS_OK) {
+        answer_later(sim, host, op, STATUS_BROKEN);
+        return;
+    }
     struct arena scratch;
     arena_init(&scratch, 16u << 20);
-    replica_apply(&host->replica, &op->op,
-                  current_of(storage, buffer_bytes(&op->key)), &scratch,
-                  &op->next, &op->change);
+    replica_apply(&host->replica, &op->op, current, &scratch, &op->next,
+                  &op->change);
     arena_fini(&scratch);
     ops_add(&storage->forming, op);
     if (op->op.kind != STORAGE_COORDINATE)
@@ -221,26 +259,6 @@ static void write_batch(struct sim *sim, struct host *host)
            MOMENT_DISK_SYNC, host->index, host->life, 0);
 }
 
-void storage_run_batch(struct sim *sim, struct host *host)
-{
-    struct storage *storage = &host->storage;
-    storage->batch_scheduled = false;
-    struct storage_jobs taken = storage->waiting;
-    storage->waiting = (struct storage_jobs){0};
-    for (size_t i = 0; i < taken.count; i++)
-        prepare(sim, host, taken.list[i]);
-    free(taken.list);
-    write_batch(sim, host);
-}
-
-void storage_set(struct storage *storage, struct bytes key, struct bytes value)
-{
-    struct disk_changes changes = {0};
-    disk_changes_add(&changes, key, value, false);
-    disk_table_apply(&storage->table, &changes.list[0]);
-    disk_changes_fini(&changes);
-}
-
 static void add_changes(const struct storage_jobs *batch,
                         struct disk_changes *changes)
 {
@@ -252,36 +270,11 @@ static void add_changes(const struct storage_jobs *batch,
     }
 }
 
-static void commit(struct sim *sim, struct host *host,
-                   const struct disk_changes *changes)
-{
-    for (size_t i = 0; i < changes->count; i++) {
-        const struct disk_change *change = &changes->list[i];
-        disk_table_apply(&host->storage.table, change);
-        if (!change->removed)
-            observe_stored(sim, host, buffer_bytes(&change->key),
-                           buffer_bytes(&change->value));
-    }
-}
-
-static void commit_batch(struct sim *sim, struct host *host)
-{
-    struct disk_changes changes = {0};
-    add_changes(&host->storage.batch, &changes);
-    commit(sim, host, &changes);
-    disk_changes_fini(&changes);
-}
-
-/* Whether it was written is not known until it is opened again. */
-static void fail(struct sim *sim, struct host *host)
+/* The store failed: what was prepared is lost, and of what was written nobody
+ * knows until it is opened again. */
+static void break_down(struct sim *sim, struct host *host)
 {
     struct storage *storage = &host->storage;
-    bool kept = random_chance(&sim->disk_random, 500);
-    sim->tally->faults[FAULT_FAILED_WRITE]++;
-    sim_tell(sim, host->name, "a batch of %zu fails (%s)", storage->batch.count,
-             kept ? "and is on disk" : "and is lost");
-    if (kept)
-        commit_batch(sim, host);
     storage->broken = true;
     sim_in(sim, random_range(&sim->disk_random, 2000, 200000),
            MOMENT_DISK_REOPEN, host->index, host->life, 0);
@@ -300,16 +293,42 @@ static void fail(struct sim *sim, struct host *host)
     free(waiting.list);
 }
 
+/* A read heard that the store is broken. What is being written will fail. */
+static void heed_suspicion(struct sim *sim, struct host *host)
+{
+    const struct storage *storage = &host->storage;
+    if (storage->suspect && !storage->broken && !storage->writing)
+        break_down(sim, host);
+}
+
+void storage_run_batch(struct sim *sim, struct host *host)
+{
+    struct storage *storage = &host->storage;
+    storage->batch_scheduled = false;
+    struct storage_jobs taken = storage->waiting;
+    storage->waiting = (struct storage_jobs){0};
+    for (size_t i = 0; i < taken.count; i++)
+        prepare(sim, host, taken.list[i]);
+    free(taken.list);
+    heed_suspicion(sim, host);
+    write_batch(sim, host);
+}
+
 void storage_synced(struct sim *sim, struct host *host)
 {
     struct storage *storage = &host->storage;
+    struct disk_changes changes = {0};
     storage->writing = false;
-    if (sim->stage == SIM_FAULTS &&
-        random_chance(&sim->disk_random, sim->plan.failed_write_permille)) {
-        fail(sim, host);
+    add_changes(&storage->batch, &changes);
+    bool fails =
+        sim->stage == SIM_FAULTS &&
+        random_chance(&sim->disk_random, sim->plan.failed_write_permille);
+    enum status status = store_write(sim, host, &changes, fails);
+    disk_changes_fini(&changes);
+    if (status != STATUS_OK) {
+        break_down(sim, host);
         return;
     }
-    commit_batch(sim, host);
     struct storage_jobs batch = storage->batch;
     storage->batch = (struct storage_jobs){0};
     for (size_t i = 0; i < batch.count; i++)
@@ -322,20 +341,21 @@ void storage_synced(struct sim *sim, struct host *host)
 void storage_crash(struct sim *sim, struct host *host)
 {
     struct storage *storage = &host->storage;
-    if (storage->writing && storage->batch.count > 0) {
-        bool kept = random_chance(&sim->disk_random, 400);
-        sim->tally->faults[kept ? FAULT_BATCH_KEPT : FAULT_BATCH_LOST]++;
-        sim_tell(sim, host->name, "a batch of %zu is %s", storage->batch.count,
-                 kept ? "on disk just in time" : "lost");
-        if (kept)
-            commit_batch(sim, host);
-    }
-    storage_open(storage);
+    struct disk_changes changes = {0};
+    bool writing = storage->writing && storage->batch.count > 0;
+    add_changes(&storage->batch, &changes);
+    store_crash(sim, host, writing ? &changes : NULL);
+    disk_changes_fini(&changes);
+    forget_all(storage);
 }
 
 void storage_reopen(struct sim *sim, struct host *host)
 {
-    host->storage.broken = false;
+    if (!store_open(sim, host)) {
+        sim_in(sim, 100000, MOMENT_DISK_REOPEN, host->index, host->life, 0);
+        return;
+    }
+    host->storage.broken = host->storage.suspect = false;
     replica_renew(&host->replica);
     sim_tell(sim, host->name, "its disk is open again");
     struct event event = {.kind = EVENT_REOPENED};
@@ -364,21 +384,25 @@ static void rows_add(struct rows *rows, const struct disk_entry *entry)
     rows->bytes += entry->key.size + entry->value.size;
 }
 
-static void scan(const struct disk_table *table, const struct storage_op *op,
-                 struct rows *rows, struct storage_result *result)
+static void scan(struct sim *sim, struct host *host,
+                 const struct storage_op *op, struct rows *rows,
+                 struct storage_result *result)
 {
+    const struct disk_table *table = &host->storage.store.table;
     struct buffer from = {0}, to = {0};
     result->status = storage_scan_range(op, &from, &to);
     ASSERT(result->status == STATUS_OK);
     bool found;
-    size_t at = disk_table_place(table, buffer_bytes(&from), &found);
+    size_t first = disk_table_place(table, buffer_bytes(&from), &found);
+    struct bytes end = buffer_bytes(&to);
     result->done = true;
-    for (; at < table->count; at++) {
+    for (size_t at = first; at < table->count; at++) {
         const struct disk_entry *entry = &table->entries[at];
         if (bytes_compare(buffer_bytes(&entry->key), buffer_bytes(&to)) >= 0)
             break;
         if (rows->count > 0 && rows->bytes >= op->bytes_max) {
             result->done = false;
+            end = buffer_bytes(&entry->key);
             break;
         }
         rows_add(rows, entry);
@@ -386,8 +410,22 @@ static void scan(const struct disk_table *table, const struct storage_op *op,
     }
     result->rows = rows->list;
     result->row_count = rows->count;
+    /* Beyond its range, an empty one is no bound. */
+    if (end.size > 0)
+        result->status =
+            store_see(sim, host, buffer_bytes(&from), end, first, rows->count);
     buffer_fini(&from);
     buffer_fini(&to);
+}
+
+static void read_one(struct sim *sim, struct host *host,
+                     const struct storage_job *op,
+                     struct storage_result *result)
+{
+    result->status =
+        store_get(sim, host, buffer_bytes(&op->key), &result->record);
+    if (result->status == STATUS_OK && result->record.size == 0)
+        result->status = STATUS_NOT_FOUND;
 }
 
 static struct storage_job *take_answer(struct storage *storage, uint64_t number)
@@ -411,16 +449,18 @@ void storage_answer(struct sim *sim, struct host *host, uint64_t number)
     struct storage_result result = {.op = &op->op, .status = op->refused};
     struct rows rows = {0};
     bool reads = op->op.kind == STORAGE_READ || op->op.kind == STORAGE_SCAN;
-    if (reads && storage->broken) {
+    if (reads && storage->broken)
         result.status = STATUS_BROKEN;
-    } else if (op->op.kind == STORAGE_SCAN) {
-        scan(&storage->table, &op->op, &rows, &result);
-    } else if (op->op.kind == STORAGE_READ) {
-        result.record = storage_get(storage, buffer_bytes(&op->key));
-        if (result.record.size == 0)
-            result.status = STATUS_NOT_FOUND;
-    }
+    else if (op->op.kind == STORAGE_SCAN)
+        scan(sim, host, &op->op, &rows, &result);
+    else if (op->op.kind == STORAGE_READ)
+        read_one(sim, host, op, &result);
+    storage->suspect |= reads && result.status == STATUS_BROKEN;
+    if (result.status == STATUS_BROKEN)
+        result =
+            (struct storage_result){.op = &op->op, .status = result.status};
     tell_node(sim, host, EVENT_STORED, &result);
+    heed_suspicion(sim, host);
     free(rows.list);
     op_free(op);
 }
