@@ -191,16 +191,31 @@ static void store_boot(uint64_t boot, struct effects *effects)
         (void)effects_storage(effects, &op);
 }
 
-/* Under replace the disk may show less than the others remember of it: from
- * here on it shows more, durably. */
-static void raise_boot(struct node *node, uint64_t known,
-                       struct effects *effects)
+/* Under replace the disk may show less than the others remember of it: it is to
+ * show more. They are told when that is on disk, not before: a start after a
+ * crash would show what they had seen in another run. */
+static void raise_boot(struct node *node, struct effects *effects)
 {
-    if (!node->config.replace ||
-        known < membership_self(node->membership)->boot)
+    if (!node->config.replace || node->boot_storing != 0 ||
+        node->boot_known < membership_self(node->membership)->boot)
         return;
-    membership_raise_boot(node->membership, known + 1);
-    store_boot(known + 1, effects);
+    node->boot_storing = node->boot_known + 1;
+    store_boot(node->boot_storing, effects);
+}
+
+void hello_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects)
+{
+    uint64_t boot = node->boot_storing;
+    if (boot == 0 ||
+        !bytes_equal(result->op->key.key, bytes_of_string(META_BOOT)))
+        return;
+    node->boot_storing = 0;
+    /* Otherwise the next one that we meet has us try again. */
+    if (result->status != STATUS_OK)
+        return;
+    membership_raise_boot(node->membership, boot);
+    raise_boot(node, effects);
 }
 
 static void say(const char *event, const char *why, struct effects *effects)
@@ -256,7 +271,9 @@ void hello_answered(struct node *node, const struct event *event,
     }
     if (!is_other(node, &who))
         return;
-    raise_boot(node, reply->known_boot, effects);
+    if (reply->known_boot > node->boot_known)
+        node->boot_known = reply->known_boot;
+    raise_boot(node, effects);
     membership_met(node->membership, node->now_ms, &who);
     int founder = topology_node(&node->topology, who.id);
     if (founder >= 0)

@@ -493,6 +493,8 @@ static void stored(struct node *node, const struct event *event,
         digest_stored(node, result, effects);
         break;
     case OWNER_META:
+        hello_stored(node, result, effects);
+        break;
     case OWNER_HINT:
         break; /* counted above; nobody waits */
     case OWNER_MEMBERSHIP:

@@ -193,6 +193,9 @@ struct node {
     struct handoff handoff;
     struct fill fill;
     bool met[NODES_MAX]; /* founders that accepted us, by topology index */
+    /* Under replace: the largest of ours that others remember, and the one
+     * that is being stored, 0 for none. */
+    uint64_t boot_known, boot_storing;
     uint64_t counters[COUNTER_COUNT];
 };
 
@@ -319,6 +322,8 @@ void hello_heard(struct node *node, const struct event *event,
                  struct effects *effects);
 void hello_answered(struct node *node, const struct event *event,
                     struct effects *effects);
+void hello_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects);
 
 /* admin.c */
 void admin_request(struct node *node, struct reply_token token,

@@ -343,6 +343,11 @@ static void a_refused_node_stops_and_a_misfit_stops_only_at_start(void **state)
                      "[  1] hello -> set boot, halt\n");
 }
 
+static uint64_t own_boot(void)
+{
+    return membership_self(node_membership(f.node))->boot;
+}
+
 static void
 under_replace_the_boot_number_goes_on_from_what_is_known(void **state)
 {
@@ -353,7 +358,29 @@ under_replace_the_boot_number_goes_on_from_what_is_known(void **state)
     f.trace_size = 0;
     hear_hello(RKV__STATUS__OK, 7);
     expect_trace(&f, "[  1] hello -> set boot, set n2\n");
-    assert_int_equal(membership_self(node_membership(f.node))->boot, 8);
+    disk(&f, 1);
+    assert_int_equal(own_boot(), 8);
+}
+
+/* Once the others know the number, a crash must not show it again. */
+static void a_boot_number_is_not_told_before_it_is_on_disk(void **state)
+{
+    (void)state;
+    f.config.replace = true;
+    f.config.self.boot = 1;
+    node_boot(&f);
+    hear_hello(RKV__STATUS__OK, 7);
+    assert_int_equal(own_boot(), 1);
+    disk_fails(&f, 1, STATUS_IO);
+    assert_int_equal(own_boot(), 1);
+    f.trace_size = 0;
+    hear_hello(RKV__STATUS__OK, 7);
+    hear_hello(RKV__STATUS__OK, 9); /* while the first is being stored */
+    assert_int_equal(own_boot(), 1);
+    disk(&f, 1);
+    assert_int_equal(own_boot(), 10);
+    expect_trace(&f, "[  1] hello -> set boot\n"
+                     "[  1] stored -> set boot\n");
 }
 
 static void nonsense_for_a_hello_reply_leads_to_nothing(void **state)
@@ -406,6 +433,7 @@ int main(void)
         WITH(started, an_older_or_emptied_disk_is_refused_until_it_is_replaced),
         WITH(opened, a_refused_node_stops_and_a_misfit_stops_only_at_start),
         WITH(opened, under_replace_the_boot_number_goes_on_from_what_is_known),
+        WITH(opened, a_boot_number_is_not_told_before_it_is_on_disk),
         WITH(opened, nonsense_for_a_hello_reply_leads_to_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

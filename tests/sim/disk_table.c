@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+#include "disk_table.h"
+
 #include <stdlib.h>
 
-#include "disk.h"
 #include "proto/assert.h"
-
-/* What is synced: a sorted array. */
 
 static void set_buffer(struct buffer *buffer, struct bytes bytes)
 {
@@ -13,46 +12,48 @@ static void set_buffer(struct buffer *buffer, struct bytes bytes)
     ASSERT(status == STATUS_OK);
 }
 
-size_t disk_place(const struct disk *disk, struct bytes key, bool *found)
+static void *grown(void *list, size_t count, size_t *capacity, size_t size)
 {
-    size_t low = 0, high = disk->count;
+    if (count < *capacity)
+        return list;
+    *capacity = *capacity * 2 + 16;
+    list = realloc(list, *capacity * size);
+    ASSERT(list != NULL);
+    return list;
+}
+
+size_t disk_table_place(const struct disk_table *table, struct bytes key,
+                        bool *found)
+{
+    size_t low = 0, high = table->count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (bytes_compare(buffer_bytes(&disk->entries[middle].key), key) < 0)
+        if (bytes_compare(buffer_bytes(&table->entries[middle].key), key) < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    *found = low < disk->count &&
-             bytes_equal(buffer_bytes(&disk->entries[low].key), key);
+    *found = low < table->count &&
+             bytes_equal(buffer_bytes(&table->entries[low].key), key);
     return low;
 }
 
-struct bytes disk_get(const struct disk *disk, struct bytes key)
+struct bytes disk_table_get(const struct disk_table *table, struct bytes key)
 {
     bool found;
-    size_t at = disk_place(disk, key, &found);
-    return found ? buffer_bytes(&disk->entries[at].value) : (struct bytes){0};
+    size_t at = disk_table_place(table, key, &found);
+    return found ? buffer_bytes(&table->entries[at].value) : (struct bytes){0};
 }
 
-void disk_set(struct disk *disk, struct bytes key, struct bytes value)
+static void insert(struct disk_table *table, size_t at, struct bytes key)
 {
-    bool found;
-    size_t at = disk_place(disk, key, &found);
-    if (!found) {
-        if (disk->count == disk->capacity) {
-            disk->capacity = disk->capacity * 2 + 16;
-            disk->entries =
-                realloc(disk->entries, disk->capacity * sizeof *disk->entries);
-            ASSERT(disk->entries != NULL);
-        }
-        memmove(disk->entries + at + 1, disk->entries + at,
-                (disk->count - at) * sizeof *disk->entries);
-        disk->entries[at] = (struct disk_entry){{0}, {0}};
-        set_buffer(&disk->entries[at].key, key);
-        disk->count++;
-    }
-    set_buffer(&disk->entries[at].value, value);
+    table->entries = grown(table->entries, table->count, &table->capacity,
+                           sizeof *table->entries);
+    memmove(table->entries + at + 1, table->entries + at,
+            (table->count - at) * sizeof *table->entries);
+    table->entries[at] = (struct disk_entry){{0}, {0}};
+    set_buffer(&table->entries[at].key, key);
+    table->count++;
 }
 
 static void entry_fini(struct disk_entry *entry)
@@ -61,21 +62,67 @@ static void entry_fini(struct disk_entry *entry)
     buffer_fini(&entry->value);
 }
 
-void disk_remove(struct disk *disk, struct bytes key)
+static void drop(struct disk_table *table, size_t at)
 {
-    bool found;
-    size_t at = disk_place(disk, key, &found);
-    if (!found)
-        return;
-    entry_fini(&disk->entries[at]);
-    disk->count--;
-    memmove(disk->entries + at, disk->entries + at + 1,
-            (disk->count - at) * sizeof *disk->entries);
+    entry_fini(&table->entries[at]);
+    table->count--;
+    memmove(table->entries + at, table->entries + at + 1,
+            (table->count - at) * sizeof *table->entries);
 }
 
-void disk_wipe(struct disk *disk)
+void disk_table_apply(struct disk_table *table,
+                      const struct disk_change *change)
 {
-    for (size_t i = 0; i < disk->count; i++)
-        entry_fini(&disk->entries[i]);
-    disk->count = 0;
+    bool found;
+    size_t at = disk_table_place(table, buffer_bytes(&change->key), &found);
+    if (change->removed) {
+        if (found)
+            drop(table, at);
+        return;
+    }
+    if (!found)
+        insert(table, at, buffer_bytes(&change->key));
+    set_buffer(&table->entries[at].value, buffer_bytes(&change->value));
+}
+
+void disk_table_clear(struct disk_table *table)
+{
+    for (size_t i = 0; i < table->count; i++)
+        entry_fini(&table->entries[i]);
+    table->count = 0;
+}
+
+void disk_table_fini(struct disk_table *table)
+{
+    disk_table_clear(table);
+    free(table->entries);
+    *table = (struct disk_table){0};
+}
+
+void disk_changes_add(struct disk_changes *changes, struct bytes key,
+                      struct bytes value, bool removed)
+{
+    changes->list = grown(changes->list, changes->count, &changes->capacity,
+                          sizeof *changes->list);
+    struct disk_change *change = &changes->list[changes->count++];
+    *change = (struct disk_change){.removed = removed};
+    set_buffer(&change->key, key);
+    if (!removed)
+        set_buffer(&change->value, value);
+}
+
+void disk_changes_clear(struct disk_changes *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        buffer_fini(&changes->list[i].key);
+        buffer_fini(&changes->list[i].value);
+    }
+    changes->count = 0;
+}
+
+void disk_changes_fini(struct disk_changes *changes)
+{
+    disk_changes_clear(changes);
+    free(changes->list);
+    *changes = (struct disk_changes){0};
 }

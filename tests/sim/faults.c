@@ -93,7 +93,7 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
     sim_tell(sim, host->name, wipe ? "crashes and loses its disk" : "crashes");
     host_crash(sim, host);
     if (wipe) {
-        disk_wipe(&host->disk);
+        storage_wipe(&host->storage);
         host->is_wiped = true;
         sim->wipes++;
         sim->wiped_us = sim->now_us;
@@ -245,6 +245,7 @@ void faults_heal(struct sim *sim)
         struct host *host = &sim->hosts[i];
         isolate(sim, i, false);
         host->paused_until_us = 0;
+        storage_heal(&host->storage);
         for (uint32_t k = 0; k < sim->plan.hosts; k++)
             sim->network.clogged_us[i][k] = 0;
         if (is_leaving(host))

@@ -17,6 +17,20 @@ static const char *const addresses[HOSTS_MAX] = {
     "peer:0", "peer:1", "peer:2", "peer:3", "peer:4",
 };
 
+static bool has_tree(const struct sim *sim, uint32_t index)
+{
+    switch (sim->options->engine) {
+    case SIM_MODEL:
+        return false;
+    case SIM_LSM:
+        return true;
+    case SIM_MIXED:
+        return index == 0;
+    }
+    ASSERT(!"reached");
+    return false;
+}
+
 void host_init(struct sim *sim, struct host *host, uint32_t index)
 {
     *host = (struct host){.index = index};
@@ -26,6 +40,8 @@ void host_init(struct sim *sim, struct host *host, uint32_t index)
     host->drift_ppm = random_range(&sim->random, -300, 300);
     host->mono_offset_us = random_range(&sim->random, 0, 1000000000);
     host->wall_offset_ms = random_range(&sim->random, -500, 500);
+    storage_init(&host->storage, has_tree(sim, index),
+                 ~(sim->seed << 8 | index));
     effects_init(&host->effects, EFFECTS_BYTES);
     struct placement_node *founder = &sim->founders[index];
     snprintf(founder->name, sizeof founder->name, "%s", host->name);
@@ -38,7 +54,7 @@ void host_fini(struct sim *sim, struct host *host)
     (void)sim;
     node_free(host->node);
     effects_fini(&host->effects);
-    disk_fini(&host->disk);
+    storage_fini(&host->storage);
     free(host->asked);
     *host = (struct host){0};
 }
@@ -73,19 +89,20 @@ static struct bytes meta_key(const char *name, struct buffer *out)
 static bool open_store(struct sim *sim, struct host *host, struct member *self)
 {
     struct buffer key = {0};
-    struct bytes stored = disk_get(&host->disk, meta_key(META_BOOT, &key));
+    struct bytes stored =
+        storage_get(&host->storage, meta_key(META_BOOT, &key));
     if (stored.size == sizeof self->boot)
         memcpy(&self->boot, stored.data, sizeof self->boot);
     self->boot++;
-    disk_set(&host->disk, buffer_bytes(&key),
-             bytes_of(&self->boot, sizeof self->boot));
-    stored = disk_get(&host->disk, meta_key(META_STORE, &key));
+    storage_set(sim, host, buffer_bytes(&key),
+                bytes_of(&self->boot, sizeof self->boot));
+    stored = storage_get(&host->storage, meta_key(META_STORE, &key));
     bool is_new = stored.size != sizeof self->store;
     for (size_t i = 0; is_new && i < sizeof self->store; i++)
         self->store.bytes[i] = (uint8_t)random_next(&sim->random);
     if (is_new)
-        disk_set(&host->disk, buffer_bytes(&key),
-                 bytes_of(&self->store, sizeof self->store));
+        storage_set(sim, host, buffer_bytes(&key),
+                    bytes_of(&self->store, sizeof self->store));
     else
         memcpy(&self->store, stored.data, sizeof self->store);
     buffer_fini(&key);
@@ -110,7 +127,7 @@ void host_start(struct sim *sim, struct host *host)
     ASSERT(host->node == NULL);
     host->life++;
     host->is_halting = false;
-    disk_open(&host->disk);
+    storage_open(sim, host);
     struct member self = self_of(host);
     self.run = random_next(&sim->random);
     bool is_new = open_store(sim, host, &self);
@@ -166,7 +183,7 @@ void host_crash(struct sim *sim, struct host *host)
         sim->tally->counters[i] += node_counter(host->node, i);
     network_host_gone(sim, host);
     attempts_host_gone(sim, host->index);
-    disk_crash(sim, host);
+    storage_crash(sim, host);
     node_free(host->node);
     host->node = NULL;
     host->life++;
@@ -245,7 +262,7 @@ static void carry_out(struct sim *sim, struct host *host)
             carry_out_reply(sim, host, message);
     }
     for (size_t i = 0; i < effects->storage_count; i++)
-        disk_submit(sim, host, &effects->storage[i]);
+        storage_submit(sim, host, &effects->storage[i]);
     if (effects->log != NULL)
         sim_tell(sim, host->name, "says: %s", effects->log);
     if (effects->log != NULL && strncmp(effects->log, "event=filled", 12) == 0)
@@ -290,13 +307,14 @@ bool host_is_known(const struct sim *sim, const struct host *host)
     struct storage_key note = {.table = TABLE_META,
                                .key = bytes_of(name, sizeof name)};
     struct buffer key = {0}, encoded = {0};
-    struct bytes store = disk_get(&host->disk, meta_key(META_STORE, &key));
+    struct bytes store =
+        storage_get(&host->storage, meta_key(META_STORE, &key));
     enum status status = storage_key_encode(&note, &encoded);
     ASSERT(status == STATUS_OK);
     bool known = store.size > 0;
     for (uint32_t i = 0; i < sim->plan.hosts && known; i++) {
         struct bytes noted =
-            disk_get(&sim->hosts[i].disk, buffer_bytes(&encoded));
+            storage_get(&sim->hosts[i].storage, buffer_bytes(&encoded));
         known = i == host->index ||
                 (noted.size > 0 &&
                  memmem(noted.data, noted.size, store.data, store.size));

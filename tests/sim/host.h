@@ -2,8 +2,8 @@
 #ifndef REPLIKV_TESTS_SIM_HOST_H
 #define REPLIKV_TESTS_SIM_HOST_H
 
-#include "disk.h"
 #include "proxy/core/node.h"
+#include "storage.h"
 
 /* One machine: its disk, its clocks, and the process on it, which is the
  * production node with a simulated edge around it. */
@@ -28,7 +28,7 @@ struct host {
     struct node *node; /* NULL: no process */
     struct replica replica;
     struct effects effects;
-    struct disk disk;
+    struct storage storage;
     uint32_t life; /* counts processes: moments of an earlier one are void */
     uint32_t leaving_life; /* the one that has said goodbye */
     int64_t paused_until_us;

@@ -13,16 +13,20 @@ static const char usage[] =
     "sim --seed N [--trace]           replay one seed\n"
     "sim --seeds COUNT [--first N]    run seeds N to N + COUNT - 1 (from 1)\n"
     "sim --file FILE                  run the seeds of a file, one a line\n"
+    "    --engine model|lsm|mixed  what stores (model); mixed: one node lsm\n"
     "    --nodes 3|5    instead of what the seed draws\n"
     "    --calm         without faults\n"
     "exit: 0 all is well, 1 usage, 2 an invariant of safety is broken, 3 one\n"
     "of liveness; a signal: a failed assertion\n";
 
+static const char *const engines[] = {
+    [SIM_MODEL] = "model", [SIM_LSM] = "lsm", [SIM_MIXED] = "mixed"};
+
 struct options {
     uint64_t first, count;
-    uint32_t nodes;
-    bool is_single, trace, calm;
+    bool is_single;
     const char *file;
+    struct sim_options sim;
 };
 
 static bool number(const char *text, uint64_t *out)
@@ -32,6 +36,17 @@ static bool number(const char *text, uint64_t *out)
         return false;
     *out = strtoull(text, &end, 10);
     return *end == '\0';
+}
+
+static bool engine_named(const char *name, enum sim_engine *out)
+{
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+        if (name == NULL || strcmp(name, engines[i]) != 0)
+            continue;
+        *out = (enum sim_engine)i;
+        return true;
+    }
+    return false;
 }
 
 static bool parse(int count, char **words, struct options *options)
@@ -52,38 +67,41 @@ static bool parse(int count, char **words, struct options *options)
             right = number(next, &options->first);
         } else if (strcmp(word, "--nodes") == 0) {
             right = number(next, &nodes) && (nodes == 3 || nodes == 5);
+        } else if (strcmp(word, "--engine") == 0) {
+            right = engine_named(next, &options->sim.engine);
         } else if (strcmp(word, "--file") == 0) {
             options->file = next;
         } else {
             takes = false;
             right = strcmp(word, "--trace") == 0 || strcmp(word, "--calm") == 0;
-            options->trace |= strcmp(word, "--trace") == 0;
-            options->calm |= strcmp(word, "--calm") == 0;
+            options->sim.tell |= strcmp(word, "--trace") == 0;
+            options->sim.calm |= strcmp(word, "--calm") == 0;
         }
         if (!right)
             return false;
         i += takes;
     }
-    options->nodes = (uint32_t)nodes;
+    options->sim.hosts = (uint32_t)nodes;
     return options->count > 0 || options->file != NULL;
 }
 
 static int run_seed(const struct options *options, uint64_t seed,
                     struct sim *sim, struct tally *tally)
 {
-    sim_run(sim, seed, options->nodes, options->trace, options->calm, tally);
+    sim_run(sim, seed, &options->sim, tally);
     const struct verdict *verdict = &sim->verdict;
     int code = verdict->invariant == NULL ? 0
                : verdict->is_liveness     ? EXIT_STUCK
                                           : EXIT_UNSAFE;
     if (code != 0)
-        printf("seed %llu: %s: %s\n  at %.3f ms; replay: sim --seed %llu%s "
-               "--trace\n",
+        printf("seed %llu: %s: %s\n  at %.3f ms; replay: sim --seed %llu "
+               "--engine %s%s --trace\n",
                (unsigned long long)seed, verdict->invariant, verdict->text,
                (double)sim->now_us / 1000, (unsigned long long)seed,
-               options->nodes == 3   ? " --nodes 3"
-               : options->nodes == 5 ? " --nodes 5"
-                                     : "");
+               engines[options->sim.engine],
+               options->sim.hosts == 3   ? " --nodes 3"
+               : options->sim.hosts == 5 ? " --nodes 5"
+                                         : "");
     if (options->is_single)
         printf("seed %llu digest %016llx\n", (unsigned long long)seed,
                (unsigned long long)sim->trace.digest);

@@ -129,7 +129,7 @@ static struct bytes stored_at(const struct host *host,
     struct buffer encoded = {0};
     enum status status = storage_key_encode(&name, &encoded);
     ASSERT(status == STATUS_OK);
-    struct bytes found = disk_get(&host->disk, buffer_bytes(&encoded));
+    struct bytes found = storage_get(&host->storage, buffer_bytes(&encoded));
     buffer_fini(&encoded);
     return found;
 }
@@ -177,9 +177,11 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
 static size_t hints_left(const struct sim *sim)
 {
     size_t count = 0;
-    for (uint32_t h = 0; h < sim->plan.hosts; h++)
-        for (size_t i = 0; i < sim->hosts[h].disk.count; i++)
-            count += sim->hosts[h].disk.entries[i].key.data[0] == TABLE_HINTS;
+    for (uint32_t h = 0; h < sim->plan.hosts; h++) {
+        const struct disk_table *table = &sim->hosts[h].storage.store.table;
+        for (size_t i = 0; i < table->count; i++)
+            count += table->entries[i].key.data[0] == TABLE_HINTS;
+    }
     return count;
 }
 
@@ -262,6 +264,7 @@ void observe_end(struct sim *sim)
         judge(sim, k, sim->final_values[k], sim->final_count[k]);
     }
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        store_check(sim, &sim->hosts[i]);
         size_t unanswered = host_unanswered(sim, &sim->hosts[i], UNANSWERED_US);
         if (unanswered > 0)
             verdict_stuck(verdict, "answered-once",

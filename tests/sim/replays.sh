@@ -4,14 +4,20 @@
 # seed gives another; wrong words give the usage.
 set -eu
 sim=$1
-for seed in 1 2 3 4 5 6 7 8; do
-    first=$("$sim" --seed $seed)
-    again=$("$sim" --seed $seed --trace | tail -n 1)
-    other=$("$sim" --seed $((seed + 100)))
-    test "$first" = "$again" || { echo "$first"; echo "$again"; exit 1; }
-    test "${first#* digest}" != "${other#* digest}" || { echo "$other"; exit 1; }
+for engine in model lsm mixed; do
+    for seed in 1 2 3 4 5 6 7 8; do
+        run="$sim --engine $engine --seed"
+        first=$($run $seed)
+        again=$($run $seed --trace | tail -n 1)
+        other=$($run $((seed + 100)))
+        test "$first" = "$again" ||
+            { echo "$engine: $first"; echo "$again"; exit 1; }
+        test "${first#* digest}" != "${other#* digest}" ||
+            { echo "$engine: $other"; exit 1; }
+    done
 done
-for words in "" "--seed" "--seed x" "--seeds 0" "--seed 1 --nodes 4" "--what"; do
+for words in "" "--seed" "--seed x" "--seeds 0" "--seed 1 --nodes 4" \
+    "--seed 1 --engine lmdb" "--what"; do
     code=0
     # shellcheck disable=SC2086
     "$sim" $words 2>/dev/null >&2 || code=$?

@@ -63,16 +63,16 @@ static void host_moment(struct sim *sim, const struct moment *moment)
         network_no_reply(sim, host, moment->c);
         break;
     case MOMENT_DISK_BATCH:
-        disk_run_batch(sim, host);
+        storage_run_batch(sim, host);
         break;
     case MOMENT_DISK_SYNC:
-        disk_synced(sim, host);
+        storage_synced(sim, host);
         break;
     case MOMENT_DISK_ANSWER:
-        disk_answer(sim, host, moment->c);
+        storage_answer(sim, host, moment->c);
         break;
     case MOMENT_DISK_REOPEN:
-        disk_reopen(sim, host);
+        storage_reopen(sim, host);
         break;
     }
 }
@@ -180,24 +180,25 @@ static void start_all(struct sim *sim)
     }
 }
 
-void sim_run(struct sim *sim, uint64_t seed, uint32_t hosts, bool tell,
-             bool calm, struct tally *tally)
+void sim_run(struct sim *sim, uint64_t seed, const struct sim_options *options,
+             struct tally *tally)
 {
     memset(sim, 0, sizeof *sim);
     sim->seed = seed;
+    sim->options = options;
     sim->random = (struct randomness){seed};
     sim->tally = tally;
-    sim->trace.is_told = tell;
+    sim->trace.is_told = options->tell;
     struct randomness plan_random = random_fork(&sim->random);
     sim->network_random = random_fork(&sim->random);
     sim->disk_random = random_fork(&sim->random);
     sim->fault_random = random_fork(&sim->random);
     sim->client_random = random_fork(&sim->random);
     sim->send_random = random_fork(&sim->random);
-    plan_draw(&sim->plan, &plan_random, hosts);
+    plan_draw(&sim->plan, &plan_random, options->hosts);
     arena_init(&sim->arena, 8u << 20);
     start_all(sim);
-    if (calm)
+    if (options->calm)
         sim->plan.failed_write_permille = sim->plan.failed_send_permille = 0;
     else
         faults_start(sim);

@@ -55,8 +55,21 @@ enum {
 };
 extern struct bucket_config sim_buckets[SIM_BUCKETS];
 
+/* What stands for the nodes' engines: a model; the built-in LSM tree (see
+ * store.h); or that on the first node and the model on the others. */
+enum sim_engine { SIM_MODEL, SIM_LSM, SIM_MIXED };
+
+/* What a seed does not decide. */
+struct sim_options {
+    enum sim_engine engine;
+    uint32_t hosts; /* 0: the seed chooses */
+    bool tell;      /* print the story */
+    bool calm;      /* without faults */
+};
+
 struct sim {
     uint64_t seed;
+    const struct sim_options *options;
     struct plan plan;
     enum sim_stage stage;
     int64_t now_us;
@@ -90,10 +103,10 @@ struct sim {
  * seed choose. */
 void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts);
 
-/* Run the seed to its end; the verdict says what was found. tell: print the
- * story. calm: without faults. */
-void sim_run(struct sim *sim, uint64_t seed, uint32_t hosts, bool tell,
-             bool calm, struct tally *tally);
+/* Run the seed to its end; the verdict says what was found. The options are
+ * borrowed until sim_free. */
+void sim_run(struct sim *sim, uint64_t seed, const struct sim_options *options,
+             struct tally *tally);
 void sim_free(struct sim *sim);
 
 /* --- for the parts --- */

@@ -20,6 +20,8 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_FAILED_WRITE] = "batches_failed",
     [FAULT_BATCH_LOST] = "batches_lost_in_crash",
     [FAULT_BATCH_KEPT] = "batches_kept_in_crash",
+    [FAULT_FAILED_OPEN] = "opens_failed",
+    [FAULT_CRASH_IN_OPEN] = "crashes_in_open",
     [FAULT_FAILED_SEND] = "sends_failed",
     [FAULT_FRAMES_LOST] = "frames_lost",
     [FAULT_LATE_FRAMES] = "sessions_ended_with_late_frames",
@@ -46,6 +48,9 @@ void tally_print(const struct tally *tally, double seconds)
            (unsigned long long)tally->events, (unsigned long long)tally->reads,
            (unsigned long long)tally->writes,
            (unsigned long long)tally->acknowledged);
+    if (tally->tables > 0)
+        printf("tables written by LSM trees %llu\n",
+               (unsigned long long)tally->tables);
     printf("faults:\n");
     for (size_t i = 0; i < FAULT_COUNT; i++)
         printf("  %-32s %10llu\n", names[i],

@@ -26,6 +26,8 @@ enum fault {
     FAULT_FAILED_WRITE = FAULT_KIND_COUNT,
     FAULT_BATCH_LOST,
     FAULT_BATCH_KEPT,
+    FAULT_FAILED_OPEN,
+    FAULT_CRASH_IN_OPEN,
     FAULT_FAILED_SEND,
     FAULT_FRAMES_LOST,
     FAULT_LATE_FRAMES,
@@ -39,6 +41,7 @@ enum fault {
 
 struct tally {
     uint64_t seeds, events, writes, reads, acknowledged;
+    uint64_t tables; /* that LSM trees wrote */
     int64_t simulated_us;
     uint64_t faults[FAULT_COUNT];
     uint64_t counters[COUNTER_COUNT];

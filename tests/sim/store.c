@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+#include "store.h"
+
+#include "proto/assert.h"
+#include "sim.h"
+
+void store_fini(struct store *store)
+{
+    tree_free(store->tree);
+    disk_table_fini(&store->table);
+    for (int step = 0; step < STORE_STEPS; step++)
+        disk_changes_fini(&store->doubt[step]);
+    *store = (struct store){0};
+}
+
+static void clear_doubt(struct store *store)
+{
+    for (int step = 0; step < STORE_STEPS; step++)
+        disk_changes_clear(&store->doubt[step]);
+}
+
+void store_wipe(struct store *store)
+{
+    disk_table_clear(&store->table);
+    clear_doubt(store);
+    if (store->tree != NULL)
+        tree_wipe(store->tree);
+}
+
+static void commit(struct sim *sim, struct host *host,
+                   const struct disk_changes *changes)
+{
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct disk_change *change = &changes->list[i];
+        disk_table_apply(&host->storage.store.table, change);
+        if (!change->removed && change->key.data[0] != TREE_BALLAST)
+            observe_stored(sim, host, buffer_bytes(&change->key),
+                           buffer_bytes(&change->value));
+    }
+}
+
+static void count_outcome(struct sim *sim, struct host *host, bool kept)
+{
+    sim->tally->faults[kept ? FAULT_BATCH_KEPT : FAULT_BATCH_LOST]++;
+    sim_tell(sim, host->name, "what was being written is %s",
+             kept ? "on disk just in time" : "lost");
+}
+
+/* --- the tree --- */
+
+/* The seed decides what the tree does to its disk, too. */
+static void trace_calls(struct sim *sim, const struct tree *tree)
+{
+    struct memory_counts counts = memory_disk_counts(tree->memory);
+    trace_mix(&sim->trace, counts.calls);
+    trace_mix(&sim->trace, counts.bytes_written);
+}
+
+/* OK, or BROKEN from one that may be; anything else is wrong. */
+static enum status judge(struct sim *sim, const struct host *host,
+                         enum status status, bool same)
+{
+    if (status == STATUS_BROKEN && host->storage.store.tree->may_fail)
+        return STATUS_BROKEN;
+    if (status != STATUS_OK)
+        verdict_unsafe(&sim->verdict, "engine-true", "%s cannot be read: %s",
+                       host->name, status_name(status));
+    else if (!same)
+        verdict_unsafe(&sim->verdict, "engine-true",
+                       "%s shows something else than was written", host->name);
+    return STATUS_OK;
+}
+
+static bool is_in_doubt(const struct store *store)
+{
+    size_t count = 0;
+    for (int step = 0; step < STORE_STEPS; step++)
+        count += store->doubt[step].count;
+    return count > 0;
+}
+
+/* See how many of the steps were taken. */
+static enum status settle(struct sim *sim, struct host *host)
+{
+    struct store *store = &host->storage.store;
+    bool same = true, in_doubt = is_in_doubt(store);
+    int step = 0;
+    enum status status = tree_has_all(store->tree, &store->table, &same);
+    while (status == STATUS_OK && !same && in_doubt && step < STORE_STEPS) {
+        commit(sim, host, &store->doubt[step++]);
+        status = tree_has_all(store->tree, &store->table, &same);
+    }
+    status = judge(sim, host, status, same);
+    if (status != STATUS_OK)
+        return status;
+    if (in_doubt)
+        count_outcome(sim, host, step == STORE_STEPS);
+    clear_doubt(store);
+    return STATUS_OK;
+}
+
+bool store_open(struct sim *sim, struct host *host)
+{
+    struct tree *tree = host->storage.store.tree;
+    if (tree == NULL)
+        return true;
+    struct error error;
+    bool again = tree->may_fail;
+    tree_close(tree);
+    tree_heal(tree);
+    tree->may_fail = false;
+    if (again && sim->stage == SIM_FAULTS && random_chance(&tree->random, 250))
+        tree_fail_soon(tree);
+    enum status status = tree_open(tree, &error);
+    trace_calls(sim, tree);
+    if (status != STATUS_OK && !tree->may_fail)
+        verdict_unsafe(&sim->verdict, "engine-true", "%s cannot be opened: %s",
+                       host->name, error.text);
+    /* As the storage edge does: what a failed sync left is read from here. */
+    if (status == STATUS_OK)
+        status = tree_write(tree, &(struct disk_changes){0}, true);
+    if (status == STATUS_OK)
+        status = settle(sim, host);
+    if (status == STATUS_OK)
+        return true;
+    tree_close(tree);
+    sim->tally->faults[FAULT_FAILED_OPEN]++;
+    return false;
+}
+
+/* Until it is known to be written, it is in doubt. Takes the changes. */
+static enum status take_steps(struct store *store, struct disk_changes *changes)
+{
+    struct disk_changes *doubt = store->doubt;
+    struct disk_changes none = doubt[STEP_BATCH];
+    ASSERT(!is_in_doubt(store));
+    doubt[STEP_BATCH] = *changes;
+    *changes = none;
+    tree_draw_ballast(store->tree, &doubt[STEP_BALLAST], &doubt[STEP_RANGE]);
+    enum status status = STATUS_OK;
+    if (doubt[STEP_BALLAST].count > 0)
+        status = tree_write(store->tree, &doubt[STEP_BALLAST], false);
+    if (status == STATUS_OK && doubt[STEP_RANGE].count > 0)
+        status = tree_delete_range(store->tree, &doubt[STEP_RANGE]);
+    if (status == STATUS_OK)
+        status = tree_write(store->tree, &doubt[STEP_BATCH], true);
+    return status;
+}
+
+static enum status write_tree(struct sim *sim, struct host *host,
+                              struct disk_changes *changes, bool fails)
+{
+    struct store *store = &host->storage.store;
+    struct tree *tree = store->tree;
+    if (fails)
+        tree_fail_soon(tree);
+    enum status status = take_steps(store, changes);
+    trace_calls(sim, tree);
+    if (status == STATUS_OK) {
+        for (int step = 0; step < STORE_STEPS; step++)
+            commit(sim, host, &store->doubt[step]);
+        clear_doubt(store);
+        return STATUS_OK;
+    }
+    if (!tree->may_fail)
+        verdict_unsafe(&sim->verdict, "engine-true", "%s fails to write: %s",
+                       host->name, status_name(status));
+    sim->tally->faults[FAULT_FAILED_WRITE]++;
+    sim_tell(sim, host->name, "a write fails: %s", status_name(status));
+    return status;
+}
+
+/* The power fails, or the process is killed; and then perhaps the power, while
+ * it is opened again. */
+static void crash_tree(struct sim *sim, struct host *host,
+                       struct disk_changes *changes)
+{
+    struct tree *tree = host->storage.store.tree;
+    struct error error;
+    enum status status = STATUS_OK;
+    bool is_killed = random_chance(&tree->random, 400);
+    if (changes != NULL) {
+        if (is_killed)
+            tree_kill_soon(tree);
+        else
+            tree_cut_soon(tree);
+        status = take_steps(&host->storage.store, changes);
+    }
+    if (tree->may_fail)
+        status = STATUS_OK;
+    if (is_killed)
+        tree_kill(tree);
+    else
+        tree_cut(tree);
+    if (status == STATUS_OK && random_chance(&tree->random, 300)) {
+        sim->tally->faults[FAULT_CRASH_IN_OPEN]++;
+        tree_cut_soon(tree);
+        status = tree_open(tree, &error);
+        if (status == STATUS_OK)
+            status = tree_write(tree, &(struct disk_changes){0}, true);
+        tree_cut(tree);
+    }
+    trace_calls(sim, tree);
+    if (status != STATUS_OK)
+        verdict_unsafe(&sim->verdict, "engine-true", "%s fails in a crash: %s",
+                       host->name, status_name(status));
+}
+
+/* --- either --- */
+
+enum status store_write(struct sim *sim, struct host *host,
+                        struct disk_changes *changes, bool fails)
+{
+    if (host->storage.store.tree != NULL)
+        return write_tree(sim, host, changes, fails);
+    if (!fails) {
+        commit(sim, host, changes);
+        return STATUS_OK;
+    }
+    bool kept = random_chance(&sim->disk_random, 500);
+    sim->tally->faults[FAULT_FAILED_WRITE]++;
+    sim_tell(sim, host->name, "a write fails (%s)",
+             kept ? "and is on disk" : "and is lost");
+    if (kept)
+        commit(sim, host, changes);
+    return STATUS_IO;
+}
+
+void store_crash(struct sim *sim, struct host *host,
+                 struct disk_changes *changes)
+{
+    if (host->storage.store.tree != NULL) {
+        crash_tree(sim, host, changes);
+    } else if (changes != NULL) {
+        bool kept = random_chance(&sim->disk_random, 400);
+        count_outcome(sim, host, kept);
+        if (kept)
+            commit(sim, host, changes);
+    }
+}
+
+enum status store_get(struct sim *sim, struct host *host, struct bytes key,
+                      struct bytes *value)
+{
+    struct store *store = &host->storage.store;
+    *value = disk_table_get(&store->table, key);
+    if (store->tree == NULL)
+        return STATUS_OK;
+    bool same;
+    enum status status = tree_has(store->tree, key, *value, &same);
+    return judge(sim, host, status, same);
+}
+
+enum status store_see(struct sim *sim, struct host *host, struct bytes from,
+                      struct bytes to, size_t first, size_t count)
+{
+    struct store *store = &host->storage.store;
+    if (store->tree == NULL)
+        return STATUS_OK;
+    bool same;
+    enum status status = tree_has_range(store->tree, from, to, &store->table,
+                                        first, count, &same);
+    return judge(sim, host, status, same);
+}
+
+void store_check(struct sim *sim, struct host *host)
+{
+    struct store *store = &host->storage.store;
+    bool same;
+    if (store->tree == NULL)
+        return;
+    sim->tally->tables += store->tree->tables;
+    if (store->tree->engine == NULL)
+        return;
+    enum status status = tree_has_all(store->tree, &store->table, &same);
+    (void)!judge(sim, host, status, same);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_TESTS_SIM_STORE_H
+#define REPLIKV_TESTS_SIM_STORE_H
+
+#include "tree.h"
+
+/* What lasts of one node's disk: a table of what must be there. It stands for
+ * an engine (the model); or a real one is beside it (the tree), which decides
+ * what fails and what a crash leaves, and must always show what the table
+ * has.
+ *
+ *   written whole: in the table    failed, or cut by a crash: in doubt
+ *
+ * The next open settles a doubt. What is written goes in steps, of which the
+ * first ones may be there, each as a whole: ballast, which is not synced; the
+ * removals of a range of it; and the node's batch, synced. */
+
+struct sim;
+struct host;
+
+enum store_step { STEP_BALLAST, STEP_RANGE, STEP_BATCH, STORE_STEPS };
+
+struct store {
+    struct disk_table table;
+    struct tree *tree;                      /* NULL: the model alone */
+    struct disk_changes doubt[STORE_STEPS]; /* no longer, once it is settled */
+};
+
+void store_fini(struct store *store);
+/* Everything is gone. */
+void store_wipe(struct store *store);
+
+/* The process starts, or opens it again after a failure. False: it failed, as
+ * it was told to; it can be tried again. */
+bool store_open(struct sim *sim, struct host *host);
+/* Synced, and shown to the checkers. On failure it is there, or not, and the
+ * store is to be opened again. fails: the model does, the tree will soon. The
+ * changes may be taken. */
+enum status store_write(struct sim *sim, struct host *host,
+                        struct disk_changes *changes, bool fails) MUST_CHECK;
+/* The process ended; changes: that were being written, or NULL. They may be
+ * taken. */
+void store_crash(struct sim *sim, struct host *host,
+                 struct disk_changes *changes);
+
+/* BROKEN: it failed and is to be opened again. The value is empty when there
+ * is none, and valid until the next change. */
+enum status store_get(struct sim *sim, struct host *host, struct bytes key,
+                      struct bytes *value) MUST_CHECK;
+/* The entries of the table from first on, so many, are what a reader of
+ * [from, to) sees. */
+enum status store_see(struct sim *sim, struct host *host, struct bytes from,
+                      struct bytes to, size_t first, size_t count) MUST_CHECK;
+/* The end of the run: all is there. */
+void store_check(struct sim *sim, struct host *host);
+
+#endif
