@@ -45,7 +45,7 @@ static struct {
     struct memory_disk *memory;
     struct workload workload;
     atomic_size_t durable, begun; /* steps */
-    struct writer {
+    struct test_writer {
         unsigned number;
         atomic_uint durable, begun; /* rounds */
     } writers[WRITERS];
@@ -164,7 +164,7 @@ static void writer_keys(unsigned number, char keys[2][16])
 /* A round writes its number to two keys in one batch. */
 static void *write_rounds(void *context)
 {
-    struct writer *writer = context;
+    struct test_writer *writer = context;
     char keys[2][16];
     uint8_t value[VALUE_BYTES];
     struct batch_operation operations[2];
