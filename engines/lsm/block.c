@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/lsm/block.h"
 
+enum {
+    LINE_BYTES = 64, /* of a processor's caches */
+    /* A block of 4 KiB with values of 100 bytes has 10 lines of slots and
+     * keys; processors fetch about as many at once. */
+    PREFETCH_LINES = 12,
+};
+
 /* Places begin at 0, never go back, and leave no key too long. */
 static bool slots_are_sound(const struct block *block)
 {
@@ -39,6 +46,18 @@ enum status block_parse(struct bytes content, struct block *block)
                : STATUS_CORRUPT;
 }
 
+/* Fetch what is searched from memory at once, since the steps of a search wait
+ * for each other. Conditional moves in place of the branches measured slower:
+ * a guess that is right half of the time reads ahead, too. */
+static void prefetch(const struct block *block)
+{
+    const uint8_t *at = block->slots;
+    for (int line = 0; line < PREFETCH_LINES && at < block->values; line++) {
+        __builtin_prefetch(at);
+        at += LINE_BYTES;
+    }
+}
+
 uint32_t block_search(const struct block *block, struct bytes key)
 {
     if (key.size == 0)
@@ -51,6 +70,7 @@ uint32_t block_search(const struct block *block, struct bytes key)
                    : 0;
     struct bytes rest = bytes_of(key.data + shared, key.size - shared);
     uint64_t head = key_head(rest);
+    prefetch(block);
     uint32_t low = 0, left = block->count;
     while (left > 0) {
         uint32_t half = left / 2;
