@@ -12,9 +12,9 @@ enum {
     /* Before the block of LZ4, which does not say it: the size of what was
      * compressed. */
     LZ4_HEAD_BYTES = 4,
-    /* zstd's default; on blocks of 4 KiB the levels differ by a few percent
-     * in size and by half in time. */
-    ZSTD_LEVEL = 3,
+    /* Of blocks of 4 KiB, level 3 makes 3 % less than level 1, in a third more
+     * time; they decompress alike. */
+    ZSTD_LEVEL = 1,
 };
 
 void compressor_fini(struct compressor *compressor)

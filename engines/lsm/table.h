@@ -47,7 +47,8 @@ struct table_writer;
 enum status table_writer_new(struct disk *disk, uint64_t number,
                              const struct table_options *options,
                              struct table_writer **writer) MUST_CHECK;
-/* Keys ascend strictly. */
+/* CORRUPT if its key is not behind the one before, since entries come from
+ * tables, whose order only this checks; TOO_LARGE: a value above 1 GiB. */
 enum status table_writer_add(struct table_writer *writer,
                              const struct entry *entry) MUST_CHECK;
 /* Of the file so far. */
@@ -99,9 +100,9 @@ enum status table_get(struct table *table, struct bytes key, uint64_t hash,
                       struct entry *entry) MUST_CHECK;
 
 /* A walk through a table, in either direction. It holds no reference to the
- * table. Its blocks come from the cache; from the third in a row on they are
- * read ahead past it, in longer and longer pieces (or at once, with
- * TABLE_STREAM, which also leaves the cache as it is). */
+ * table. Its blocks come from the cache; behind the eighth in a row those that
+ * are not there are read ahead past it, in longer and longer pieces (or at
+ * once, with TABLE_STREAM, which leaves the cache alone). */
 enum table_access {
     TABLE_CACHED,
     TABLE_STREAM,
@@ -110,7 +111,7 @@ struct table_cursor {
     struct table *table;
     enum table_access access;
     size_t block_number;
-    unsigned in_a_row;         /* blocks walked through without a seek */
+    unsigned in_a_row;         /* blocks walked through since a seek */
     struct cache_block *block; /* what current lies in, or NULL: ahead */
     struct buffer ahead;       /* a piece of the file, read ahead */
     uint64_t ahead_offset;

@@ -6,9 +6,12 @@
 #include "proto/assert.h"
 
 enum {
-    /* What goes to the disk at once; larger ones measured no faster. */
+    /* What goes to the disk at once: half of it measured slower, four times as
+     * much no faster. */
     WRITE_BYTES = 256 * 1024,
-    /* How much is dirty before its write-back is begun. */
+    /* How much is dirty before its write-back is begun, which takes the sync
+     * at the end from 120 ns an entry of 100 bytes to about 10, and the whole
+     * from 320 to 150. */
     START_SYNC_BYTES = 1 << 20,
     VALUE_BYTES_MAX = 1 << 30,
 };
