@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/engines/lsm_table_fixture.h"
 
+#include "engines/lsm/table_inside.h"
+
 /* What table.h promises of damaged tables and failing disks. */
 
 /* How many of the entries are right; the others must be CORRUPT. */
@@ -89,6 +91,63 @@ static void table_of_another_length_or_number_is_corrupt(void **state)
         assert_int_equal(file->operations->truncate(file, bytes), STATUS_OK);
     }
     disk_file_close(file);
+}
+
+/* What the index answers stays in range, for any bytes. */
+static void use_index(struct bytes content, uint64_t blocks_bytes)
+{
+    struct table_index index = {0};
+    enum status status = table_index_parse(&index, content, blocks_bytes);
+    if (status == STATUS_OK) {
+        static const char *keys[] = {"", "a", "key", "key 12", "key 9", "z"};
+        for (int i = 0; i < 6; i++) {
+            struct bytes key = bytes_of_string(keys[i]);
+            size_t number = table_index_find(&index, key);
+            assert_in_range(number, 0, index.count);
+            assert_true(number == index.count ||
+                        table_index_compare(&index, number, key) >= 0);
+            assert_true(number == 0 ||
+                        table_index_compare(&index, number - 1, key) < 0);
+        }
+        assert_int_equal(index.offsets[index.count], blocks_bytes);
+    } else {
+        assert_int_equal(status, STATUS_CORRUPT);
+    }
+    table_index_fini(&index);
+}
+
+static void index_of_any_bytes_stays_in_bounds(void **state)
+{
+    (void)state;
+    struct buffer content = {0};
+    enum { BLOCKS = 20, BLOCK_BYTES = 100 };
+    uint64_t bytes = BLOCKS * (BLOCK_BYTES + TABLE_TRAILER_BYTES);
+    for (int i = 0; i < BLOCKS; i++) {
+        char key[16];
+        int size = snprintf(key, sizeof key, "key %02d", i);
+        int shared = i == 0 ? 0 : i % 10 == 0 ? 4 : 5;
+        uint8_t line[32], *at = put_varint(line, (uint64_t)shared);
+        at = put_bytes(at, bytes_of(key + shared, (size_t)(size - shared)));
+        at = put_varint(at, BLOCK_BYTES);
+        assert_int_equal(
+            buffer_append(&content, bytes_of(line, (size_t)(at - line))),
+            STATUS_OK);
+    }
+    for (size_t size = 0; size <= content.size; size++) {
+        uint8_t *cut = malloc(size);
+        for (size_t i = 0; i < size; i++)
+            cut[i] = content.data[i];
+        use_index(bytes_of(cut, size), bytes);
+        for (size_t i = 0; size == content.size && i < size; i++) {
+            for (unsigned change = 1; change < 256; change++) {
+                cut[i] ^= (uint8_t)change;
+                use_index(bytes_of(cut, size), bytes);
+                cut[i] ^= (uint8_t)change;
+            }
+        }
+        free(cut);
+    }
+    buffer_fini(&content);
 }
 
 static void damage_to_one_block_leaves_the_others(void **state)
@@ -230,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TABLE_TEST(flipped_bit_anywhere_is_seen),
         TABLE_TEST(table_of_another_length_or_number_is_corrupt),
+        TABLE_TEST(index_of_any_bytes_stays_in_bounds),
         TABLE_TEST(damage_to_one_block_leaves_the_others),
         TABLE_TEST(check_tells_of_damage_and_of_nothing_else),
         TABLE_TEST(failing_write_is_answered),
