@@ -84,8 +84,8 @@ struct block_writer {
 };
 
 /* Keys ascend strictly; the key is at most ENGINE_KEY_BYTES_MAX long; a removed
- * entry's value is ignored. TOO_LARGE if the block has entries and this one's place does not fit into a
- * slot; a block below 32 KiB takes any. */
+ * entry's value is ignored. TOO_LARGE if the block has entries and this one's
+ * place does not fit into a slot; a block below 32 KiB takes any. */
 enum status block_writer_add(struct block_writer *writer,
                              const struct entry *entry) MUST_CHECK;
 /* Of the block if it were finished now, or with entry in it, too. */
