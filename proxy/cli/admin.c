@@ -145,8 +145,8 @@ static void print_status(const struct cli *cli,
     static const char *const headers[] = {
         "ENDPOINT", "NODE",        "CLUSTER",   "ENGINE",   "READY",
         ">EPOCH",   ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS"};
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < cli->endpoint_count; i++) {
         const struct replikv_node *node = results[i]->node;
         if (node == NULL)
@@ -154,22 +154,22 @@ static void print_status(const struct cli *cli,
         uint64_t hints = 0;
         for (size_t j = 0; j < node->hint_count; j++)
             hints += node->hints[j].records;
-        table_add(&table, "%s", cli->endpoints[i]);
-        table_add(&table, "%s", node->node);
-        table_add(&table, "%s", node->cluster);
-        table_add(&table, "%s", node->engine);
-        table_add(&table, "%s", node->ready ? "yes" : "no");
-        table_add(&table, "%" PRIu64, node->epoch);
-        table_add(&table, "%u", node->partitions);
-        table_add(&table, "%u", node->replicas);
-        table_add(&table, "%u", node->filling);
-        table_add(&table, "%" PRIu64, hints);
+        grid_add(&grid, "%s", cli->endpoints[i]);
+        grid_add(&grid, "%s", node->node);
+        grid_add(&grid, "%s", node->cluster);
+        grid_add(&grid, "%s", node->engine);
+        grid_add(&grid, "%s", node->ready ? "yes" : "no");
+        grid_add(&grid, "%" PRIu64, node->epoch);
+        grid_add(&grid, "%u", node->partitions);
+        grid_add(&grid, "%u", node->replicas);
+        grid_add(&grid, "%u", node->filling);
+        grid_add(&grid, "%" PRIu64, hints);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 /* A row for each that one node at least knows. */
-static void add_proportions(struct table *table,
+static void add_proportions(struct grid *grid,
                             const struct replikv_node *const *nodes,
                             size_t count)
 {
@@ -179,13 +179,13 @@ static void add_proportions(struct table *table,
             sum += proportion_of(nodes[j], &proportions[i]);
         if (sum <= 0)
             continue;
-        table_add(table, "%s", proportions[i].name);
+        grid_add(grid, "%s", proportions[i].name);
         for (size_t j = 0; j < count; j++) {
             double known = proportion_of(nodes[j], &proportions[i]);
             if (known > 0)
-                table_add(table, "%.2f", known);
+                grid_add(grid, "%.2f", known);
             else
-                table_add(table, "-");
+                grid_add(grid, "-");
         }
     }
 }
@@ -207,8 +207,8 @@ static void print_counters(const struct cli *cli,
             names[count + 1] = headers[count];
             count++;
         }
-    struct table table;
-    table_init(&table, names, count + 1);
+    struct grid grid;
+    grid_init(&grid, names, count + 1);
     for (size_t i = 0; count > 0 && i < nodes[0]->counter_count; i++) {
         const char *name = nodes[0]->counters[i].name;
         uint64_t sum = 0;
@@ -216,15 +216,15 @@ static void print_counters(const struct cli *cli,
             sum += counter_of(nodes[j], name);
         if (sum == 0)
             continue;
-        table_add(&table, "%s", name);
+        grid_add(&grid, "%s", name);
         for (size_t j = 0; j < count; j++)
-            table_add(&table, "%" PRIu64, counter_of(nodes[j], name));
+            grid_add(&grid, "%" PRIu64, counter_of(nodes[j], name));
     }
-    add_proportions(&table, nodes, count);
-    if (table.count > 0)
+    add_proportions(&grid, nodes, count);
+    if (grid.count > 0)
         putchar('\n');
-    if (table.count > 0)
-        table_finish(&table);
+    if (grid.count > 0)
+        grid_finish(&grid);
 }
 
 int command_status(const struct cli *cli)
@@ -248,26 +248,26 @@ int command_hints(const struct cli *cli)
                                           ">BYTES"};
     struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
     int code = ask_each(cli, REPLIKV_WHAT_HINTS, results);
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; !cli->json && i < cli->endpoint_count; i++) {
         const struct replikv_node *node = results[i]->node;
         for (size_t j = 0; node != NULL && j < node->hint_count; j++) {
             if (node->hints[j].records == 0)
                 continue;
-            table_add(&table, "%s", cli->endpoints[i]);
-            table_add(&table, "%s", node->node);
-            table_add(&table, "%s", node->hints[j].target);
-            table_add(&table, "%" PRIu64, node->hints[j].records);
-            table_add(&table, "%" PRIu64, node->hints[j].bytes);
+            grid_add(&grid, "%s", cli->endpoints[i]);
+            grid_add(&grid, "%s", node->node);
+            grid_add(&grid, "%s", node->hints[j].target);
+            grid_add(&grid, "%" PRIu64, node->hints[j].records);
+            grid_add(&grid, "%" PRIu64, node->hints[j].bytes);
         }
     }
     if (cli->json)
         print_each_json(cli, results, false);
-    else if (table.count == 0 && code == EXIT_DONE)
+    else if (grid.count == 0 && code == EXIT_DONE)
         puts("no hints");
     else
-        table_finish(&table);
+        grid_finish(&grid);
     print_failures(cli, results);
     free_results(cli, results);
     return code;
@@ -313,19 +313,19 @@ static void print_members(const struct replikv_node *node)
 {
     static const char *const headers[] = {
         "NODE", "STATE", "ZONE", "CLIENT", "PEER", ">INCARNATION", ">BOOT"};
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < node->member_count; i++) {
         const struct replikv_member *member = &node->members[i];
-        table_add(&table, "%s", member->name);
-        table_add(&table, "%s", state_name(member->state));
-        table_add(&table, "%s", member->zone[0] == '\0' ? "-" : member->zone);
-        table_add(&table, "%s", member->client_address);
-        table_add(&table, "%s", member->peer_address);
-        table_add(&table, "%u", member->incarnation);
-        table_add(&table, "%" PRIu64, member->boot);
+        grid_add(&grid, "%s", member->name);
+        grid_add(&grid, "%s", state_name(member->state));
+        grid_add(&grid, "%s", member->zone[0] == '\0' ? "-" : member->zone);
+        grid_add(&grid, "%s", member->client_address);
+        grid_add(&grid, "%s", member->peer_address);
+        grid_add(&grid, "%u", member->incarnation);
+        grid_add(&grid, "%" PRIu64, member->boot);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 int command_members(const struct cli *cli)
@@ -384,10 +384,10 @@ static void print_ring_json(const struct replikv_result *result)
 static void print_ring(const struct replikv_node *node)
 {
     static const char *const headers[] = {">PARTITION", "OWNERS"};
-    struct table table;
+    struct grid grid;
     printf("epoch %" PRIu64 ", %u partitions, %u replicas\n", node->epoch,
            node->partitions, node->replicas);
-    table_init(&table, headers, 2);
+    grid_init(&grid, headers, 2);
     for (size_t i = 0; i < node->owner_count; i++) {
         const struct replikv_owners *owners = &node->owners[i];
         char line[1200] = "";
@@ -395,10 +395,10 @@ static void print_ring(const struct replikv_node *node)
         for (size_t j = 0; j < owners->node_count && size < sizeof(line); j++)
             size += (size_t)snprintf(line + size, sizeof(line) - size, "%s%s",
                                      j > 0 ? " " : "", owners->nodes[j]);
-        table_add(&table, "%u", owners->partition);
-        table_add(&table, "%s", line);
+        grid_add(&grid, "%u", owners->partition);
+        grid_add(&grid, "%s", line);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 int command_ring(const struct cli *cli)
@@ -478,10 +478,10 @@ static void print_explanation(const struct replikv_node *node)
                                           ">TOMBSTONES",
                                           ">BYTES",
                                           "DOTS (incarnation.epoch:counter)"};
-    struct table table;
+    struct grid grid;
     printf("partition %u, %zu replicas answered, %s\n", node->partition,
            node->state_count, in_step(node) ? "in step" : "not in step");
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < node->state_count; i++) {
         const struct replikv_replica *state = &node->states[i];
         char dots[1000] = "";
@@ -491,15 +491,15 @@ static void print_explanation(const struct replikv_node *node)
                 dots + size, sizeof(dots) - size, "%s%08" PRIx64 ".%u:%" PRIu64,
                 j > 0 ? " " : "", state->dots[j].incarnation >> 32,
                 state->dots[j].epoch, state->dots[j].counter);
-        table_add(&table, "%s", state->node);
-        table_add(&table, "%s", replikv_status_name(state->status));
-        table_add(&table, "%016" PRIx64, state->version);
-        table_add(&table, "%u", state->values - state->tombstones);
-        table_add(&table, "%u", state->tombstones);
-        table_add(&table, "%" PRIu64, state->record_bytes);
-        table_add(&table, "%s", dots);
+        grid_add(&grid, "%s", state->node);
+        grid_add(&grid, "%s", replikv_status_name(state->status));
+        grid_add(&grid, "%016" PRIx64, state->version);
+        grid_add(&grid, "%u", state->values - state->tombstones);
+        grid_add(&grid, "%u", state->tombstones);
+        grid_add(&grid, "%" PRIu64, state->record_bytes);
+        grid_add(&grid, "%s", dots);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 int command_explain(const struct cli *cli)

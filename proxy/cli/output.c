@@ -9,17 +9,17 @@
 
 #include "proto/clock.h"
 
-void table_init(struct table *table, const char *const *headers, size_t columns)
+void grid_init(struct grid *grid, const char *const *headers, size_t columns)
 {
-    *table = (struct table){.headers = headers, .columns = columns};
+    *grid = (struct grid){.headers = headers, .columns = columns};
 }
 
-void table_add(struct table *table, const char *format, ...)
+void grid_add(struct grid *grid, const char *format, ...)
 {
-    if (table->count == table->capacity) {
-        table->capacity = table->capacity == 0 ? 64 : table->capacity * 2;
-        table->cells = must_have(
-            realloc(table->cells, table->capacity * sizeof(*table->cells)));
+    if (grid->count == grid->capacity) {
+        grid->capacity = grid->capacity == 0 ? 64 : grid->capacity * 2;
+        grid->cells = must_have(
+            realloc(grid->cells, grid->capacity * sizeof(*grid->cells)));
     }
     va_list arguments;
     va_start(arguments, format);
@@ -27,40 +27,40 @@ void table_add(struct table *table, const char *format, ...)
     if (vasprintf(&cell, format, arguments) < 0)
         cell = NULL;
     va_end(arguments);
-    table->cells[table->count++] = must_have(cell);
+    grid->cells[grid->count++] = must_have(cell);
 }
 
-static void print_cell(const struct table *table, size_t column,
-                       const char *cell, int width)
+static void print_cell(const struct grid *grid, size_t column, const char *cell,
+                       int width)
 {
-    bool last = column + 1 == table->columns;
-    if (table->headers[column][0] == '>')
+    bool last = column + 1 == grid->columns;
+    if (grid->headers[column][0] == '>')
         printf("%*s", width, cell);
     else
         printf("%-*s", last ? 0 : width, cell);
     fputs(last ? "\n" : "  ", stdout);
 }
 
-void table_finish(struct table *table)
+void grid_finish(struct grid *grid)
 {
-    int *widths = must_have(calloc(table->columns + 1, sizeof(*widths)));
-    for (size_t i = 0; i < table->columns; i++) {
-        const char *header = table->headers[i];
+    int *widths = must_have(calloc(grid->columns + 1, sizeof(*widths)));
+    for (size_t i = 0; i < grid->columns; i++) {
+        const char *header = grid->headers[i];
         widths[i] = (int)strlen(header) - (header[0] == '>');
-        for (size_t j = i; j < table->count; j += table->columns)
-            if ((int)strlen(table->cells[j]) > widths[i])
-                widths[i] = (int)strlen(table->cells[j]);
+        for (size_t j = i; j < grid->count; j += grid->columns)
+            if ((int)strlen(grid->cells[j]) > widths[i])
+                widths[i] = (int)strlen(grid->cells[j]);
     }
-    for (size_t i = 0; i < table->columns; i++)
-        print_cell(table, i, table->headers[i] + (table->headers[i][0] == '>'),
+    for (size_t i = 0; i < grid->columns; i++)
+        print_cell(grid, i, grid->headers[i] + (grid->headers[i][0] == '>'),
                    widths[i]);
-    for (size_t j = 0; j < table->count; j++) {
-        print_cell(table, j % table->columns, table->cells[j],
-                   widths[j % table->columns]);
-        free(table->cells[j]);
+    for (size_t j = 0; j < grid->count; j++) {
+        print_cell(grid, j % grid->columns, grid->cells[j],
+                   widths[j % grid->columns]);
+        free(grid->cells[j]);
     }
     free(widths);
-    free(table->cells);
+    free(grid->cells);
 }
 
 /* ---- JSON ---- */

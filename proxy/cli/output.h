@@ -11,19 +11,18 @@
 
 /* Columns as wide as their widest cell, under headers; a header that begins
  * with '>' aligns its column to the right. Cells come row by row. */
-struct table {
+struct grid {
     const char *const *headers;
     size_t columns;
     char **cells;
     size_t count, capacity;
 };
 
-void table_init(struct table *table, const char *const *headers,
-                size_t columns);
-void table_add(struct table *table, const char *format, ...)
+void grid_init(struct grid *grid, const char *const *headers, size_t columns);
+void grid_add(struct grid *grid, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Print to standard output and free. */
-void table_finish(struct table *table);
+void grid_finish(struct grid *grid);
 
 /* Set name to the bytes as a string, or, if they are not UTF-8, NAME_base64. */
 void json_set_bytes(json_t *object, const char *name,
