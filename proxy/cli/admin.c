@@ -14,12 +14,6 @@ static struct replikv_result *ask(struct replikv *client,
         client, &(struct replikv_request){.kind = REPLIKV_ADMIN, .what = what});
 }
 
-static void set_array(json_t *object, const char *name, json_t *array)
-{
-    if (json_object_set_new(object, name, must_have(array)) != 0)
-        must_have(NULL);
-}
-
 /* ---- what each endpoint is asked ---- */
 
 /* Answers in the order of the endpoints. Returns the exit code: of the first
@@ -82,7 +76,7 @@ static void set_proportions(json_t *object, const struct replikv_node *node)
     for (size_t i = 0; i < PROPORTIONS; i++) {
         double known = proportion_of(node, &proportions[i]);
         if (known > 0)
-            set_array(object, proportions[i].name, json_real(known));
+            json_set(object, proportions[i].name, json_real(known));
     }
 }
 
@@ -99,17 +93,17 @@ static json_t *json_of_node(const char *endpoint,
         json_t *counters = must_have(json_object());
         json_set_string(object, "cluster", node->cluster);
         json_set_string(object, "engine", node->engine);
-        set_array(object, "ready", json_boolean(node->ready));
+        json_set(object, "ready", json_boolean(node->ready));
         json_set_number(object, "partitions", node->partitions);
         json_set_number(object, "replicas", node->replicas);
         json_set_number(object, "filling", node->filling);
         for (size_t i = 0; i < node->counter_count; i++)
             json_set_number(counters, node->counters[i].name,
                             node->counters[i].value);
-        set_array(object, "counters", counters);
+        json_set(object, "counters", counters);
         set_proportions(object, node);
     }
-    set_array(object, "hints", json_of_hints(node));
+    json_set(object, "hints", json_of_hints(node));
     return object;
 }
 
@@ -345,7 +339,7 @@ int command_members(const struct cli *cli)
         for (size_t i = 0; i < result->node->member_count; i++)
             json_array_append_new(members,
                                   json_of_member(&result->node->members[i]));
-        set_array(object, "members", members);
+        json_set(object, "members", members);
         json_document(object);
     } else {
         print_members(result->node);
@@ -372,12 +366,12 @@ static void print_ring_json(const struct replikv_result *result)
     for (size_t i = 0; i < node->owner_count; i++) {
         json_t *owners = must_have(json_object());
         json_set_number(owners, "partition", node->owners[i].partition);
-        set_array(
+        json_set(
             owners, "owners",
             json_of_names(node->owners[i].nodes, node->owners[i].node_count));
         json_array_append_new(ring, owners);
     }
-    set_array(object, "ring", ring);
+    json_set(object, "ring", ring);
     json_document(object);
 }
 
@@ -447,7 +441,7 @@ static json_t *json_of_state(const struct replikv_replica *state)
         json_set_number(dot, "counter", state->dots[i].counter);
         json_array_append_new(dots, dot);
     }
-    set_array(object, "dots", dots);
+    json_set(object, "dots", dots);
     return object;
 }
 
@@ -462,10 +456,10 @@ static void print_explanation_json(const struct cli *cli,
     json_set_string(object, "bucket",
                     cli->bucket == NULL ? "default" : cli->bucket);
     json_set_number(object, "partition", node->partition);
-    set_array(object, "in_step", json_boolean(in_step(node)));
+    json_set(object, "in_step", json_boolean(in_step(node)));
     for (size_t i = 0; i < node->state_count; i++)
         json_array_append_new(states, json_of_state(&node->states[i]));
-    set_array(object, "replicas", states);
+    json_set(object, "replicas", states);
     json_document(object);
 }
 
