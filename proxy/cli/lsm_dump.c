@@ -163,8 +163,7 @@ static enum status dump_log(struct dump *dump, struct disk *disk,
         json_line(object);
     } else {
         printf("%s at offset %" PRIu64 "\n",
-               replay->ended ? "ended by an end record"
-                             : "no further record, and no end record,",
+               replay->ended ? "end record before" : "open, no end record",
                replay->size);
     }
     return STATUS_OK;
