@@ -253,6 +253,9 @@ static const struct command *find_command(struct cli *cli)
 static int run(struct cli *cli, const char *used)
 {
     const struct command *command = find_command(cli);
+    if (command == NULL && strcmp(cli->command, "lsm") == 0)
+        return usage("lsm: check DIR or dump FILE",
+                     cli->arg_count > 0 ? cli->args[0] : NULL);
     if (command == NULL)
         return usage("a command of --help", cli->command);
     cli->command = command->name;
