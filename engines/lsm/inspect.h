@@ -18,8 +18,9 @@ struct inspector {
     void (*manifest)(void *context, const struct manifest *manifest);
     void (*table)(void *context, unsigned level, const struct table *table);
     /* end: "ended" by an end record, so that another log follows; "open", it
-     * is being written, or a crash tore what came; "empty", the same; "ignored",
-     * behind an open one, so that the next open forgets it; "damaged". */
+     * is being written, or a crash tore what came; "empty", the same;
+     * "ignored", behind an open one, so that the next open forgets it; or
+     * "damaged". */
     void (*log)(void *context, const struct log_replay *replay,
                 uint64_t operations, const char *end);
     /* It is no part of the store, which is no error; what says why. */
