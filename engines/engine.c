@@ -61,6 +61,8 @@ enum status engine_write(struct engine *engine, const struct batch *batch,
     for (size_t i = 0; i < batch->count; i++) {
         struct bytes key = batch->operations[i].key;
         ASSERT(key.size > 0 && key.size <= ENGINE_KEY_BYTES_MAX);
+        ASSERT(batch->operations[i].remove ||
+               batch->operations[i].value.size <= ENGINE_VALUE_BYTES_MAX);
     }
     return engine->type->write(engine, batch, sync);
 }

@@ -26,6 +26,8 @@ struct engine_iterator;
 enum {
     /* 1 + 16 + 2 + 4 + 480: see proxy/core/keys.h. Under LMDB's 511. */
     ENGINE_KEY_BYTES_MAX = 503,
+    /* Far above what a node takes; engines may count on it. */
+    ENGINE_VALUE_BYTES_MAX = 1 << 30,
 };
 
 enum engine_capability {

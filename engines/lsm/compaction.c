@@ -25,7 +25,7 @@ struct job {
 static struct timespec in_ns(uint64_t ns)
 {
     struct timespec at;
-    clock_gettime(CLOCK_REALTIME, &at);
+    clock_gettime(CLOCK_MONOTONIC, &at);
     ns += (uint64_t)at.tv_nsec;
     at.tv_sec += (time_t)(ns / 1000000000);
     at.tv_nsec = (long)(ns % 1000000000);
@@ -62,6 +62,9 @@ static bool is_last_level(const struct version *version, unsigned level)
 static bool is_base(struct job *job, struct bytes key)
 {
     const struct version *version = job->version;
+    /* Older tables of level 0 are beneath, too. */
+    if (job->compaction.output_level == 0)
+        return false;
     for (unsigned i = job->compaction.output_level + 1; i < LEVELS; i++) {
         const struct level *level = &version->levels[i];
         size_t *at = &job->beneath[i];
@@ -121,7 +124,8 @@ static enum status add(struct job *job, const struct entry *entry)
     if (entry->removed && is_base(job, entry->key))
         return STATUS_OK;
     enum status status = STATUS_OK;
-    if (job->writer != NULL &&
+    /* In level 0, to have fewer of them is the purpose. */
+    if (job->writer != NULL && job->compaction.output_level > 0 &&
         table_writer_bytes(job->writer) >= job->lsm->table_bytes)
         status = end_output(job);
     if (status == STATUS_OK && job->writer == NULL)
@@ -148,21 +152,13 @@ static enum status open_inputs(struct job *job)
     return merge_seek(&job->merge, (struct bytes){0});
 }
 
-/* Between two looks at whether to stop: some milliseconds. */
-enum { ENTRIES_A_LOOK = 4096 };
-
 static enum status merge_inputs(struct job *job)
 {
     enum status status = open_inputs(job);
     struct entry entry;
-    for (unsigned i = 0; status == STATUS_OK; i++) {
-        if (i % ENTRIES_A_LOOK == 0) {
-            pthread_mutex_lock(&job->lsm->mutex);
-            bool stop = job->lsm->stopping || job->lsm->broken;
-            pthread_mutex_unlock(&job->lsm->mutex);
-            if (stop)
-                return STATUS_CLOSED;
-        }
+    while (status == STATUS_OK) {
+        if (job->lsm->stopping || job->lsm->broken)
+            return STATUS_CLOSED;
         status = merge_next(&job->merge, &entry);
         if (status == STATUS_OK)
             status = add(job, &entry);
@@ -263,7 +259,7 @@ enum status lsm_compact(struct lsm *lsm, bool quiet)
     return status;
 }
 
-/* As long as no memtable has been frozen, writes rest. */
+/* As long as nothing was written, writes rest. */
 enum { QUIET_MS = 250 };
 
 /* Sleep until something changed since `seen`; not for long, if it is not yet
@@ -292,20 +288,22 @@ static bool wait_for_change(struct lsm *lsm, uint64_t seen, bool quiet)
 void *lsm_compactor(void *context)
 {
     struct lsm *lsm = context;
-    uint64_t log = 0, quiet_log = 0;
-    for (;;) {
+    /* Nothing had been written since this for a while: writes rest until
+     * something is. */
+    uint64_t quiet_sequence = UINT64_MAX;
+    while (!lsm->stopping && !lsm->broken) {
         pthread_mutex_lock(&lsm->mutex);
         uint64_t seen = lsm->changes;
-        log = memtable_log(lsm->view->memtables[0]);
-        bool quiet = lsm->settling > 0 || log == quiet_log;
-        bool go_on = !lsm->stopping && !lsm->broken;
+        bool settling = lsm->settling > 0;
         pthread_mutex_unlock(&lsm->mutex);
-        if (!go_on)
-            return NULL;
+        uint64_t sequence = atomic_load(&lsm->sequence);
+        bool quiet = settling || sequence == quiet_sequence;
         enum status status = lsm_compact(lsm, quiet);
         if (status == STATUS_OK || status == STATUS_CORRUPT)
             continue;
-        if (!wait_for_change(lsm, seen, quiet))
-            quiet_log = log;
+        if (!wait_for_change(lsm, seen, quiet) &&
+            sequence == atomic_load(&lsm->sequence))
+            quiet_sequence = sequence;
     }
+    return NULL;
 }

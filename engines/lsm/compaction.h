@@ -12,15 +12,22 @@
  * the one that takes the fewest bytes of the next level with it, which writes
  * the least (RocksDB's kMinOverlappingRatio). A table that holds what a drop
  * hides, and that the drop covers only in part, is written anew in its level
- * when nothing else is due. Damaged tables stay where they are. */
+ * when nothing else is due.
+ *
+ * Damaged tables stay where they are. While one holds up level 0, the tables
+ * that came since are merged among themselves, so that reads do not have to
+ * ask more and more of them. */
 
 enum {
     /* Tables in level 0 at which it is due. While writes go on: each round
      * merges them with much of level 1, so the more at once, the less is
      * written in all, and a get passes by the others' filters in 25 ns each.
-     * When writes rest: so few that a seek has little to merge. */
+     * When writes rest: so few that a seek has little to merge; if they are
+     * small beside level 1, which is written anew for them, some more. */
     COMPACTION_LEVEL0_TABLES = 8,
     COMPACTION_LEVEL0_TABLES_QUIET = 2,
+    COMPACTION_LEVEL0_TABLES_SMALL = 4,
+    COMPACTION_LEVEL0_SMALL = 16, /* level 1 is so many times as large */
     /* Each level holds so many times the bytes of the one above. */
     COMPACTION_LEVEL_FACTOR = 10,
 };
@@ -40,6 +47,8 @@ struct compaction {
 enum status compaction_pick(const struct version *version,
                             uint64_t level1_bytes, bool quiet,
                             struct compaction *compaction) MUST_CHECK;
+/* Whether damage keeps level 0 from going down. */
+bool compaction_held_up(const struct version *version);
 void compaction_fini(struct compaction *compaction);
 
 #endif

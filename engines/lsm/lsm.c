@@ -87,10 +87,12 @@ static void report_damage(void *context, uint64_t table, uint64_t offset)
         return;
     char message[320], name[LSM_NAME_MAX];
     table_name(name, table);
-    snprintf(message, sizeof message,
-             "%.150s/%.31s is damaged at offset %" PRIu64
-             "; keys in that block cannot be read until they are written anew",
-             lsm->directory, name, offset);
+    snprintf(
+        message, sizeof message,
+        "%.150s/%.31s is damaged at offset %" PRIu64
+        "; keys in that block cannot be read until they are written anew, and "
+        "what it overlaps is not compacted",
+        lsm->directory, name, offset);
     lsm->report(lsm->report_context, message);
 }
 
@@ -185,6 +187,17 @@ enum status lsm_snapshot(struct lsm *lsm, struct view **view,
     return STATUS_OK;
 }
 
+/* What a table says of a key, unless a drop hides that, in which case all that
+ * is older is hidden, too, and no block is read. */
+static enum status find_in(const struct version *version, struct table *table,
+                           struct bytes key, uint64_t hash,
+                           struct cache_block **block, struct entry *entry)
+{
+    entry->removed = version_hides(version, key, table->drops_applied);
+    return entry->removed ? STATUS_OK
+                          : table_get(table, key, hash, block, entry);
+}
+
 /* The newest version that the snapshot may see, hidden ones taken for removed;
  * a table's value is in *block. */
 static enum status find(const struct view *view, struct bytes key,
@@ -192,28 +205,24 @@ static enum status find(const struct view *view, struct bytes key,
                         struct entry *entry)
 {
     uint64_t hash = key_hash(key);
+    const struct version *version = view->version;
     for (size_t i = 0; i < view->memtable_count; i++) {
-        if (memtable_get(view->memtables[i], key, hash, sequence, entry))
-            return STATUS_OK;
-    }
-    const struct level *levels = view->version->levels;
-    for (size_t i = 0; i < levels[0].count; i++) {
-        struct table *table = levels[0].tables[i];
-        enum status status = table_get(table, key, hash, block, entry);
-        entry->sequence = table->drops_applied;
-        if (status != STATUS_NOT_FOUND)
-            return status;
-    }
-    for (unsigned i = 1; i < LEVELS; i++) {
-        struct table *table = version_find(&levels[i], key);
-        if (table == NULL)
+        if (!memtable_get(view->memtables[i], key, hash, sequence, entry))
             continue;
-        enum status status = table_get(table, key, hash, block, entry);
-        entry->sequence = table->drops_applied;
-        if (status != STATUS_NOT_FOUND)
-            return status;
+        if (version_hides(version, key, entry->sequence))
+            entry->removed = true;
+        return STATUS_OK;
     }
-    return STATUS_NOT_FOUND;
+    enum status status = STATUS_NOT_FOUND;
+    const struct level *levels = version->levels;
+    for (size_t i = 0; status == STATUS_NOT_FOUND && i < levels[0].count; i++)
+        status = find_in(version, levels[0].tables[i], key, hash, block, entry);
+    for (unsigned i = 1; status == STATUS_NOT_FOUND && i < LEVELS; i++) {
+        struct table *table = version_find(&levels[i], key);
+        if (table != NULL)
+            status = find_in(version, table, key, hash, block, entry);
+    }
+    return status;
 }
 
 static enum status lsm_get(struct engine *engine, struct bytes key,
@@ -227,8 +236,7 @@ static enum status lsm_get(struct engine *engine, struct bytes key,
     struct cache_block *block = NULL;
     struct entry entry = {.removed = false};
     status = find(view, key, sequence, &block, &entry);
-    if (status == STATUS_OK &&
-        (entry.removed || version_hides(view->version, key, entry.sequence)))
+    if (status == STATUS_OK && entry.removed)
         status = STATUS_NOT_FOUND;
     if (status == STATUS_OK) {
         buffer_clear(value);
@@ -381,7 +389,11 @@ static struct lsm *lsm_new(const struct engine_options *options,
     pthread_mutex_init(&lsm->retired_mutex, NULL);
     pthread_mutex_init(&lsm->manifest_mutex, NULL);
     pthread_mutex_init(&lsm->mutex, NULL);
-    pthread_cond_init(&lsm->changed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&lsm->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     lsm->directory = strdup(options->directory);
     lsm->cache =
         cache_new((size_t)engine_setting(options, type, "cache_bytes"));

@@ -97,7 +97,6 @@ struct lsm {
     uint64_t next_file;
     struct log spare; /* the next log, made ahead of time */
     bool spare_wanted, spare_begun;
-    bool stopping;
     uint64_t changes;        /* of the view, counted */
     unsigned settling;       /* callers of lsm_settle */
     uint64_t compactor_seen; /* at so many there was nothing to compact */
@@ -106,7 +105,7 @@ struct lsm {
     enum status untold; /* what broke it in the background, until a write
                          * says */
 
-    atomic_bool broken;
+    atomic_bool broken, stopping; /* set under the mutex */
     /* Of the last operation that readers may see. Written under the
      * memtable_mutex. */
     atomic_uint_fast64_t sequence;

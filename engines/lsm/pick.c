@@ -25,15 +25,22 @@ static bool any_damaged(struct table *const *tables, size_t count)
     return false;
 }
 
+static size_t level0_due(const struct version *version, bool quiet)
+{
+    if (!quiet)
+        return COMPACTION_LEVEL0_TABLES;
+    return version->levels[0].bytes * COMPACTION_LEVEL0_SMALL <
+                   version->levels[1].bytes
+               ? COMPACTION_LEVEL0_TABLES_SMALL
+               : COMPACTION_LEVEL0_TABLES_QUIET;
+}
+
 static double level_score(const struct version *version, unsigned level,
                           uint64_t level1_bytes, bool quiet)
 {
     const struct level *of = &version->levels[level];
     if (level == 0)
-        return any_damaged(of->tables, of->count)
-                   ? 0
-                   : (double)of->count / (quiet ? COMPACTION_LEVEL0_TABLES_QUIET
-                                                : COMPACTION_LEVEL0_TABLES);
+        return (double)of->count / (double)level0_due(version, quiet);
     return (double)of->bytes / (double)level_target(level, level1_bytes);
 }
 
@@ -104,7 +111,9 @@ static enum status pick_level0(const struct version *version,
 {
     const struct level *level = &version->levels[0];
     enum status status =
-        take(version, 0, level->tables, level->count, compaction);
+        any_damaged(level->tables, level->count)
+            ? STATUS_NOT_FOUND
+            : take(version, 0, level->tables, level->count, compaction);
     if (status != STATUS_OK)
         return status;
     size_t count = compaction->upper_count;
@@ -114,6 +123,41 @@ static enum status pick_level0(const struct version *version,
     if (compaction->move)
         qsort(compaction->inputs, count, sizeof *compaction->inputs,
               compare_tables);
+    return STATUS_OK;
+}
+
+bool compaction_held_up(const struct version *version)
+{
+    const struct level *levels = version->levels;
+    return any_damaged(levels[0].tables, levels[0].count) ||
+           any_damaged(levels[1].tables, levels[1].count);
+}
+
+/* Level 0 cannot go down: merge the newest tables up to the first that is
+ * damaged, or larger than all of them, having been merged before. */
+static enum status pick_within_level0(const struct version *version,
+                                      struct compaction *compaction)
+{
+    const struct level *level = &version->levels[0];
+    uint64_t bytes = 0;
+    size_t count = 0;
+    for (; count < level->count; count++) {
+        const struct table *table = level->tables[count];
+        if (is_damaged(table) ||
+            (count >= COMPACTION_LEVEL0_TABLES && table->facts.bytes > bytes))
+            break;
+        bytes += table->facts.bytes;
+    }
+    if (count < COMPACTION_LEVEL0_TABLES)
+        return STATUS_NOT_FOUND;
+    *compaction = (struct compaction){.level = 0, .output_level = 0};
+    compaction->inputs = calloc(count, sizeof *compaction->inputs);
+    if (compaction->inputs == NULL)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        include(compaction, level->tables[i]);
+        compaction->inputs[compaction->upper_count++] = level->tables[i];
+    }
     return STATUS_OK;
 }
 
@@ -277,6 +321,8 @@ enum status compaction_pick(const struct version *version,
         tried[best] = true;
         enum status status = best == 0 ? pick_level0(version, compaction)
                                        : pick_from(version, best, compaction);
+        if (status == STATUS_NOT_FOUND && best == 0)
+            status = pick_within_level0(version, compaction);
         if (status != STATUS_NOT_FOUND)
             return status;
     }

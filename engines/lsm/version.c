@@ -56,6 +56,16 @@ static bool is_removed(const struct version_edit *edit,
     return false;
 }
 
+/* Whether one of the level's tables is removed. */
+static bool replaces(const struct level *level, const struct version_edit *edit)
+{
+    for (size_t i = 0; i < level->count; i++) {
+        if (is_removed(edit, level->tables[i]))
+            return true;
+    }
+    return false;
+}
+
 /* Fill `to` with what is left of `from` and the added tables, in order. */
 static enum status level_apply(struct level *to, const struct level *from,
                                const struct version_edit *edit, unsigned number)
@@ -65,16 +75,19 @@ static enum status level_apply(struct level *to, const struct level *from,
     if (to->tables == NULL)
         return STATUS_NO_MEMORY;
     size_t next = 0; /* of the added */
-    while (number == 0 && next < added)
+    /* In level 0, in front, or in the place of the first that is removed. */
+    while (number == 0 && next < added && !replaces(from, edit))
         level_push(to, edit->added[next++]);
     for (size_t i = 0; i < from->count; i++) {
         struct table *table = from->tables[i];
-        if (is_removed(edit, table))
-            continue;
+        bool removed = is_removed(edit, table);
         while (next < added &&
-               bytes_compare(edit->added[next]->largest, table->smallest) < 0)
+               (number == 0 ? removed
+                            : bytes_compare(edit->added[next]->largest,
+                                            table->smallest) < 0))
             level_push(to, edit->added[next++]);
-        level_push(to, table);
+        if (!removed)
+            level_push(to, table);
     }
     while (next < added)
         level_push(to, edit->added[next++]);

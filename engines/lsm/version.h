@@ -45,7 +45,8 @@ struct version {
 struct version_edit {
     struct table *const *removed;
     size_t removed_count;
-    struct table *const *added; /* of level 0: newest first, in front */
+    struct table *const *added; /* of level 0: newest first, in front, or in
+                                 * the place of removed neighbours */
     size_t added_count;
     unsigned added_level;
     bool moved; /* the added ones are the removed: their files stay */

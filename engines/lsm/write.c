@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engines/lsm/compaction.h"
 #include "engines/lsm/lsm.h"
 #include "proto/assert.h"
 
@@ -92,9 +93,11 @@ enum {
     PRESSURE_SOFT = 20,
     PRESSURE_HARD = 48,
     THROTTLE_NS_PER_BYTE = 250,
-    /* Shorter sleeps cost more than they take. */
+    /* Shorter sleeps cost more than they take; what is left of a long one is
+     * slept by those who write next. */
     THROTTLE_NS_MIN = 50 * 1000,
     THROTTLE_NS_MAX = 10 * 1000 * 1000,
+    THROTTLE_OWED_NS_MAX = 1000 * 1000 * 1000,
 };
 
 /* What is in level 0 and, four times as much, since they are fewer, what is in
@@ -106,7 +109,7 @@ void lsm_update_pressure(struct lsm *lsm)
     for (size_t i = 1; i < lsm->view->memtable_count; i++)
         frozen += memtable_bytes(lsm->view->memtables[i]);
     uint64_t level0 = lsm->view->version->levels[0].bytes;
-    if (lsm->compaction_rests)
+    if (lsm->compaction_rests || compaction_held_up(lsm->view->version))
         level0 = 0; /* waiting would not help */
     uint64_t pressure = level0 + frozen * (PRESSURE_HARD / FROZEN_MAX);
     atomic_store_explicit(&lsm->pressure_bytes, pressure, memory_order_relaxed);
@@ -139,10 +142,13 @@ static void throttle(struct lsm *lsm, size_t bytes)
         (int64_t)(beyond * beyond * THROTTLE_NS_PER_BYTE * (double)bytes);
     if (lsm->throttle_ns < THROTTLE_NS_MIN)
         return;
-    if (lsm->throttle_ns > THROTTLE_NS_MAX)
-        lsm->throttle_ns = THROTTLE_NS_MAX;
+    if (lsm->throttle_ns > THROTTLE_OWED_NS_MAX)
+        lsm->throttle_ns = THROTTLE_OWED_NS_MAX;
+    int64_t ns = lsm->throttle_ns;
+    if (ns > THROTTLE_NS_MAX)
+        ns = THROTTLE_NS_MAX;
     uint64_t begun = lsm_now_us();
-    nanosleep(&(struct timespec){.tv_nsec = (long)lsm->throttle_ns}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
     uint64_t slept = lsm_now_us() - begun;
     /* A sleep is longer than was asked for, by 60 us here: that much is paid
      * in advance. */
@@ -284,19 +290,26 @@ enum { RECORD_BYTES_MANY = 64 << 20 };
 static enum status append_group(struct lsm *lsm, const struct writer *writers,
                                 bool sync)
 {
-    enum status status = log_begin(&lsm->log, lsm->log_sequence + 1);
+    enum status status = STATUS_OK;
+    bool begun = false; /* a record without operations would end the log */
     for (const struct writer *at = writers; at != NULL; at = at->next) {
+        if (at->batch->count == 0)
+            continue;
+        if (begun &&
+            lsm->log.record.size + batch_bytes(at->batch) > RECORD_BYTES_MANY) {
+            status = log_append(&lsm->log, sync);
+            begun = false;
+        }
+        if (status == STATUS_OK && !begun)
+            status = log_begin(&lsm->log, lsm->log_sequence + 1);
+        begun = true;
         for (size_t i = 0; status == STATUS_OK && i < at->batch->count; i++)
             status = log_put(&lsm->log, &at->batch->operations[i]);
+        if (status != STATUS_OK)
+            return status;
         lsm->log_sequence += at->batch->count;
-        if (status == STATUS_OK && at->next != NULL &&
-            lsm->log.record.size > RECORD_BYTES_MANY) {
-            status = log_append(&lsm->log, sync);
-            if (status == STATUS_OK)
-                status = log_begin(&lsm->log, lsm->log_sequence + 1);
-        }
     }
-    return status == STATUS_OK ? log_append(&lsm->log, sync) : status;
+    return log_append(&lsm->log, sync);
 }
 
 /* Log the group, and sync that if one of them wants it. */
