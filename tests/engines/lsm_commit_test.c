@@ -364,6 +364,29 @@ static void writers_who_wait_are_told_when_a_table_fails(void **state)
     expect_acknowledged(STALLED);
 }
 
+/* The flush of what is older forgets no drop that the active memtable needs,
+ * though something newer is in that, too. */
+static void a_drop_outlasts_a_flush_of_older_memtables(void **state)
+{
+    (void)state;
+    tree_open();
+    shut_gate(MEMORY_CREATE, ".table");
+    tree_put_all(0, 40); /* somewhat more than a memtable */
+    wait_until(somebody_waits, 1);
+    tree_put_all(100, 110);
+    tree_drop(100, 105);
+    tree_put(120);
+    assert_true(have_frozen(1));
+    tree_check();
+    open_gate(false);
+    wait_until(have_frozen, 0);
+    assert_int_equal(tree_drops(), 1);
+    tree_check();
+    tree_settle();
+    assert_int_equal(tree_drops(), 0);
+    tree_check();
+}
+
 static bool has_spare(unsigned count)
 {
     struct lsm *lsm = lsm_of(tree.engine);
@@ -438,6 +461,7 @@ int main(void)
         CASE(many_writers_take_far_fewer_syncs_than_writes),
         CASE(writers_wait_while_no_table_can_be_made),
         CASE(writers_who_wait_are_told_when_a_table_fails),
+        CASE(a_drop_outlasts_a_flush_of_older_memtables),
         CASE(logs_are_written_in_the_order_of_their_numbers),
         CASE(a_close_waits_for_the_table_that_is_being_made),
     };

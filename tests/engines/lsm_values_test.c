@@ -247,6 +247,8 @@ static void a_store_and_its_checkpoint_are_independent(void **state)
     static struct tree copy;
     tree_open();
     tree_put_all(0, KEYS);
+    tree_drop(500, 510);
+    tree_put_all(20, 30); /* newer than the drop, and in the copy's */
     take_checkpoint();
     copy = tree;
     for (int i = 0; i < 5; i++)
@@ -262,9 +264,10 @@ static void a_store_and_its_checkpoint_are_independent(void **state)
     open_copy();
     tree_check();
     tree.round = original.round;
+    tree_drop(0, 100);
+    tree_check();
     for (int i = 0; i < 5; i++)
         tree_put_all(KEYS / 2, KEYS);
-    tree_drop(0, 100);
     tree_settle();
     tree_check();
     tree_close();
