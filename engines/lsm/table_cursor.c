@@ -70,7 +70,6 @@ static enum status enter_ahead(struct table_cursor *cursor, size_t number)
         table_check_part(cursor->table, offset, data, size, &compression);
     if (status == STATUS_OK && compression != COMPRESSION_NONE) {
         size_t unpacked = 0;
-        buffer_clear(&cursor->content);
         status = decompressed_size(compression, content, TABLE_BLOCK_BYTES_MAX,
                                    &unpacked);
         if (status == STATUS_OK)

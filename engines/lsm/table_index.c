@@ -53,7 +53,7 @@ static enum status measure(struct table_index *index, struct bytes content,
         }
         blocks_bytes += walk.block_bytes;
         keys_bytes += walk.key_size;
-        if (blocks_bytes > data_bytes || keys_bytes > UINT32_MAX)
+        if (keys_bytes > UINT32_MAX)
             return STATUS_CORRUPT;
     }
     if (blocks_bytes != data_bytes)

@@ -257,6 +257,26 @@ static void block_of_any_bytes_stays_in_bounds(void **state)
     free(content.data);
 }
 
+static void key_that_is_too_long_is_corrupt(void **state)
+{
+    (void)state;
+    for (size_t size = ENGINE_KEY_BYTES_MAX - 1; size < 600; size++) {
+        /* One entry whose key is all behind the prefix, or half of it. */
+        for (size_t prefix = 0; prefix <= size; prefix += size / 2) {
+            uint8_t content[700] = {1, 0};
+            size_t rest = size - prefix;
+            content[2] = (uint8_t)prefix;
+            content[3] = (uint8_t)(prefix >> 8);
+            content[4] = (uint8_t)rest;
+            content[5] = (uint8_t)(rest >> 8);
+            struct block block;
+            assert_int_equal(
+                block_parse(bytes_of(content, sizeof content), &block),
+                size <= ENGINE_KEY_BYTES_MAX ? STATUS_OK : STATUS_CORRUPT);
+        }
+    }
+}
+
 static const enum compression compressions[] = {
     COMPRESSION_NONE, COMPRESSION_LZ4, COMPRESSION_ZSTD};
 
@@ -333,6 +353,7 @@ int main(void)
         cmocka_unit_test(entry_of_any_size_makes_a_block),
         cmocka_unit_test(place_that_fits_no_slot_is_refused),
         cmocka_unit_test(block_of_any_bytes_stays_in_bounds),
+        cmocka_unit_test(key_that_is_too_long_is_corrupt),
         cmocka_unit_test(what_is_compressed_comes_back),
         cmocka_unit_test(what_does_not_shrink_is_stored_as_it_is),
     };
