@@ -15,9 +15,6 @@
 #define MARKER "ENGINE"
 #define MARKER_NEW "ENGINE.new"
 
-/* Longer than any engine's name; a longer file is not ours. */
-enum { MARKER_BYTES_MAX = 64 };
-
 enum status directory_status(int number)
 {
     if (number == ENOSPC || number == EDQUOT)
@@ -79,7 +76,7 @@ static int write_all(int fd, const char *text)
 enum status directory_mark(const char *directory, const char *name,
                            struct error *error)
 {
-    char line[MARKER_BYTES_MAX];
+    char line[DIRECTORY_OWNER_MAX];
     int number = 0;
     int fd = -1;
     int at = open_directory(directory);
@@ -132,9 +129,9 @@ static enum status check_empty(const char *directory, struct error *error)
     return status;
 }
 
-/* NOT_FOUND if there is no marker; then and on errors owner is not set. */
-static enum status read_marker(const char *directory, char *owner, size_t size,
-                               struct error *error)
+enum status directory_owner(const char *directory,
+                            char owner[DIRECTORY_OWNER_MAX],
+                            struct error *error)
 {
     int at = open_directory(directory);
     if (at < 0)
@@ -146,7 +143,7 @@ static enum status read_marker(const char *directory, char *owner, size_t size,
         return STATUS_NOT_FOUND;
     if (fd < 0)
         return failed(error, "open the ENGINE file of", directory, number);
-    ssize_t got = read(fd, owner, size - 1);
+    ssize_t got = read(fd, owner, DIRECTORY_OWNER_MAX - 1);
     number = errno;
     close(fd);
     if (got < 0)
@@ -159,10 +156,10 @@ static enum status read_marker(const char *directory, char *owner, size_t size,
 enum status directory_claim(const char *directory, const char *name,
                             struct error *error)
 {
-    char owner[MARKER_BYTES_MAX];
+    char owner[DIRECTORY_OWNER_MAX];
     if (mkdir(directory, 0755) != 0 && errno != EEXIST)
         return failed(error, "make the directory", directory, errno);
-    enum status status = read_marker(directory, owner, sizeof owner, error);
+    enum status status = directory_owner(directory, owner, error);
     if (status == STATUS_NOT_FOUND) {
         status = check_empty(directory, error);
         /* Also when mkdir found it: a crash may have come before the sync. */

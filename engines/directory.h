@@ -15,6 +15,13 @@
 enum status directory_claim(const char *directory, const char *name,
                             struct error *error) MUST_CHECK;
 
+/* Longer than any engine's name; a longer ENGINE file is not ours. */
+enum { DIRECTORY_OWNER_MAX = 64 };
+/* What its ENGINE file says. NOT_FOUND if there is none, and no error set. */
+enum status directory_owner(const char *directory,
+                            char owner[DIRECTORY_OWNER_MAX],
+                            struct error *error) MUST_CHECK;
+
 /* Write the ENGINE file, durably and all or nothing. */
 enum status directory_mark(const char *directory, const char *name,
                            struct error *error) MUST_CHECK;

@@ -77,7 +77,8 @@ struct log_replay {
 /* Read a log, handing every operation of every sound record to apply in order,
  * until the end of the records; *replay says how it ended, and the caller,
  * who knows the other logs, what that means. Failures are those of the disk,
- * NO_MEMORY, and what apply answered; *replay is then as far as it came. The
+ * NO_MEMORY, and what apply answered; *replay is then as far as it came, and
+ * so it is for apply: size is where the operation's record begins. The
  * entry is borrowed for the call. Memory: that of the largest record, or a MiB.
  */
 enum status log_read(struct disk *disk, uint64_t number,

@@ -142,15 +142,15 @@ static enum status take_record(const struct reader *reader,
     if (replay->damaged)
         return STATUS_OK;
     replay->ended = record->payload.size == 0;
+    if (record->synced != 0) {
+        replay->claims = true;
+        replay->synced = record->synced - 1;
+    }
     enum status status = STATUS_OK;
     if (!replay->ended)
         status = apply_record(reader, record, replay);
     if (status != STATUS_OK)
         return status;
-    if (record->synced != 0) {
-        replay->claims = true;
-        replay->synced = record->synced - 1;
-    }
     replay->size += LOG_HEADER_BYTES + record->payload.size;
     return STATUS_OK;
 }

@@ -83,7 +83,7 @@ struct lsm {
     uint64_t log_sequence; /* of the last operation in it */
     pthread_mutex_t memtable_mutex;
     struct memtable *active;
-    uint64_t throttle_ns; /* that writers owe: see write.c */
+    int64_t throttle_ns; /* that writers owe: see write.c */
     pthread_mutex_t retired_mutex;
     struct retired_log *retired; /* newest first */
     pthread_mutex_t manifest_mutex;

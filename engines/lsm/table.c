@@ -49,6 +49,7 @@ static enum status read_part(const struct table *table, uint64_t offset,
 struct sections {
     uint64_t blocks; /* all of them, with their trailers */
     uint64_t filter, index, properties;
+    uint64_t reading; /* where the one that is being read begins */
 };
 
 static enum status read_footer(struct table *table, struct sections *sections)
@@ -61,6 +62,7 @@ static enum status read_footer(struct table *table, struct sections *sections)
     if (table->facts.bytes < TABLE_FOOTER_BYTES)
         return STATUS_CORRUPT;
     uint64_t offset = table->facts.bytes - TABLE_FOOTER_BYTES;
+    sections->reading = offset;
     status = disk_file_read(file, offset, footer, sizeof footer);
     if (status != STATUS_OK)
         return status;
@@ -84,11 +86,11 @@ static enum status read_footer(struct table *table, struct sections *sections)
     return left == sections->blocks ? STATUS_OK : STATUS_CORRUPT;
 }
 
-static enum status read_filter(struct table *table,
-                               const struct sections *sections)
+static enum status read_filter(struct table *table, struct sections *sections)
 {
     struct table_inside *inside = table->inside;
     uint64_t size = sections->filter;
+    sections->reading = sections->blocks;
     /* filter_line multiplies 32 bits with the number of lines. */
     if (size == 0 || size % FILTER_LINE_BYTES != 0 ||
         size / FILTER_LINE_BYTES > UINT32_MAX)
@@ -101,10 +103,10 @@ static enum status read_filter(struct table *table,
     return read_part(table, sections->blocks, (size_t)size, inside->filter);
 }
 
-static enum status read_index(struct table *table,
-                              const struct sections *sections)
+static enum status read_index(struct table *table, struct sections *sections)
 {
     uint64_t offset = sections->blocks + sections->filter + TABLE_TRAILER_BYTES;
+    sections->reading = offset;
     size_t size = (size_t)sections->index;
     uint8_t *data = malloc(size + TABLE_TRAILER_BYTES);
     if (data == NULL)
@@ -141,14 +143,15 @@ static enum status take_properties(struct table *table, struct bytes content)
 }
 
 static enum status read_properties(struct table *table,
-                                   const struct sections *sections)
+                                   struct sections *sections)
 {
     uint8_t data[TABLE_PROPERTIES_MAX + TABLE_TRAILER_BYTES];
     size_t size = (size_t)sections->properties;
-    if (sections->properties > TABLE_PROPERTIES_MAX)
-        return STATUS_CORRUPT;
     uint64_t offset =
         table->facts.bytes - TABLE_FOOTER_BYTES - TABLE_TRAILER_BYTES - size;
+    sections->reading = offset;
+    if (size > TABLE_PROPERTIES_MAX)
+        return STATUS_CORRUPT;
     enum status status = read_part(table, offset, size, data);
     if (status == STATUS_OK)
         status = take_properties(table, bytes_of(data, size));
@@ -192,7 +195,7 @@ enum status table_open(struct disk *disk, struct cache *cache, uint64_t number,
     table->number = number;
     table->inside = calloc(1, sizeof *table->inside);
     enum status status = STATUS_NO_MEMORY;
-    struct sections sections;
+    struct sections sections = {.reading = 0};
     if (table->inside != NULL) {
         table->inside->report = *report;
         status = open_file(disk, table);
@@ -205,6 +208,8 @@ enum status table_open(struct disk *disk, struct cache *cache, uint64_t number,
         status = read_index(table, &sections);
     if (status == STATUS_OK)
         status = read_properties(table, &sections);
+    if (status == STATUS_CORRUPT)
+        table_damaged(table, sections.reading);
     if (status != STATUS_OK) {
         free_table(table);
         return status;

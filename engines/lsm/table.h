@@ -63,7 +63,8 @@ void table_writer_free(struct table_writer *writer);
 
 void table_name(char name[32], uint64_t number);
 
-/* Told of a block that is damaged, once a table. From any thread. */
+/* Told where a table is damaged, once a table: by the open, which then fails,
+ * or of the first block. From any thread. */
 struct table_report {
     void (*damaged)(void *context, uint64_t table, uint64_t offset);
     void *context;

@@ -14,12 +14,6 @@ static struct replikv_result *ask(struct replikv *client,
         client, &(struct replikv_request){.kind = REPLIKV_ADMIN, .what = what});
 }
 
-static void set_array(json_t *object, const char *name, json_t *array)
-{
-    if (json_object_set_new(object, name, must_have(array)) != 0)
-        must_have(NULL);
-}
-
 /* ---- what each endpoint is asked ---- */
 
 /* Answers in the order of the endpoints. Returns the exit code: of the first
@@ -82,7 +76,7 @@ static void set_proportions(json_t *object, const struct replikv_node *node)
     for (size_t i = 0; i < PROPORTIONS; i++) {
         double known = proportion_of(node, &proportions[i]);
         if (known > 0)
-            set_array(object, proportions[i].name, json_real(known));
+            json_set(object, proportions[i].name, json_real(known));
     }
 }
 
@@ -99,17 +93,17 @@ static json_t *json_of_node(const char *endpoint,
         json_t *counters = must_have(json_object());
         json_set_string(object, "cluster", node->cluster);
         json_set_string(object, "engine", node->engine);
-        set_array(object, "ready", json_boolean(node->ready));
+        json_set(object, "ready", json_boolean(node->ready));
         json_set_number(object, "partitions", node->partitions);
         json_set_number(object, "replicas", node->replicas);
         json_set_number(object, "filling", node->filling);
         for (size_t i = 0; i < node->counter_count; i++)
             json_set_number(counters, node->counters[i].name,
                             node->counters[i].value);
-        set_array(object, "counters", counters);
+        json_set(object, "counters", counters);
         set_proportions(object, node);
     }
-    set_array(object, "hints", json_of_hints(node));
+    json_set(object, "hints", json_of_hints(node));
     return object;
 }
 
@@ -145,8 +139,8 @@ static void print_status(const struct cli *cli,
     static const char *const headers[] = {
         "ENDPOINT", "NODE",        "CLUSTER",   "ENGINE",   "READY",
         ">EPOCH",   ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS"};
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < cli->endpoint_count; i++) {
         const struct replikv_node *node = results[i]->node;
         if (node == NULL)
@@ -154,22 +148,22 @@ static void print_status(const struct cli *cli,
         uint64_t hints = 0;
         for (size_t j = 0; j < node->hint_count; j++)
             hints += node->hints[j].records;
-        table_add(&table, "%s", cli->endpoints[i]);
-        table_add(&table, "%s", node->node);
-        table_add(&table, "%s", node->cluster);
-        table_add(&table, "%s", node->engine);
-        table_add(&table, "%s", node->ready ? "yes" : "no");
-        table_add(&table, "%" PRIu64, node->epoch);
-        table_add(&table, "%u", node->partitions);
-        table_add(&table, "%u", node->replicas);
-        table_add(&table, "%u", node->filling);
-        table_add(&table, "%" PRIu64, hints);
+        grid_add(&grid, "%s", cli->endpoints[i]);
+        grid_add(&grid, "%s", node->node);
+        grid_add(&grid, "%s", node->cluster);
+        grid_add(&grid, "%s", node->engine);
+        grid_add(&grid, "%s", node->ready ? "yes" : "no");
+        grid_add(&grid, "%" PRIu64, node->epoch);
+        grid_add(&grid, "%u", node->partitions);
+        grid_add(&grid, "%u", node->replicas);
+        grid_add(&grid, "%u", node->filling);
+        grid_add(&grid, "%" PRIu64, hints);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 /* A row for each that one node at least knows. */
-static void add_proportions(struct table *table,
+static void add_proportions(struct grid *grid,
                             const struct replikv_node *const *nodes,
                             size_t count)
 {
@@ -179,13 +173,13 @@ static void add_proportions(struct table *table,
             sum += proportion_of(nodes[j], &proportions[i]);
         if (sum <= 0)
             continue;
-        table_add(table, "%s", proportions[i].name);
+        grid_add(grid, "%s", proportions[i].name);
         for (size_t j = 0; j < count; j++) {
             double known = proportion_of(nodes[j], &proportions[i]);
             if (known > 0)
-                table_add(table, "%.2f", known);
+                grid_add(grid, "%.2f", known);
             else
-                table_add(table, "-");
+                grid_add(grid, "-");
         }
     }
 }
@@ -207,8 +201,8 @@ static void print_counters(const struct cli *cli,
             names[count + 1] = headers[count];
             count++;
         }
-    struct table table;
-    table_init(&table, names, count + 1);
+    struct grid grid;
+    grid_init(&grid, names, count + 1);
     for (size_t i = 0; count > 0 && i < nodes[0]->counter_count; i++) {
         const char *name = nodes[0]->counters[i].name;
         uint64_t sum = 0;
@@ -216,15 +210,15 @@ static void print_counters(const struct cli *cli,
             sum += counter_of(nodes[j], name);
         if (sum == 0)
             continue;
-        table_add(&table, "%s", name);
+        grid_add(&grid, "%s", name);
         for (size_t j = 0; j < count; j++)
-            table_add(&table, "%" PRIu64, counter_of(nodes[j], name));
+            grid_add(&grid, "%" PRIu64, counter_of(nodes[j], name));
     }
-    add_proportions(&table, nodes, count);
-    if (table.count > 0)
+    add_proportions(&grid, nodes, count);
+    if (grid.count > 0)
         putchar('\n');
-    if (table.count > 0)
-        table_finish(&table);
+    if (grid.count > 0)
+        grid_finish(&grid);
 }
 
 int command_status(const struct cli *cli)
@@ -248,26 +242,26 @@ int command_hints(const struct cli *cli)
                                           ">BYTES"};
     struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
     int code = ask_each(cli, REPLIKV_WHAT_HINTS, results);
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; !cli->json && i < cli->endpoint_count; i++) {
         const struct replikv_node *node = results[i]->node;
         for (size_t j = 0; node != NULL && j < node->hint_count; j++) {
             if (node->hints[j].records == 0)
                 continue;
-            table_add(&table, "%s", cli->endpoints[i]);
-            table_add(&table, "%s", node->node);
-            table_add(&table, "%s", node->hints[j].target);
-            table_add(&table, "%" PRIu64, node->hints[j].records);
-            table_add(&table, "%" PRIu64, node->hints[j].bytes);
+            grid_add(&grid, "%s", cli->endpoints[i]);
+            grid_add(&grid, "%s", node->node);
+            grid_add(&grid, "%s", node->hints[j].target);
+            grid_add(&grid, "%" PRIu64, node->hints[j].records);
+            grid_add(&grid, "%" PRIu64, node->hints[j].bytes);
         }
     }
     if (cli->json)
         print_each_json(cli, results, false);
-    else if (table.count == 0 && code == EXIT_DONE)
+    else if (grid.count == 0 && code == EXIT_DONE)
         puts("no hints");
     else
-        table_finish(&table);
+        grid_finish(&grid);
     print_failures(cli, results);
     free_results(cli, results);
     return code;
@@ -313,19 +307,19 @@ static void print_members(const struct replikv_node *node)
 {
     static const char *const headers[] = {
         "NODE", "STATE", "ZONE", "CLIENT", "PEER", ">INCARNATION", ">BOOT"};
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < node->member_count; i++) {
         const struct replikv_member *member = &node->members[i];
-        table_add(&table, "%s", member->name);
-        table_add(&table, "%s", state_name(member->state));
-        table_add(&table, "%s", member->zone[0] == '\0' ? "-" : member->zone);
-        table_add(&table, "%s", member->client_address);
-        table_add(&table, "%s", member->peer_address);
-        table_add(&table, "%u", member->incarnation);
-        table_add(&table, "%" PRIu64, member->boot);
+        grid_add(&grid, "%s", member->name);
+        grid_add(&grid, "%s", state_name(member->state));
+        grid_add(&grid, "%s", member->zone[0] == '\0' ? "-" : member->zone);
+        grid_add(&grid, "%s", member->client_address);
+        grid_add(&grid, "%s", member->peer_address);
+        grid_add(&grid, "%u", member->incarnation);
+        grid_add(&grid, "%" PRIu64, member->boot);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 int command_members(const struct cli *cli)
@@ -345,7 +339,7 @@ int command_members(const struct cli *cli)
         for (size_t i = 0; i < result->node->member_count; i++)
             json_array_append_new(members,
                                   json_of_member(&result->node->members[i]));
-        set_array(object, "members", members);
+        json_set(object, "members", members);
         json_document(object);
     } else {
         print_members(result->node);
@@ -372,22 +366,22 @@ static void print_ring_json(const struct replikv_result *result)
     for (size_t i = 0; i < node->owner_count; i++) {
         json_t *owners = must_have(json_object());
         json_set_number(owners, "partition", node->owners[i].partition);
-        set_array(
+        json_set(
             owners, "owners",
             json_of_names(node->owners[i].nodes, node->owners[i].node_count));
         json_array_append_new(ring, owners);
     }
-    set_array(object, "ring", ring);
+    json_set(object, "ring", ring);
     json_document(object);
 }
 
 static void print_ring(const struct replikv_node *node)
 {
     static const char *const headers[] = {">PARTITION", "OWNERS"};
-    struct table table;
+    struct grid grid;
     printf("epoch %" PRIu64 ", %u partitions, %u replicas\n", node->epoch,
            node->partitions, node->replicas);
-    table_init(&table, headers, 2);
+    grid_init(&grid, headers, 2);
     for (size_t i = 0; i < node->owner_count; i++) {
         const struct replikv_owners *owners = &node->owners[i];
         char line[1200] = "";
@@ -395,10 +389,10 @@ static void print_ring(const struct replikv_node *node)
         for (size_t j = 0; j < owners->node_count && size < sizeof(line); j++)
             size += (size_t)snprintf(line + size, sizeof(line) - size, "%s%s",
                                      j > 0 ? " " : "", owners->nodes[j]);
-        table_add(&table, "%u", owners->partition);
-        table_add(&table, "%s", line);
+        grid_add(&grid, "%u", owners->partition);
+        grid_add(&grid, "%s", line);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 int command_ring(const struct cli *cli)
@@ -447,7 +441,7 @@ static json_t *json_of_state(const struct replikv_replica *state)
         json_set_number(dot, "counter", state->dots[i].counter);
         json_array_append_new(dots, dot);
     }
-    set_array(object, "dots", dots);
+    json_set(object, "dots", dots);
     return object;
 }
 
@@ -462,10 +456,10 @@ static void print_explanation_json(const struct cli *cli,
     json_set_string(object, "bucket",
                     cli->bucket == NULL ? "default" : cli->bucket);
     json_set_number(object, "partition", node->partition);
-    set_array(object, "in_step", json_boolean(in_step(node)));
+    json_set(object, "in_step", json_boolean(in_step(node)));
     for (size_t i = 0; i < node->state_count; i++)
         json_array_append_new(states, json_of_state(&node->states[i]));
-    set_array(object, "replicas", states);
+    json_set(object, "replicas", states);
     json_document(object);
 }
 
@@ -478,10 +472,10 @@ static void print_explanation(const struct replikv_node *node)
                                           ">TOMBSTONES",
                                           ">BYTES",
                                           "DOTS (incarnation.epoch:counter)"};
-    struct table table;
+    struct grid grid;
     printf("partition %u, %zu replicas answered, %s\n", node->partition,
            node->state_count, in_step(node) ? "in step" : "not in step");
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < node->state_count; i++) {
         const struct replikv_replica *state = &node->states[i];
         char dots[1000] = "";
@@ -491,15 +485,15 @@ static void print_explanation(const struct replikv_node *node)
                 dots + size, sizeof(dots) - size, "%s%08" PRIx64 ".%u:%" PRIu64,
                 j > 0 ? " " : "", state->dots[j].incarnation >> 32,
                 state->dots[j].epoch, state->dots[j].counter);
-        table_add(&table, "%s", state->node);
-        table_add(&table, "%s", replikv_status_name(state->status));
-        table_add(&table, "%016" PRIx64, state->version);
-        table_add(&table, "%u", state->values - state->tombstones);
-        table_add(&table, "%u", state->tombstones);
-        table_add(&table, "%" PRIu64, state->record_bytes);
-        table_add(&table, "%s", dots);
+        grid_add(&grid, "%s", state->node);
+        grid_add(&grid, "%s", replikv_status_name(state->status));
+        grid_add(&grid, "%016" PRIx64, state->version);
+        grid_add(&grid, "%u", state->values - state->tombstones);
+        grid_add(&grid, "%u", state->tombstones);
+        grid_add(&grid, "%" PRIu64, state->record_bytes);
+        grid_add(&grid, "%s", dots);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 int command_explain(const struct cli *cli)

@@ -4,14 +4,14 @@
 
 #include "proto/replikv.h"
 
-/* The command line, on libreplikv alone. main.c reads the options; each command
- * is a function that gets them and returns the exit code. It prints to standard
- * output what was asked for, aligned for people or as JSON, and to standard
- * error everything else. */
+/* The command line, on libreplikv, but for what looks into files. main.c reads
+ * the options; each command is a function that gets them and returns the exit
+ * code. It prints to standard output what was asked for, aligned for people or
+ * as JSON, and to standard error everything else. */
 
 enum exit_code {
     EXIT_DONE = 0,
-    EXIT_NOT_FOUND = 1, /* digest: the replicas differ */
+    EXIT_NOT_FOUND = 1, /* digest: replicas differ; lsm: damaged */
     EXIT_USAGE = 2,
     EXIT_REFUSED = 3, /* failed, and nothing was applied */
     EXIT_UNKNOWN = 4, /* failed, and something may have been */
@@ -47,6 +47,9 @@ int command_hints(const struct cli *cli);
 int command_explain(const struct cli *cli);
 /* digest.c */
 int command_digest(const struct cli *cli);
+/* lsm_check.c, lsm_dump.c */
+int command_lsm_check(const struct cli *cli);
+int command_lsm_dump(const struct cli *cli);
 
 /* A client for all endpoints, or for one of them. fail_fast: do not wait for
  * nodes that are not there. Exits with EXIT_USAGE on an endpoint that cannot

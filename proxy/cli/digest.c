@@ -127,18 +127,18 @@ static void print_nodes(const struct comparison *all)
 {
     static const char *const headers[] = {"ENDPOINT", "NODE", ">RECORDS",
                                           "DIGEST"};
-    struct table table;
-    table_init(&table, headers, sizeof(headers) / sizeof(*headers));
+    struct grid grid;
+    grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < all->node_count; i++) {
         const struct digested *node = &all->nodes[i];
         if (!node->good)
             continue;
-        table_add(&table, "%s", node->endpoint);
-        table_add(&table, "%s", node->node);
-        table_add(&table, "%" PRIu64, node->whole.records);
-        table_add(&table, "%016" PRIx64, node->whole.sum);
+        grid_add(&grid, "%s", node->endpoint);
+        grid_add(&grid, "%s", node->node);
+        grid_add(&grid, "%" PRIu64, node->whole.records);
+        grid_add(&grid, "%016" PRIx64, node->whole.sum);
     }
-    table_finish(&table);
+    grid_finish(&grid);
 }
 
 static void print_difference(const struct comparison *all, uint32_t partition)

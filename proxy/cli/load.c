@@ -63,7 +63,7 @@ static void tell(struct load *load, uint64_t line, struct replikv_bytes key,
 {
     if (load->failures_shown++ >= FAILURES_SHOWN)
         return;
-    struct owned shown = printable(key);
+    struct owned shown = printable(key, SHOWN_BYTES);
     fprintf(stderr, "%sreplikv: line %" PRIu64 "%s%s: %s: %s\n",
             load->progress.terminal ? "\r\033[K" : "", line,
             key.size > 0 ? ", key " : "", shown.data, what, why);

@@ -37,6 +37,10 @@ static const struct command {
      "what each replica of a key holds"},
     {"digest", command_digest, 0, 0, "", "digest",
      "whether the endpoints' nodes hold the same records"},
+    {"lsm check", command_lsm_check, 1, 1, "", "lsm check DIR",
+     "read all files of an lsm store, open or not"},
+    {"lsm dump", command_lsm_dump, 1, 1, "", "lsm dump FILE",
+     "print a table, log or MANIFEST of such a store"},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(*commands) };
 
@@ -100,7 +104,7 @@ static void print_help(void)
         "\n"
         "Exit codes:\n"
         "  0  done\n"
-        "  1  not found; digest: the replicas differ\n"
+        "  1  not found; digest: the replicas differ; lsm: damaged\n"
         "  2  usage: nothing was sent\n"
         "  3  refused or failed, and nothing was applied\n"
         "  4  failed, and the outcome is unknown: some replica may hold it");
@@ -226,14 +230,35 @@ static const char *name_of(int letter)
     return "";
 }
 
+/* NULL if there is none. A second word of its name is taken off args. */
+static const struct command *find_command(struct cli *cli)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const char *name = commands[i].name;
+        const char *second = strchr(name, ' ');
+        if (second == NULL && strcmp(name, cli->command) == 0)
+            return &commands[i];
+        if (second != NULL && cli->arg_count > 0 &&
+            strlen(cli->command) == (size_t)(second - name) &&
+            strncmp(name, cli->command, (size_t)(second - name)) == 0 &&
+            strcmp(second + 1, cli->args[0]) == 0) {
+            cli->args++;
+            cli->arg_count--;
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
 static int run(struct cli *cli, const char *used)
 {
-    const struct command *command = commands;
-    const struct command *end = commands + COMMAND_COUNT;
-    while (command < end && strcmp(command->name, cli->command) != 0)
-        command++;
-    if (command == end)
+    const struct command *command = find_command(cli);
+    if (command == NULL && strcmp(cli->command, "lsm") == 0)
+        return usage("lsm: check DIR or dump FILE",
+                     cli->arg_count > 0 ? cli->args[0] : NULL);
+    if (command == NULL)
         return usage("a command of --help", cli->command);
+    cli->command = command->name;
     if (cli->arg_count < command->args_min ||
         cli->arg_count > command->args_max) {
         fprintf(stderr, "replikv: too %s: it is replikv %s\n",

@@ -9,17 +9,17 @@
 
 #include "proto/clock.h"
 
-void table_init(struct table *table, const char *const *headers, size_t columns)
+void grid_init(struct grid *grid, const char *const *headers, size_t columns)
 {
-    *table = (struct table){.headers = headers, .columns = columns};
+    *grid = (struct grid){.headers = headers, .columns = columns};
 }
 
-void table_add(struct table *table, const char *format, ...)
+void grid_add(struct grid *grid, const char *format, ...)
 {
-    if (table->count == table->capacity) {
-        table->capacity = table->capacity == 0 ? 64 : table->capacity * 2;
-        table->cells = must_have(
-            realloc(table->cells, table->capacity * sizeof(*table->cells)));
+    if (grid->count == grid->capacity) {
+        grid->capacity = grid->capacity == 0 ? 64 : grid->capacity * 2;
+        grid->cells = must_have(
+            realloc(grid->cells, grid->capacity * sizeof(*grid->cells)));
     }
     va_list arguments;
     va_start(arguments, format);
@@ -27,47 +27,53 @@ void table_add(struct table *table, const char *format, ...)
     if (vasprintf(&cell, format, arguments) < 0)
         cell = NULL;
     va_end(arguments);
-    table->cells[table->count++] = must_have(cell);
+    grid->cells[grid->count++] = must_have(cell);
 }
 
-static void print_cell(const struct table *table, size_t column,
-                       const char *cell, int width)
+static void print_cell(const struct grid *grid, size_t column, const char *cell,
+                       int width)
 {
-    bool last = column + 1 == table->columns;
-    if (table->headers[column][0] == '>')
+    bool last = column + 1 == grid->columns;
+    if (grid->headers[column][0] == '>')
         printf("%*s", width, cell);
     else
         printf("%-*s", last ? 0 : width, cell);
     fputs(last ? "\n" : "  ", stdout);
 }
 
-void table_finish(struct table *table)
+void grid_finish(struct grid *grid)
 {
-    int *widths = must_have(calloc(table->columns + 1, sizeof(*widths)));
-    for (size_t i = 0; i < table->columns; i++) {
-        const char *header = table->headers[i];
+    int *widths = must_have(calloc(grid->columns + 1, sizeof(*widths)));
+    for (size_t i = 0; i < grid->columns; i++) {
+        const char *header = grid->headers[i];
         widths[i] = (int)strlen(header) - (header[0] == '>');
-        for (size_t j = i; j < table->count; j += table->columns)
-            if ((int)strlen(table->cells[j]) > widths[i])
-                widths[i] = (int)strlen(table->cells[j]);
+        for (size_t j = i; j < grid->count; j += grid->columns)
+            if ((int)strlen(grid->cells[j]) > widths[i])
+                widths[i] = (int)strlen(grid->cells[j]);
     }
-    for (size_t i = 0; i < table->columns; i++)
-        print_cell(table, i, table->headers[i] + (table->headers[i][0] == '>'),
+    for (size_t i = 0; i < grid->columns; i++)
+        print_cell(grid, i, grid->headers[i] + (grid->headers[i][0] == '>'),
                    widths[i]);
-    for (size_t j = 0; j < table->count; j++) {
-        print_cell(table, j % table->columns, table->cells[j],
-                   widths[j % table->columns]);
-        free(table->cells[j]);
+    for (size_t j = 0; j < grid->count; j++) {
+        print_cell(grid, j % grid->columns, grid->cells[j],
+                   widths[j % grid->columns]);
+        free(grid->cells[j]);
     }
     free(widths);
-    free(table->cells);
+    free(grid->cells);
 }
 
 /* ---- JSON ---- */
 
-static void set(json_t *object, const char *name, json_t *value)
+void json_set(json_t *object, const char *name, json_t *value)
 {
     if (json_object_set_new(object, name, must_have(value)) != 0)
+        must_have(NULL);
+}
+
+void json_push(json_t *list, json_t *item)
+{
+    if (json_array_append_new(list, must_have(item)) != 0)
         must_have(NULL);
 }
 
@@ -78,21 +84,21 @@ void json_set_string(json_t *object, const char *name, const char *string)
 
 void json_set_number(json_t *object, const char *name, uint64_t number)
 {
-    set(object, name, json_integer((json_int_t)number));
+    json_set(object, name, json_integer((json_int_t)number));
 }
 
 void json_set_hex(json_t *object, const char *name, uint64_t number)
 {
     char text[17];
     snprintf(text, sizeof(text), "%016" PRIx64, number);
-    set(object, name, json_string(text));
+    json_set(object, name, json_string(text));
 }
 
 void json_set_base64(json_t *object, const char *name,
                      struct replikv_bytes bytes)
 {
     struct owned text = base64_encode(bytes);
-    set(object, name, json_stringn(text.data, text.size));
+    json_set(object, name, json_stringn(text.data, text.size));
     owned_fini(&text);
 }
 
@@ -102,7 +108,7 @@ void json_set_bytes(json_t *object, const char *name,
     json_t *string =
         json_stringn(bytes.size == 0 ? "" : bytes.data, bytes.size);
     if (string != NULL) {
-        set(object, name, string);
+        json_set(object, name, string);
         return;
     }
     char other[64];
@@ -123,7 +129,7 @@ void json_set_values(json_t *object, const struct replikv_bytes *values,
         json_set_bytes(sibling, "value", values[i]);
         json_array_append_new(list, sibling);
     }
-    set(object, "values", list);
+    json_set(object, "values", list);
 }
 
 json_t *json_of_result(const struct replikv_result *result)
@@ -215,18 +221,19 @@ bool base64_decode(const char *text, size_t size, struct owned *out)
     return true;
 }
 
-struct owned printable(struct replikv_bytes bytes)
+struct owned printable(struct replikv_bytes bytes, size_t max)
 {
-    enum { SHOWN = 60, WIDEST = 4 };
+    enum { WIDEST = 4 };
     const uint8_t *in = bytes.data;
-    struct owned out = {.data = must_have(malloc(SHOWN * WIDEST + 4))};
-    for (size_t i = 0; i < bytes.size && i < SHOWN; i++) {
+    size_t shown = bytes.size < max ? bytes.size : max;
+    struct owned out = {.data = must_have(malloc(shown * WIDEST + 4))};
+    for (size_t i = 0; i < shown; i++) {
         if (in[i] >= 0x20 && in[i] < 0x7f && in[i] != '\\')
             out.data[out.size++] = (char)in[i];
         else
             out.size += (size_t)sprintf(out.data + out.size, "\\x%02x", in[i]);
     }
-    strcpy(out.data + out.size, bytes.size > SHOWN ? "..." : "");
+    strcpy(out.data + out.size, bytes.size > shown ? "..." : "");
     out.size = strlen(out.data);
     return out;
 }

@@ -11,20 +11,22 @@
 
 /* Columns as wide as their widest cell, under headers; a header that begins
  * with '>' aligns its column to the right. Cells come row by row. */
-struct table {
+struct grid {
     const char *const *headers;
     size_t columns;
     char **cells;
     size_t count, capacity;
 };
 
-void table_init(struct table *table, const char *const *headers,
-                size_t columns);
-void table_add(struct table *table, const char *format, ...)
+void grid_init(struct grid *grid, const char *const *headers, size_t columns);
+void grid_add(struct grid *grid, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Print to standard output and free. */
-void table_finish(struct table *table);
+void grid_finish(struct grid *grid);
 
+/* Put into the object or behind the list, which then own it. */
+void json_set(json_t *object, const char *name, json_t *value);
+void json_push(json_t *list, json_t *item);
 /* Set name to the bytes as a string, or, if they are not UTF-8, NAME_base64. */
 void json_set_bytes(json_t *object, const char *name,
                     struct replikv_bytes bytes);
@@ -48,8 +50,9 @@ void json_line(json_t *json);
 struct owned base64_encode(struct replikv_bytes bytes);
 bool base64_decode(const char *text, size_t size, struct owned *out);
 
-/* Bytes for a message: what is not printable as \xHH, 60 at most. */
-struct owned printable(struct replikv_bytes bytes);
+/* At most max of the bytes, for people: what is not printable as \xHH. */
+enum { SHOWN_BYTES = 60 };
+struct owned printable(struct replikv_bytes bytes, size_t max);
 
 /* How far something is, on standard error: at once and in place on a terminal,
  * otherwise a line every two seconds, so that short runs say nothing. */

@@ -292,9 +292,9 @@ enum { STALLED = 4, STALLED_WRITES = 400, MEMTABLE_BYTES = 4096 };
 static bool active_is_full(unsigned count)
 {
     struct lsm *lsm = lsm_of(tree.engine);
-    pthread_mutex_lock(&lsm->memtable_mutex);
-    size_t bytes = memtable_bytes(lsm->active);
-    pthread_mutex_unlock(&lsm->memtable_mutex);
+    pthread_mutex_lock(&lsm->mutex);
+    size_t bytes = memtable_bytes(lsm->view->memtables[0]);
+    pthread_mutex_unlock(&lsm->mutex);
     return bytes >= count;
 }
 
@@ -364,6 +364,54 @@ static void writers_who_wait_are_told_when_a_table_fails(void **state)
     expect_acknowledged(STALLED);
 }
 
+static bool has_spare(unsigned count)
+{
+    struct lsm *lsm = lsm_of(tree.engine);
+    pthread_mutex_lock(&lsm->mutex);
+    unsigned spares = lsm->spare.file != NULL;
+    pthread_mutex_unlock(&lsm->mutex);
+    return spares == count;
+}
+
+static struct {
+    unsigned long last; /* the number of the log written to last */
+    unsigned logs;
+    bool went_back;
+} order;
+
+static void note_order(void *context, enum memory_call call, const char *name)
+{
+    stop_at_gate(context, call, name);
+    if (call != MEMORY_WRITE || strstr(name, ".log") == NULL)
+        return;
+    unsigned long number = strtoul(name, NULL, 10);
+    order.went_back = order.went_back || number < order.last;
+    order.logs += number != order.last;
+    order.last = number;
+}
+
+/* The spare log is late: it is not ready when the next is needed. */
+static void logs_are_written_in_the_order_of_their_numbers(void **state)
+{
+    (void)state;
+    memset(&order, 0, sizeof order);
+    tree_open();
+    wait_until(has_spare, 1);
+    shut_gate(MEMORY_CREATE, ".log");
+    memory_disk_watch(tree.memory, note_order, NULL);
+    start(0, 1, 200);
+    wait_until(somebody_waits, 1);
+    wait_until(active_is_full, MEMTABLE_BYTES);
+    wait_until(are_inside, 1);
+    open_gate(false);
+    join(0, 1);
+    assert_int_equal(clients[0].done, 200);
+    memory_disk_watch(tree.memory, NULL, NULL);
+    assert_false(order.went_back);
+    assert_true(order.logs > 3);
+    expect_acknowledged(1);
+}
+
 static void a_close_waits_for_the_table_that_is_being_made(void **state)
 {
     (void)state;
@@ -390,6 +438,7 @@ int main(void)
         CASE(many_writers_take_far_fewer_syncs_than_writes),
         CASE(writers_wait_while_no_table_can_be_made),
         CASE(writers_who_wait_are_told_when_a_table_fails),
+        CASE(logs_are_written_in_the_order_of_their_numbers),
         CASE(a_close_waits_for_the_table_that_is_being_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,9 @@ enum {
     WRITERS = 4,
     ROUNDS = 150,
     VALUE_BYTES = 300,
+    /* Of the calls up to FAULTS_MAX one in so many fails. */
+    FAULT_EVERY = 11,
+    FAULTS_MAX = 700,
 };
 
 /* Aborts, since cmocka can only be told by the thread that it runs. */
@@ -50,6 +53,7 @@ static struct {
         atomic_uint durable, begun; /* rounds */
     } writers[WRITERS];
     struct engine *engine;
+    bool may_fail; /* a write: see write_rounds */
     atomic_uint calls, crashes;
     unsigned logs_max; /* on a disk at once; under the mutex */
     pthread_mutex_t mutex;
@@ -180,6 +184,12 @@ static void *write_rounds(void *context)
                 .value = bytes_of(value, sizeof value)};
         atomic_store(&writer->begun, round);
         enum status status = engine_write(run.engine, &batch, sync);
+        if (status != STATUS_OK && run.may_fail) {
+            status = engine_write(run.engine, &batch, sync);
+            if (status != STATUS_BROKEN)
+                die("after a failure", status_name(status));
+            return NULL;
+        }
         if (status != STATUS_OK)
             die("writing", status_name(status));
         if (sync)
@@ -219,14 +229,10 @@ static void check_rounds(struct workload_store *left, const struct low *low,
     }
 }
 
-static void no_writer_of_a_group_loses_what_was_synced(void **state)
+static void write_from_all(struct engine *engine)
 {
-    (void)state;
     pthread_t threads[WRITERS];
-    start(check_rounds);
-    struct workload_store store = {.memory = run.memory, .threads = true};
-    assert_int_equal(workload_open(&store), STATUS_OK);
-    run.engine = store.engine;
+    run.engine = engine;
     for (unsigned i = 0; i < WRITERS; i++) {
         run.writers[i].number = i;
         assert_int_equal(
@@ -235,9 +241,52 @@ static void no_writer_of_a_group_loses_what_was_synced(void **state)
     }
     for (unsigned i = 0; i < WRITERS; i++)
         pthread_join(threads[i], NULL);
+}
+
+static void no_writer_of_a_group_loses_what_was_synced(void **state)
+{
+    (void)state;
+    start(check_rounds);
+    struct workload_store store = {.memory = run.memory, .threads = true};
+    assert_int_equal(workload_open(&store), STATUS_OK);
+    write_from_all(store.engine);
     workload_close(&store);
     memory_disk_watch(run.memory, NULL, NULL);
     stop();
+}
+
+/* Whoever waits, be it for a sync, for room or for work, is told. */
+static void a_call_that_fails_ends_every_writer(void **state)
+{
+    (void)state;
+    unsigned failures = 0;
+    for (uint64_t call = 30; call < FAULTS_MAX; call += FAULT_EVERY) {
+        start(check_rounds);
+        memory_disk_watch(run.memory, NULL, NULL);
+        run.may_fail = true;
+        struct workload_store store = {.memory = run.memory, .threads = true};
+        struct memory_fault fault = {.call = call,
+                                     .lasting = call % 2 == 0,
+                                     .status = STATUS_IO,
+                                     .seed = call};
+        assert_int_equal(workload_open(&store), STATUS_OK);
+        memory_disk_fail(run.memory, &fault);
+        write_from_all(store.engine);
+        workload_close(&store);
+        memory_disk_fail(run.memory, &(struct memory_fault){.call = 0});
+        store.threads = false;
+        assert_int_equal(workload_open(&store), STATUS_OK);
+        struct low low = {.step = 0};
+        for (unsigned i = 0; i < WRITERS; i++) {
+            low.rounds[i] = atomic_load(&run.writers[i].durable);
+            failures += low.rounds[i] < ROUNDS - 2;
+        }
+        check_rounds(&store, &low, "opened after a failure");
+        workload_close(&store);
+        memory_disk_free(run.memory);
+        pthread_mutex_destroy(&run.mutex);
+    }
+    assert_true(failures > WRITERS);
 }
 
 static uint64_t number_of(const char *text)
@@ -256,6 +305,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_synced_is_lost_while_threads_work),
         cmocka_unit_test(no_writer_of_a_group_loses_what_was_synced),
+        cmocka_unit_test(a_call_that_fails_ends_every_writer),
     };
     if (argc > 1)
         arguments.seed = number_of(argv[1]);

@@ -59,24 +59,35 @@ static void draw_write(struct step *step, struct randomness *random)
     }
 }
 
+/* One in twelve leaves nothing but the first key, so that later ones meet an
+ * empty tree. */
+static void draw_drop(struct step *step, struct randomness *random)
+{
+    step->kind = STEP_DROP;
+    step->first = (uint16_t)(1 + random_below(random, WORKLOAD_KEYS - 1));
+    step->last = (uint16_t)(step->first + 1 + random_below(random, 60));
+    if (random_below(random, 12) == 0) {
+        step->first = 1;
+        step->last = WORKLOAD_KEYS;
+    }
+    if (step->last > WORKLOAD_KEYS)
+        step->last = WORKLOAD_KEYS;
+}
+
 /* Checkpoints are few, since all that they link stays. */
 static void draw_step(struct step *step, struct randomness *random,
                       unsigned *checkpoints)
 {
     uint64_t choice = random_below(random, 1000);
     *step = (struct step){.sync = true};
-    if (choice < 15) {
-        step->kind = STEP_DROP;
-        step->first = (uint16_t)(1 + random_below(random, WORKLOAD_KEYS - 1));
-        step->last = (uint16_t)(step->first + 1 + random_below(random, 60));
-        if (step->last > WORKLOAD_KEYS)
-            step->last = WORKLOAD_KEYS;
-    } else if (choice < 30) {
+    if (choice < 30) {
+        draw_drop(step, random);
+    } else if (choice < 45) {
         step->kind = STEP_SYNC;
-    } else if (choice < 40) {
+    } else if (choice < 55) {
         step->kind = STEP_REOPEN;
         step->sync = false;
-    } else if (choice < 50 && *checkpoints < CHECKPOINTS_MAX) {
+    } else if (choice < 65 && *checkpoints < CHECKPOINTS_MAX) {
         ++*checkpoints;
         step->kind = STEP_CHECKPOINT;
         step->sync = false;
