@@ -116,22 +116,28 @@ static void use_index(struct bytes content, uint64_t blocks_bytes)
     table_index_fini(&index);
 }
 
+enum { BLOCK_BYTES = 100 };
+
+static void put_line(struct buffer *content, size_t shared, const char *rest)
+{
+    uint8_t line[64], *at = put_varint(line, shared);
+    at = put_bytes(at, bytes_of_string(rest));
+    at = put_varint(at, BLOCK_BYTES);
+    assert_int_equal(
+        buffer_append(content, bytes_of(line, (size_t)(at - line))), STATUS_OK);
+}
+
 static void index_of_any_bytes_stays_in_bounds(void **state)
 {
     (void)state;
     struct buffer content = {0};
-    enum { BLOCKS = 20, BLOCK_BYTES = 100 };
+    enum { BLOCKS = 20 };
     uint64_t bytes = BLOCKS * (BLOCK_BYTES + TABLE_TRAILER_BYTES);
     for (int i = 0; i < BLOCKS; i++) {
         char key[16];
-        int size = snprintf(key, sizeof key, "key %02d", i);
-        int shared = i == 0 ? 0 : i % 10 == 0 ? 4 : 5;
-        uint8_t line[32], *at = put_varint(line, (uint64_t)shared);
-        at = put_bytes(at, bytes_of(key + shared, (size_t)(size - shared)));
-        at = put_varint(at, BLOCK_BYTES);
-        assert_int_equal(
-            buffer_append(&content, bytes_of(line, (size_t)(at - line))),
-            STATUS_OK);
+        size_t shared = i == 0 ? 0 : i % 10 == 0 ? 4 : 5;
+        snprintf(key, sizeof key, "key %02d", i);
+        put_line(&content, shared, key + shared);
     }
     for (size_t size = 0; size <= content.size; size++) {
         uint8_t *cut = malloc(size);
@@ -148,6 +154,34 @@ static void index_of_any_bytes_stays_in_bounds(void **state)
         free(cut);
     }
     buffer_fini(&content);
+}
+
+static void index_out_of_order_is_corrupt(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *first;
+        size_t shared;
+        const char *rest;
+        enum status status;
+    } cases[] = {
+        {"abc", 2, "d", STATUS_OK},      {"abc", 3, "d", STATUS_OK},
+        {"abc", 0, "b", STATUS_OK},      {"abc", 4, "d", STATUS_CORRUPT},
+        {"abc", 3, "", STATUS_CORRUPT},  {"abc", 2, "c", STATUS_CORRUPT},
+        {"abc", 2, "b", STATUS_CORRUPT}, {"abc", 0, "ab", STATUS_CORRUPT},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buffer content = {0};
+        struct table_index index = {0};
+        put_line(&content, 0, cases[i].first);
+        put_line(&content, cases[i].shared, cases[i].rest);
+        assert_int_equal(
+            table_index_parse(&index, buffer_bytes(&content),
+                              2 * (BLOCK_BYTES + TABLE_TRAILER_BYTES)),
+            cases[i].status);
+        table_index_fini(&index);
+        buffer_fini(&content);
+    }
 }
 
 static void damage_to_one_block_leaves_the_others(void **state)
@@ -290,6 +324,7 @@ int main(void)
         TABLE_TEST(flipped_bit_anywhere_is_seen),
         TABLE_TEST(table_of_another_length_or_number_is_corrupt),
         TABLE_TEST(index_of_any_bytes_stays_in_bounds),
+        TABLE_TEST(index_out_of_order_is_corrupt),
         TABLE_TEST(damage_to_one_block_leaves_the_others),
         TABLE_TEST(check_tells_of_damage_and_of_nothing_else),
         TABLE_TEST(failing_write_is_answered),
