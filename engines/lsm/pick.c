@@ -143,8 +143,7 @@ static enum status pick_within_level0(const struct version *version,
     size_t count = 0;
     for (; count < level->count; count++) {
         const struct table *table = level->tables[count];
-        if (is_damaged(table) ||
-            (count >= COMPACTION_LEVEL0_TABLES && table->facts.bytes > bytes))
+        if (is_damaged(table) || (count > 0 && table->facts.bytes > bytes))
             break;
         bytes += table->facts.bytes;
     }

@@ -168,7 +168,10 @@ static void damage_in_level_0_stops_it_and_no_other(void **state)
     struct table *table = hand_add(1, "m", "p");
     hand_resize(table, 1, LEVEL1_BYTES);
     assert_string_equal(pick(), "0>1: 16 15 14 13 12 11 10 9 8 7 6 5 4 3 2 1");
+    /* Those that came since are merged with each other. */
     hand.tables[3].damaged = true;
+    assert_string_equal(pick(), "0>0: 16 15 14 13 12 11 10 9 8 7 6 5 4");
+    hand_resize(&hand.tables[9], 0, 100);
     assert_string_equal(pick(), "move 1>2: 17");
     hand_resize(table, 1, 1);
     assert_string_equal(pick(), "nothing");
@@ -200,6 +203,9 @@ static void a_damaged_table_holds_up_what_lies_over_it(void **state)
     assert_string_equal(pick(),
                         "0>1: 20 19 18 17 16 15 14 13 12 11 10 9 8 7 6 5 + 2");
     hand.tables[2].damaged = true;
+    assert_string_equal(pick(),
+                        "0>0: 20 19 18 17 16 15 14 13 12 11 10 9 8 7 6 5");
+    hand.tables[14].damaged = true;
     assert_string_equal(pick(), "nothing");
 }
 
