@@ -2,7 +2,9 @@
 #include "engines/lsm/compaction.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engines/lsm/lsm.h"
 #include "engines/lsm/merge.h"
@@ -259,6 +261,9 @@ enum status lsm_compact(struct lsm *lsm, bool quiet)
     return status;
 }
 
+/* A tenth of the processor time that others get who want it as well. */
+enum { COMPACTION_NICE = 10 };
+
 /* As long as nothing was written, writes rest. */
 enum { QUIET_MS = 250 };
 
@@ -288,6 +293,10 @@ static bool wait_for_change(struct lsm *lsm, uint64_t seen, bool quiet)
 void *lsm_compactor(void *context)
 {
     struct lsm *lsm = context;
+    /* Of threads that want to run, readers, writers and flushes go first. On
+     * Linux this is the priority of the thread alone; without it all is well,
+     * too. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), COMPACTION_NICE);
     /* Nothing had been written since this for a while: writes rest until
      * something is. */
     uint64_t quiet_sequence = UINT64_MAX;

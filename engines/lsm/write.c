@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <linux/futex.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -100,13 +101,13 @@ enum {
     THROTTLE_OWED_NS_MAX = 1000 * 1000 * 1000,
 };
 
-/* What is in level 0 and, four times as much, since they are fewer, what is in
- * frozen memtables. */
+/* What is in level 0, and in frozen memtables behind the one that is being
+ * flushed: those count for more, since there may be fewer. */
 void lsm_update_pressure(struct lsm *lsm)
 {
     pthread_mutex_lock(&lsm->mutex);
     uint64_t frozen = 0;
-    for (size_t i = 1; i < lsm->view->memtable_count; i++)
+    for (size_t i = 1; i + 1 < lsm->view->memtable_count; i++)
         frozen += memtable_bytes(lsm->view->memtables[i]);
     uint64_t level0 = lsm->view->version->levels[0].bytes;
     if (lsm->compaction_rests || compaction_held_up(lsm->view->version))
@@ -124,6 +125,15 @@ static void count_stall(struct lsm *lsm, uint64_t us)
     atomic_fetch_add(&counters->stall_us, us);
     if (us > atomic_load(&counters->stall_us_max))
         atomic_store(&counters->stall_us_max, us);
+}
+
+/* By itself Linux may wake a thread 50 us late, to wake several at a time. */
+static void sleep_ns(int64_t ns)
+{
+    int slack = prctl(PR_GET_TIMERSLACK);
+    (void)prctl(PR_SET_TIMERSLACK, 1);
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+    (void)prctl(PR_SET_TIMERSLACK, (unsigned long)slack);
 }
 
 /* Sleep for what the bytes cost, once it is worth it. */
@@ -148,10 +158,9 @@ static void throttle(struct lsm *lsm, size_t bytes)
     if (ns > THROTTLE_NS_MAX)
         ns = THROTTLE_NS_MAX;
     uint64_t begun = lsm_now_us();
-    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+    sleep_ns(ns);
     uint64_t slept = lsm_now_us() - begun;
-    /* A sleep is longer than was asked for, by 60 us here: that much is paid
-     * in advance. */
+    /* What was overslept is paid in advance. */
     lsm->throttle_ns -= (int64_t)slept * 1000;
     count_stall(lsm, slept);
 }

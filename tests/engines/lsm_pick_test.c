@@ -171,7 +171,7 @@ static void damage_in_level_0_stops_it_and_no_other(void **state)
     /* Those that came since are merged with each other. */
     hand.tables[3].damaged = true;
     assert_string_equal(pick(), "0>0: 16 15 14 13 12 11 10 9 8 7 6 5 4");
-    hand_resize(&hand.tables[9], 0, 100);
+    hand_resize(&hand.tables[9], 0, 1000);
     assert_string_equal(pick(), "move 1>2: 17");
     hand_resize(table, 1, 1);
     assert_string_equal(pick(), "nothing");
