@@ -129,14 +129,16 @@ bool store_open(struct sim *sim, struct host *host)
 }
 
 /* Until it is known to be written, it is in doubt. Takes the changes. */
-static enum status take_steps(struct store *store, struct disk_changes *changes)
+static enum status take_steps(struct store *store, struct disk_changes *changes,
+                              uint32_t much_ballast_permille)
 {
     struct disk_changes *doubt = store->doubt;
     struct disk_changes none = doubt[STEP_BATCH];
     ASSERT(!is_in_doubt(store));
     doubt[STEP_BATCH] = *changes;
     *changes = none;
-    tree_draw_ballast(store->tree, &doubt[STEP_BALLAST], &doubt[STEP_RANGE]);
+    tree_draw_ballast(store->tree, much_ballast_permille, &doubt[STEP_BALLAST],
+                      &doubt[STEP_RANGE]);
     enum status status = STATUS_OK;
     if (doubt[STEP_BALLAST].count > 0)
         status = tree_write(store->tree, &doubt[STEP_BALLAST], false);
@@ -154,7 +156,7 @@ static enum status write_tree(struct sim *sim, struct host *host,
     struct tree *tree = store->tree;
     if (fails)
         tree_fail_soon(tree);
-    enum status status = take_steps(store, changes);
+    enum status status = take_steps(store, changes, 100);
     trace_calls(sim, tree);
     if (status == STATUS_OK) {
         for (int step = 0; step < STORE_STEPS; step++)
@@ -184,7 +186,8 @@ static void crash_tree(struct sim *sim, struct host *host,
             tree_kill_soon(tree);
         else
             tree_cut_soon(tree);
-        status = take_steps(&host->storage.store, changes);
+        /* Most that can go wrong is in flushes and compactions. */
+        status = take_steps(&host->storage.store, changes, 700);
     }
     if (tree->may_fail)
         status = STATUS_OK;

@@ -9,7 +9,7 @@
 
 /* Most writes are two calls, a flush some ten, and one with a compaction some
  * dozens. What is rare and decides, like a rename, is drawn by its kind. */
-enum { CALLS_FEW = 3, CALLS_MANY = 60 };
+enum { CALLS_FEW = 3, CALLS_OF_A_KIND = 6, CALLS_MANY = 60 };
 
 static const enum memory_call kinds[] = {
     MEMORY_CREATE, MEMORY_WRITE,  MEMORY_SYNC,           MEMORY_TRUNCATE,
@@ -24,7 +24,7 @@ static struct tree_moment draw_moment(struct tree *tree)
         size_t drawn =
             random_below(&tree->random, sizeof kinds / sizeof kinds[0]);
         moment.kinds = 1u << kinds[drawn];
-        most = CALLS_FEW;
+        most = CALLS_OF_A_KIND;
     }
     moment.calls = (uint64_t)random_range(&tree->random, 1, most);
     return moment;
@@ -36,13 +36,19 @@ static bool is_now(struct tree_moment *moment, enum memory_call call)
            --moment->calls == 0;
 }
 
+/* Half of it torn, from which most can go wrong. */
+static enum memory_survival draw_survival(struct tree *tree)
+{
+    if (random_chance(&tree->random, 500))
+        return MEMORY_TORN;
+    return (enum memory_survival)random_below(&tree->random, MEMORY_TORN);
+}
+
 static struct memory_disk *draw_what_is_left(struct tree *tree)
 {
     struct memory_crash crash = {
-        .bytes =
-            (enum memory_survival)random_below(&tree->random, MEMORY_TORN + 1),
-        .names =
-            (enum memory_survival)random_below(&tree->random, MEMORY_TORN + 1),
+        .bytes = draw_survival(tree),
+        .names = draw_survival(tree),
         .seed = random_next(&tree->random),
     };
     return memory_disk_after(tree->memory, &crash);
@@ -169,8 +175,8 @@ enum status tree_delete_range(struct tree *tree,
     return status;
 }
 
-/* Some 60 KiB live in the end, which is three levels. Now and then there is
- * more at a time than a memtable holds. */
+/* Some 60 KiB live in the end, which is three levels. Many of them are more
+ * than a memtable holds. */
 enum {
     BALLAST_KEYS = 250,
     BALLAST_BYTES_MAX = 600,
@@ -201,11 +207,12 @@ static void draw_range(struct tree *tree, struct disk_changes *removals)
     }
 }
 
-void tree_draw_ballast(struct tree *tree, struct disk_changes *writes,
+void tree_draw_ballast(struct tree *tree, uint32_t much_permille,
+                       struct disk_changes *writes,
                        struct disk_changes *removals)
 {
-    bool many = random_chance(&tree->random, 100);
-    size_t most = many ? BALLAST_MANY : BALLAST_FEW;
+    bool much = random_chance(&tree->random, much_permille);
+    size_t most = much ? BALLAST_MANY : BALLAST_FEW;
     for (size_t left = random_below(&tree->random, most + 1); left > 0; left--)
         draw_write(tree, writes);
     if (random_chance(&tree->random, 40))

@@ -43,9 +43,11 @@ enum status tree_delete_range(struct tree *tree,
                               const struct disk_changes *removals) MUST_CHECK;
 
 /* What a node does not ask for, so that there are levels: some writes, and now
- * and then the removals of a range. Their keys begin with TREE_BALLAST. */
+ * and then the removals of a range. Their keys begin with TREE_BALLAST.
+ * much_permille: how often it is so much that a table follows. */
 enum { TREE_BALLAST = 'e' };
-void tree_draw_ballast(struct tree *tree, struct disk_changes *writes,
+void tree_draw_ballast(struct tree *tree, uint32_t much_permille,
+                       struct disk_changes *writes,
                        struct disk_changes *removals);
 
 /* Some call soon, or all from then on, fails; until tree_heal. */

@@ -187,7 +187,7 @@ static void ballast_makes_tables(void **state)
     struct disk_changes removals = {0};
     size_t ranges = 0;
     for (int i = 0; i < 300; i++) {
-        tree_draw_ballast(tree, &changes, &removals);
+        tree_draw_ballast(tree, 100, &changes, &removals);
         hold();
         if (removals.count == 0)
             continue;
