@@ -128,7 +128,7 @@ static void walk_goes_both_ways_and_stops_at_the_ends(void **state)
     }
     struct buffer content = finish(&writer);
     struct block block = parse(&content);
-    struct block_cursor cursor;
+    struct block_cursor cursor = {.number = 0};
     block_cursor_init(&cursor, &block);
     assert_true(block_cursor_move(&cursor, 0));
     for (int step = 0; step < 200; step++) {
