@@ -199,13 +199,13 @@ static enum status load_version(struct recovery *recovery,
     }
     for (size_t i = 0; status == STATUS_OK && i < manifest->table_count; i++)
         status = open_table(recovery, version, &manifest->tables[i]);
-    for (size_t i = 0; status == STATUS_OK && i < manifest->drop_count; i++) {
-        struct version_edit edit = {.drop = &manifest->drops[i]};
-        struct version *next = version_apply(version, &edit, 0);
-        version_unref(version);
-        version = next;
-        status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK) {
+        version->drops =
+            calloc(manifest->drop_count + 1, sizeof *version->drops);
+        status = version->drops == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     }
+    for (size_t i = 0; status == STATUS_OK && i < manifest->drop_count; i++)
+        status = version_push_drop(version, &manifest->drops[i]);
     if (status == STATUS_OK)
         *result = version;
     else

@@ -108,8 +108,8 @@ static enum status copy_bytes(struct bytes from, struct bytes *to)
     return STATUS_OK;
 }
 
-static enum status push_drop(struct version *version,
-                             const struct dropped_range *drop)
+enum status version_push_drop(struct version *version,
+                              const struct dropped_range *drop)
 {
     struct dropped_range copy = {.sequence = drop->sequence};
     enum status status = copy_bytes(drop->from, &copy.from);
@@ -145,6 +145,15 @@ static bool is_needed(const struct version *version,
     return false;
 }
 
+/* Whether a newer drop hides all that an older one does. */
+static bool covers(const struct dropped_range *newer,
+                   const struct dropped_range *older)
+{
+    return newer != NULL && bytes_compare(newer->from, older->from) <= 0 &&
+           (newer->to.size == 0 ||
+            (older->to.size > 0 && bytes_compare(older->to, newer->to) <= 0));
+}
+
 static enum status apply_drops(struct version *next,
                                const struct version *version,
                                const struct version_edit *edit,
@@ -154,11 +163,12 @@ static enum status apply_drops(struct version *next,
     enum status status = next->drops == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < version->drop_count; i++) {
         const struct dropped_range *drop = &version->drops[i];
-        if (drop->sequence > flushed_sequence || is_needed(next, drop))
-            status = push_drop(next, drop);
+        if (!covers(edit->drop, drop) &&
+            (drop->sequence > flushed_sequence || is_needed(next, drop)))
+            status = version_push_drop(next, drop);
     }
     if (status == STATUS_OK && edit->drop != NULL)
-        status = push_drop(next, edit->drop);
+        status = version_push_drop(next, edit->drop);
     return status;
 }
 

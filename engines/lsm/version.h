@@ -54,8 +54,13 @@ struct version_edit {
 };
 
 struct version *version_new(void); /* empty; NULL: no memory */
+/* Copy a drop behind those that version, which nobody reads yet, has; drops has
+ * room for it. */
+enum status version_push_drop(struct version *version,
+                              const struct dropped_range *drop) MUST_CHECK;
 /* All up to flushed_sequence is in tables, so that drops up to it are forgotten
- * when no table needs them. NULL: no memory. */
+ * when no table needs them, as are those that the edit's covers. NULL: no
+ * memory. */
 struct version *version_apply(const struct version *version,
                               const struct version_edit *edit,
                               uint64_t flushed_sequence);
