@@ -81,6 +81,7 @@ struct lsm {
     pthread_mutex_t lead_mutex;
     struct log log;
     uint64_t log_sequence; /* of the last operation in it */
+    unsigned drops;        /* since the active memtable became so */
     pthread_mutex_t memtable_mutex;
     struct memtable *active;
     int64_t throttle_ns; /* that writers owe: see write.c */

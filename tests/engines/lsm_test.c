@@ -236,6 +236,21 @@ static void a_drop_lasts_while_the_tables_that_need_it_do(void **state)
     tree_check();
 }
 
+static void drops_do_not_pile_up_while_little_is_written(void **state)
+{
+    (void)state;
+    tree_open();
+    for (unsigned i = 0; i < 1000; i++) {
+        if (i % 100 == 0)
+            tree_put(4000);
+        tree_drop(i, i + 1);
+        assert_true(tree_drops() <= 65);
+    }
+    assert_true(tree_tables(0) <= 1000 / 64);
+    tree_reopen();
+    tree_check();
+}
+
 static void a_drop_syncs_what_was_written_before(void **state)
 {
     (void)state;
@@ -327,6 +342,7 @@ int main(void)
         TREE_CASE(a_drop_costs_the_same_for_few_tables_and_for_many),
         TREE_CASE(dropped_tables_vanish_and_the_drop_is_forgotten),
         TREE_CASE(a_drop_lasts_while_the_tables_that_need_it_do),
+        TREE_CASE(drops_do_not_pile_up_while_little_is_written),
         TREE_CASE(a_drop_syncs_what_was_written_before),
         TREE_CASE(an_empty_batch_syncs_what_came_before),
         TREE_CASE(rotations_use_the_files_of_old_logs_again),
