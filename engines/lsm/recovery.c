@@ -291,6 +291,7 @@ static enum status settle_logs(struct recovery *recovery)
         if (retired == NULL)
             return STATUS_NO_MEMORY;
         retired->log.number = recovery->logs[i];
+        retired->log.size = recovery->replays[i].size;
         retired->next = lsm->retired;
         lsm->retired = retired;
         status = log_mend(lsm->disk, &recovery->replays[i]);
