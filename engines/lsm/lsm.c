@@ -317,6 +317,7 @@ static void release(struct lsm *lsm)
     pthread_mutex_destroy(&lsm->retired_mutex);
     pthread_mutex_destroy(&lsm->memtable_mutex);
     pthread_mutex_destroy(&lsm->lead_mutex);
+    pthread_mutex_destroy(&lsm->drop_mutex);
     pthread_mutex_destroy(&lsm->queue.mutex);
     free(lsm->directory);
     free(lsm);
@@ -384,6 +385,7 @@ static struct lsm *lsm_new(const struct engine_options *options,
     lsm->compression_last =
         (enum compression)engine_setting(options, type, "compression_last");
     lsm_init_queue(&lsm->queue);
+    pthread_mutex_init(&lsm->drop_mutex, NULL);
     pthread_mutex_init(&lsm->lead_mutex, NULL);
     pthread_mutex_init(&lsm->memtable_mutex, NULL);
     pthread_mutex_init(&lsm->retired_mutex, NULL);

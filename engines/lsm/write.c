@@ -515,11 +515,13 @@ enum status lsm_delete_range(struct engine *engine, struct bytes from,
                              struct bytes to)
 {
     struct lsm *lsm = lsm_of(engine);
+    pthread_mutex_lock(&lsm->drop_mutex);
     pthread_mutex_lock(&lsm->lead_mutex);
     enum status status = drop(lsm, from, to);
     if (status != STATUS_OK)
         status = fail(lsm, status);
     pthread_mutex_unlock(&lsm->lead_mutex);
+    pthread_mutex_unlock(&lsm->drop_mutex);
     if (!lsm->threads)
         work_inline(lsm);
     return status;
