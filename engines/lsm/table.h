@@ -26,7 +26,7 @@ enum {
     TABLE_BLOCK_BYTES_MAX = (1 << 30) + (1 << 16),
 };
 
-/* What the manifest keeps of a table beside its number and level, too. */
+/* The size of a table, and what its properties say. */
 struct table_facts {
     uint64_t bytes;   /* of the file */
     uint64_t entries; /* removals included */
