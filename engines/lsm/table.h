@@ -53,7 +53,6 @@ enum status table_writer_add(struct table_writer *writer,
                              const struct entry *entry) MUST_CHECK;
 /* Of the file so far. */
 uint64_t table_writer_bytes(const struct table_writer *writer);
-uint64_t table_writer_entries(const struct table_writer *writer);
 /* Write filter, index and footer, and sync the file; its name becomes durable
  * with the directory's next sync, which is the caller's. */
 enum status table_writer_finish(struct table_writer *writer,
