@@ -83,13 +83,10 @@ void lsm_recycle_logs(struct lsm *lsm)
     for (struct retired_log *at = take_retired(lsm); at != NULL; at = next) {
         next = at->next;
         log_close(&at->log);
-        if (is_recyclable(lsm, &at->log)) {
+        if (is_recyclable(lsm, &at->log))
             lsm->recyclable = at->log.number;
-        } else {
-            char name[LSM_NAME_MAX];
-            log_name(name, at->log.number);
-            (void)!lsm->disk->operations->remove(lsm->disk, name);
-        }
+        else
+            lsm_remove_log(lsm, at->log.number);
         free(at);
     }
 }

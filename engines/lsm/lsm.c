@@ -75,7 +75,13 @@ void lsm_remove_table(struct lsm *lsm, uint64_t number)
 {
     char name[LSM_NAME_MAX];
     table_name(name, number);
-    /* What stays is removed by the next open. */
+    (void)!lsm->disk->operations->remove(lsm->disk, name);
+}
+
+void lsm_remove_log(struct lsm *lsm, uint64_t number)
+{
+    char name[LSM_NAME_MAX];
+    log_name(name, number);
     (void)!lsm->disk->operations->remove(lsm->disk, name);
 }
 

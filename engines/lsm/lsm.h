@@ -195,6 +195,8 @@ enum status lsm_open_table(struct lsm *lsm, uint64_t number,
                            uint64_t drops_applied,
                            struct table **table) MUST_CHECK;
 void lsm_remove_table(struct lsm *lsm, uint64_t number);
+/* Of both, what cannot be removed is, by the next open. */
+void lsm_remove_log(struct lsm *lsm, uint64_t number);
 uint64_t lsm_now_us(void);
 
 #endif
