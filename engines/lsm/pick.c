@@ -207,13 +207,6 @@ static bool is_covered(const struct table *table,
            (drop->to.size == 0 || bytes_compare(table->largest, drop->to) < 0);
 }
 
-static bool is_touched(const struct table *table,
-                       const struct dropped_range *drop)
-{
-    return bytes_compare(table->largest, drop->from) >= 0 &&
-           (drop->to.size == 0 || bytes_compare(table->smallest, drop->to) < 0);
-}
-
 /* Whether the table holds what a drop hides; *covered: nothing else. */
 static bool is_dropped(const struct version *version, const struct table *table,
                        bool *covered)
@@ -222,7 +215,7 @@ static bool is_dropped(const struct version *version, const struct table *table,
     *covered = false;
     for (size_t i = 0; i < version->drop_count && !*covered; i++) {
         const struct dropped_range *drop = &version->drops[i];
-        if (table->drops_applied >= drop->sequence || !is_touched(table, drop))
+        if (!version_needs(table, drop))
             continue;
         touched = true;
         *covered = is_covered(table, drop);

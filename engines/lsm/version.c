@@ -123,10 +123,10 @@ enum status version_push_drop(struct version *version,
     return STATUS_OK;
 }
 
-static bool table_overlaps(const struct table *table,
-                           const struct dropped_range *drop)
+bool version_needs(const struct table *table, const struct dropped_range *drop)
 {
-    return bytes_compare(table->largest, drop->from) >= 0 &&
+    return table->drops_applied < drop->sequence &&
+           bytes_compare(table->largest, drop->from) >= 0 &&
            (drop->to.size == 0 || bytes_compare(table->smallest, drop->to) < 0);
 }
 
@@ -136,9 +136,7 @@ static bool is_needed(const struct version *version,
 {
     for (unsigned i = 0; i < LEVELS; i++) {
         for (size_t j = 0; j < version->levels[i].count; j++) {
-            const struct table *table = version->levels[i].tables[j];
-            if (table->drops_applied < drop->sequence &&
-                table_overlaps(table, drop))
+            if (version_needs(version->levels[i].tables[j], drop))
                 return true;
         }
     }

@@ -77,6 +77,8 @@ struct table *version_find(const struct level *level, struct bytes key);
  * its drops_applied. */
 bool version_hides(const struct version *version, struct bytes key,
                    uint64_t sequence);
+/* Whether the table may hold what the drop hides. */
+bool version_needs(const struct table *table, const struct dropped_range *drop);
 /* The sequence of the last drop, 0 if none. */
 uint64_t version_last_drop(const struct version *version);
 
