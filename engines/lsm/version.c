@@ -187,13 +187,15 @@ struct version *version_apply(const struct version *version,
     return next;
 }
 
-/* The first table whose largest key is at or behind key. */
-static size_t first_behind(const struct level *level, struct bytes key)
+size_t version_seek(struct table *const *tables, size_t count, struct bytes key,
+                    enum engine_order order)
 {
-    size_t low = 0, high = level->count;
+    size_t low = 0, high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (bytes_compare(level->tables[middle]->largest, key) < 0)
+        struct bytes bound = order == ENGINE_FORWARD ? tables[middle]->largest
+                                                     : tables[middle]->smallest;
+        if (bytes_compare(bound, key) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -204,7 +206,8 @@ static size_t first_behind(const struct level *level, struct bytes key)
 void version_overlap(const struct level *level, struct bytes smallest,
                      struct bytes largest, size_t *first, size_t *count)
 {
-    size_t at = first_behind(level, smallest);
+    size_t at =
+        version_seek(level->tables, level->count, smallest, ENGINE_FORWARD);
     *first = at;
     while (at < level->count &&
            bytes_compare(level->tables[at]->smallest, largest) <= 0)
@@ -214,7 +217,7 @@ void version_overlap(const struct level *level, struct bytes smallest,
 
 struct table *version_find(const struct level *level, struct bytes key)
 {
-    size_t at = first_behind(level, key);
+    size_t at = version_seek(level->tables, level->count, key, ENGINE_FORWARD);
     if (at == level->count ||
         bytes_compare(level->tables[at]->smallest, key) > 0)
         return NULL;

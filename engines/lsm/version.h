@@ -67,6 +67,10 @@ struct version *version_apply(const struct version *version,
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is allowed */
 
+/* Of tables in key order, the first whose largest key (backward: smallest) is
+ * at or behind key; count if there is none. */
+size_t version_seek(struct table *const *tables, size_t count, struct bytes key,
+                    enum engine_order order);
 /* The tables of a level above 0 that overlap [smallest, largest], as a run of
  * its array. */
 void version_overlap(const struct level *level, struct bytes smallest,
