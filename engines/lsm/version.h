@@ -12,14 +12,9 @@
  * whoever holds a version and the memtables beside it holds a snapshot, and
  * compactions may drop overwritten entries at once.
  *
- * Level 0: tables from memtables, newest first, which may overlap. Levels 1 to
- * 6: tables in key order, which do not; every level is older than all above.
- *
- * A dropped range hides what was written in it up to its sequence. A memtable
- * knows its entries' sequences. A table knows the last drop that had been
- * applied when it was made: all it holds of a later dropped range is older
- * than the drop, since its entries were in the tree before. When all tables
- * that overlap a range were made since, it is forgotten. */
+ * What levels and dropped ranges are, says FORMAT.md. All that a table holds of
+ * a range dropped since it was made is older than the drop, since its entries
+ * were in the tree before, so tables need no sequences. */
 
 enum { LEVELS = 7 };
 
