@@ -5,18 +5,16 @@
 #include "engines/engine.h"
 #include "engines/lsm/coding.h"
 
-/* A run of entries in key order. What all keys of the block begin with is
- * stored once; behind it every key is as it is, and every entry is a restart
- * point with a slot that says where it lies:
- *
- *     head | slots | prefix | rests of the keys | values
+/* A run of entries in key order, see FORMAT.md. What all keys of the block
+ * begin with is stored once; behind it every key is as it is, and every entry
+ * is a restart point with a slot that says where it lies.
  *
  * LevelDB shortens each key against the one before and has a restart point in
  * 16 entries, so that a look-up walks up to 15 of them and a step back walks
  * again. Here a look-up is a binary search over integers, most of it in the
  * few cache lines of slots and keys, and steps cost the same both ways, for
  * about a byte more an entry; keys of one partition share their long beginning
- * either way. See FORMAT.md.
+ * either way.
  *
  * A block that comes from a disk has passed its checksum, but is not trusted
  * further: block_parse checks all of it once, so that nothing behind it can

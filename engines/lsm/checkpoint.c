@@ -8,7 +8,15 @@ static bool is_settled(const struct lsm *lsm)
            lsm->compactor_seen == lsm->changes;
 }
 
-/* Wait until all that was frozen is in tables, and compacted if asked for. */
+/* Whether all logs before this one are in tables. */
+static bool is_flushed(const struct lsm *lsm, uint64_t log)
+{
+    const struct view *view = lsm->view;
+    return memtable_log(view->memtables[view->memtable_count - 1]) >= log;
+}
+
+/* Wait until all that is frozen now is in tables, and if asked for, until
+ * nothing else is and all is compacted. */
 static enum status wait_for_tables(struct lsm *lsm, bool compacted)
 {
     enum status status = STATUS_OK;
@@ -23,13 +31,14 @@ static enum status wait_for_tables(struct lsm *lsm, bool compacted)
         return status == STATUS_NOT_FOUND ? STATUS_OK : status;
     }
     pthread_mutex_lock(&lsm->mutex);
+    uint64_t log = memtable_log(lsm->view->memtables[0]);
     if (compacted) {
         lsm->settling++;
         lsm->changes++;
         pthread_cond_broadcast(&lsm->changed);
     }
     while (!lsm->broken && !lsm->stopping &&
-           (compacted ? !is_settled(lsm) : lsm->view->memtable_count > 1))
+           !(compacted ? is_settled(lsm) : is_flushed(lsm, log)))
         pthread_cond_wait(&lsm->changed, &lsm->mutex);
     if (compacted)
         lsm->settling--;
@@ -92,6 +101,7 @@ enum status lsm_checkpoint(struct engine *engine, const char *directory,
         lsm->disk, directory, &other, error);
     if (status != STATUS_OK)
         return status;
+    pthread_mutex_lock(&lsm->drop_mutex);
     status = lsm_freeze(lsm);
     if (status == STATUS_OK)
         status = wait_for_tables(lsm, false);
@@ -101,6 +111,7 @@ enum status lsm_checkpoint(struct engine *engine, const char *directory,
         status = copy_version(lsm, other);
         pthread_mutex_unlock(&lsm->manifest_mutex);
     }
+    pthread_mutex_unlock(&lsm->drop_mutex);
     disk_free(other);
     return status == STATUS_OK
                ? STATUS_OK

@@ -211,16 +211,6 @@ static void job_fini(struct job *job, enum status status)
     version_unref(job->version);
 }
 
-static bool any_damaged(const struct compaction *compaction)
-{
-    size_t count = compaction->upper_count + compaction->lower_count;
-    for (size_t i = 0; i < count; i++) {
-        if (compaction->inputs[i]->damaged)
-            return true;
-    }
-    return false;
-}
-
 static enum status run(struct job *job)
 {
     const struct compaction *compaction = &job->compaction;
@@ -231,7 +221,10 @@ static enum status run(struct job *job)
         return install(job);
     /* What is damaged is marked and not picked again. A full disk may have
      * room after the next flush, when what it wrote has replaced a log. */
-    bool marked = status == STATUS_CORRUPT && any_damaged(compaction);
+    bool marked =
+        status == STATUS_CORRUPT &&
+        compaction_any_damaged(compaction->inputs, compaction->upper_count +
+                                                       compaction->lower_count);
     if (status == STATUS_NO_SPACE) {
         pthread_mutex_lock(&job->lsm->mutex);
         job->lsm->compaction_rests = true;

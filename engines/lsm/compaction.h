@@ -47,6 +47,7 @@ struct compaction {
 enum status compaction_pick(const struct version *version,
                             uint64_t level1_bytes, bool quiet,
                             struct compaction *compaction) MUST_CHECK;
+bool compaction_any_damaged(struct table *const *tables, size_t count);
 /* Whether damage keeps level 0 from going down. */
 bool compaction_held_up(const struct version *version);
 void compaction_fini(struct compaction *compaction);

@@ -69,6 +69,12 @@ static struct retired_log *take_retired(struct lsm *lsm)
     return taken;
 }
 
+/* One that a huge batch has made long would stay so for ever. */
+static bool is_recyclable(const struct lsm *lsm, const struct log *log)
+{
+    return lsm->recyclable == 0 && log->size <= 2 * lsm->memtable_bytes;
+}
+
 /* Keep one file to use again, remove the others. The caller holds
  * manifest_mutex. */
 void lsm_recycle_logs(struct lsm *lsm)
@@ -77,13 +83,10 @@ void lsm_recycle_logs(struct lsm *lsm)
     for (struct retired_log *at = take_retired(lsm); at != NULL; at = next) {
         next = at->next;
         log_close(&at->log);
-        if (lsm->recyclable == 0) {
+        if (is_recyclable(lsm, &at->log))
             lsm->recyclable = at->log.number;
-        } else {
-            char name[LSM_NAME_MAX];
-            log_name(name, at->log.number);
-            (void)!lsm->disk->operations->remove(lsm->disk, name);
-        }
+        else
+            lsm_remove_log(lsm, at->log.number);
         free(at);
     }
 }

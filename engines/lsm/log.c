@@ -125,7 +125,10 @@ enum status log_append(struct log *log, bool synced_soon)
 enum status log_end(struct log *log)
 {
     enum status status = log_begin(log, 0);
-    return status == STATUS_OK ? log_append(log, false) : status;
+    if (status == STATUS_OK)
+        status = log_append(log, false);
+    buffer_fini(&log->record);
+    return status;
 }
 
 enum status log_sync(struct log *log)

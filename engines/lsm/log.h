@@ -59,7 +59,8 @@ enum status log_put(struct log *log,
  * After a failure of log_append, log_end or log_sync the log must not be used
  * further. */
 enum status log_append(struct log *log, bool synced_soon) MUST_CHECK;
-/* Append the end record, with which nothing follows in this log. */
+/* Append the end record, with which nothing follows in this log: it takes no
+ * memory any more. */
 enum status log_end(struct log *log) MUST_CHECK;
 /* Make what was appended last. The caller has synced all logs before. */
 enum status log_sync(struct log *log) MUST_CHECK;

@@ -4,21 +4,14 @@
 
 #include "engines/lsm/coding.h"
 
-/* A record of the log as writer and reader know it, see FORMAT.md: a header,
- * then the payload.
- *
- * The header has a checksum of its own, so that a reader need not believe a
- * size to check it: a lie costs no memory, and looking for a record at every
- * place of a file takes a few bytes a place, not a payload. */
+/* A record of the log as writer and reader know it, see FORMAT.md. */
 
 enum {
-    LOG_AT_CHECKSUM = 0,  /* u64, of all behind it, payload included */
-    LOG_AT_CHECK = 8,     /* u32, of the header behind it */
+    LOG_AT_CHECKSUM = 0,  /* u64 */
+    LOG_AT_CHECK = 8,     /* u32 */
     LOG_AT_SIZE = 12,     /* u32, of the payload; 0: the end record */
-    LOG_AT_SEQUENCE = 16, /* u64, of the first operation; 0 in an end record */
-    LOG_AT_SYNCED = 24, /* u64: 1 + the bytes of this log that were synced when
-                          * this was written; 0: nothing is known, not even
-                          * that all logs before were */
+    LOG_AT_SEQUENCE = 16, /* u64 */
+    LOG_AT_SYNCED = 24,   /* u64 */
     LOG_HEADER_BYTES = 32,
 };
 

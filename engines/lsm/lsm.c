@@ -75,7 +75,13 @@ void lsm_remove_table(struct lsm *lsm, uint64_t number)
 {
     char name[LSM_NAME_MAX];
     table_name(name, number);
-    /* What stays is removed by the next open. */
+    (void)!lsm->disk->operations->remove(lsm->disk, name);
+}
+
+void lsm_remove_log(struct lsm *lsm, uint64_t number)
+{
+    char name[LSM_NAME_MAX];
+    log_name(name, number);
     (void)!lsm->disk->operations->remove(lsm->disk, name);
 }
 
@@ -317,6 +323,7 @@ static void release(struct lsm *lsm)
     pthread_mutex_destroy(&lsm->retired_mutex);
     pthread_mutex_destroy(&lsm->memtable_mutex);
     pthread_mutex_destroy(&lsm->lead_mutex);
+    pthread_mutex_destroy(&lsm->drop_mutex);
     pthread_mutex_destroy(&lsm->queue.mutex);
     free(lsm->directory);
     free(lsm);
@@ -384,6 +391,7 @@ static struct lsm *lsm_new(const struct engine_options *options,
     lsm->compression_last =
         (enum compression)engine_setting(options, type, "compression_last");
     lsm_init_queue(&lsm->queue);
+    pthread_mutex_init(&lsm->drop_mutex, NULL);
     pthread_mutex_init(&lsm->lead_mutex, NULL);
     pthread_mutex_init(&lsm->memtable_mutex, NULL);
     pthread_mutex_init(&lsm->retired_mutex, NULL);

@@ -26,12 +26,14 @@
  * Locks, in the order in which they may be taken; none is held over I/O but
  * those that say so:
  *
+ *   drop_mutex      drops and checkpoints; held over all they do. A drop in
+ *                   between would be in a copy that lacks writes before it
  *   lead_mutex      the log; held over its writes and syncs
  *   memtable_mutex  adding to the active memtable; who leads takes it before
  *                   the next group may begin, so groups add in their order
- *   retired_mutex   logs of frozen memtables; held over their syncs
  *   manifest_mutex  from reading a version to having replaced it; held over
  *                   the manifest's I/O and while files are removed or linked
+ *   retired_mutex   logs of frozen memtables; held over their syncs
  *   mutex           everything that is read often, for a few instructions */
 
 /* Memtables that wait to become tables before writers must wait, too. */
@@ -78,12 +80,14 @@ struct lsm {
     enum compression compression, compression_last;
 
     struct commit_queue queue;
+    pthread_mutex_t drop_mutex;
     pthread_mutex_t lead_mutex;
     struct log log;
     uint64_t log_sequence; /* of the last operation in it */
+    unsigned drops;        /* since the active memtable became so */
+    int64_t throttle_ns;   /* that writers owe: see write.c */
     pthread_mutex_t memtable_mutex;
     struct memtable *active;
-    int64_t throttle_ns; /* that writers owe: see write.c */
     pthread_mutex_t retired_mutex;
     struct retired_log *retired; /* newest first */
     pthread_mutex_t manifest_mutex;
@@ -191,6 +195,8 @@ enum status lsm_open_table(struct lsm *lsm, uint64_t number,
                            uint64_t drops_applied,
                            struct table **table) MUST_CHECK;
 void lsm_remove_table(struct lsm *lsm, uint64_t number);
+/* Of both, what cannot be removed is, by the next open. */
+void lsm_remove_log(struct lsm *lsm, uint64_t number);
 uint64_t lsm_now_us(void);
 
 #endif

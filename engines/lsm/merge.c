@@ -91,22 +91,14 @@ static void open_table(struct merge *merge, struct merge_source *source,
 static size_t find_table(const struct merge *merge,
                          const struct merge_source *source, struct bytes key)
 {
-    size_t low = 0, high = source->table_count;
+    size_t count = source->table_count;
     bool backward = merge->order == ENGINE_BACKWARD;
     if (backward && key.size == 0)
-        return high - 1;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct bytes bound = backward ? source->tables[middle]->smallest
-                                      : source->tables[middle]->largest;
-        if (bytes_compare(bound, key) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+        return count - 1;
+    size_t at = version_seek(source->tables, count, key, merge->order);
     if (backward)
-        return low == 0 ? source->table_count : low - 1;
-    return low;
+        return at == 0 ? count : at - 1;
+    return at;
 }
 
 /* Take what a walk's last step answered: the entry, or on to the next table.

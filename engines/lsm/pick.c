@@ -16,7 +16,7 @@ static bool is_damaged(const struct table *table)
     return atomic_load_explicit(&table->damaged, memory_order_relaxed);
 }
 
-static bool any_damaged(struct table *const *tables, size_t count)
+bool compaction_any_damaged(struct table *const *tables, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (is_damaged(tables[i]))
@@ -73,7 +73,7 @@ static enum status take(const struct version *version, unsigned level,
     size_t first, overlapping;
     version_overlap(below, compaction->smallest, compaction->largest, &first,
                     &overlapping);
-    if (any_damaged(below->tables + first, overlapping)) {
+    if (compaction_any_damaged(below->tables + first, overlapping)) {
         compaction_fini(compaction);
         return STATUS_NOT_FOUND;
     }
@@ -111,7 +111,7 @@ static enum status pick_level0(const struct version *version,
 {
     const struct level *level = &version->levels[0];
     enum status status =
-        any_damaged(level->tables, level->count)
+        compaction_any_damaged(level->tables, level->count)
             ? STATUS_NOT_FOUND
             : take(version, 0, level->tables, level->count, compaction);
     if (status != STATUS_OK)
@@ -129,8 +129,8 @@ static enum status pick_level0(const struct version *version,
 bool compaction_held_up(const struct version *version)
 {
     const struct level *levels = version->levels;
-    return any_damaged(levels[0].tables, levels[0].count) ||
-           any_damaged(levels[1].tables, levels[1].count);
+    return compaction_any_damaged(levels[0].tables, levels[0].count) ||
+           compaction_any_damaged(levels[1].tables, levels[1].count);
 }
 
 /* Level 0 cannot go down: merge the newest tables up to the first that is
@@ -169,7 +169,8 @@ static uint64_t overlap_bytes(const struct version *version, unsigned level,
     size_t first, count;
     uint64_t bytes = 0;
     version_overlap(below, table->smallest, table->largest, &first, &count);
-    if (is_damaged(table) || any_damaged(below->tables + first, count))
+    if (is_damaged(table) ||
+        compaction_any_damaged(below->tables + first, count))
         return UINT64_MAX;
     for (size_t i = 0; i < count; i++)
         bytes += below->tables[first + i]->facts.bytes;
@@ -207,13 +208,6 @@ static bool is_covered(const struct table *table,
            (drop->to.size == 0 || bytes_compare(table->largest, drop->to) < 0);
 }
 
-static bool is_touched(const struct table *table,
-                       const struct dropped_range *drop)
-{
-    return bytes_compare(table->largest, drop->from) >= 0 &&
-           (drop->to.size == 0 || bytes_compare(table->smallest, drop->to) < 0);
-}
-
 /* Whether the table holds what a drop hides; *covered: nothing else. */
 static bool is_dropped(const struct version *version, const struct table *table,
                        bool *covered)
@@ -222,7 +216,7 @@ static bool is_dropped(const struct version *version, const struct table *table,
     *covered = false;
     for (size_t i = 0; i < version->drop_count && !*covered; i++) {
         const struct dropped_range *drop = &version->drops[i];
-        if (table->drops_applied >= drop->sequence || !is_touched(table, drop))
+        if (!version_needs(table, drop))
             continue;
         touched = true;
         *covered = is_covered(table, drop);
@@ -268,7 +262,7 @@ static enum status pick_touched(const struct version *version,
             bool covered;
             if (!is_dropped(version, table, &covered) || is_damaged(table))
                 continue;
-            if (i == 0 && any_damaged(level->tables, level->count))
+            if (i == 0 && compaction_any_damaged(level->tables, level->count))
                 continue;
             if (i == 0) {
                 enum status status = pick_level0(version, compaction);

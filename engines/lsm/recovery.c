@@ -119,13 +119,6 @@ static bool is_listed(const struct manifest *manifest, uint64_t number)
     return false;
 }
 
-static void remove_log(struct lsm *lsm, uint64_t number)
-{
-    char name[LSM_NAME_MAX];
-    log_name(name, number);
-    (void)!lsm->disk->operations->remove(lsm->disk, name);
-}
-
 /* Before anything is written, so that on a full disk a start that failed does
  * not take the space that the next one needs. The manifest that was read may
  * have been renamed and not synced, so it is made to stay first. */
@@ -142,7 +135,7 @@ static enum status remove_orphans(struct recovery *recovery)
     }
     while (recovery->first_log < recovery->log_count &&
            recovery->logs[recovery->first_log] < recovery->manifest.log_number)
-        remove_log(lsm, recovery->logs[recovery->first_log++]);
+        lsm_remove_log(lsm, recovery->logs[recovery->first_log++]);
     return STATUS_OK;
 }
 
@@ -199,13 +192,13 @@ static enum status load_version(struct recovery *recovery,
     }
     for (size_t i = 0; status == STATUS_OK && i < manifest->table_count; i++)
         status = open_table(recovery, version, &manifest->tables[i]);
-    for (size_t i = 0; status == STATUS_OK && i < manifest->drop_count; i++) {
-        struct version_edit edit = {.drop = &manifest->drops[i]};
-        struct version *next = version_apply(version, &edit, 0);
-        version_unref(version);
-        version = next;
-        status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK) {
+        version->drops =
+            calloc(manifest->drop_count + 1, sizeof *version->drops);
+        status = version->drops == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     }
+    for (size_t i = 0; status == STATUS_OK && i < manifest->drop_count; i++)
+        status = version_push_drop(version, &manifest->drops[i]);
     if (status == STATUS_OK)
         *result = version;
     else
@@ -282,7 +275,7 @@ static enum status settle_logs(struct recovery *recovery)
     struct lsm *lsm = recovery->lsm;
     enum status status = STATUS_OK;
     for (size_t i = recovery->last_log; i < recovery->log_count; i++)
-        remove_log(lsm, recovery->logs[i]);
+        lsm_remove_log(lsm, recovery->logs[i]);
     if (recovery->last_log < recovery->log_count)
         status = lsm->disk->operations->sync_directory(lsm->disk);
     for (size_t i = recovery->first_log;
@@ -291,6 +284,7 @@ static enum status settle_logs(struct recovery *recovery)
         if (retired == NULL)
             return STATUS_NO_MEMORY;
         retired->log.number = recovery->logs[i];
+        retired->log.size = recovery->replays[i].size;
         retired->next = lsm->retired;
         lsm->retired = retired;
         status = log_mend(lsm->disk, &recovery->replays[i]);

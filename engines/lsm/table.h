@@ -26,7 +26,7 @@ enum {
     TABLE_BLOCK_BYTES_MAX = (1 << 30) + (1 << 16),
 };
 
-/* What the manifest keeps of a table beside its number and level, too. */
+/* The size of a table, and what its properties say. */
 struct table_facts {
     uint64_t bytes;   /* of the file */
     uint64_t entries; /* removals included */
@@ -53,7 +53,6 @@ enum status table_writer_add(struct table_writer *writer,
                              const struct entry *entry) MUST_CHECK;
 /* Of the file so far. */
 uint64_t table_writer_bytes(const struct table_writer *writer);
-uint64_t table_writer_entries(const struct table_writer *writer);
 /* Write filter, index and footer, and sync the file; its name becomes durable
  * with the directory's next sync, which is the caller's. */
 enum status table_writer_finish(struct table_writer *writer,

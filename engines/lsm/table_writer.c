@@ -79,11 +79,6 @@ uint64_t table_writer_bytes(const struct table_writer *writer)
     return writer->facts.bytes + writer->out.size + block;
 }
 
-uint64_t table_writer_entries(const struct table_writer *writer)
-{
-    return writer->facts.entries;
-}
-
 static enum status write_out(struct table_writer *writer)
 {
     size_t size = writer->out.size;

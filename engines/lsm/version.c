@@ -108,8 +108,8 @@ static enum status copy_bytes(struct bytes from, struct bytes *to)
     return STATUS_OK;
 }
 
-static enum status push_drop(struct version *version,
-                             const struct dropped_range *drop)
+enum status version_push_drop(struct version *version,
+                              const struct dropped_range *drop)
 {
     struct dropped_range copy = {.sequence = drop->sequence};
     enum status status = copy_bytes(drop->from, &copy.from);
@@ -123,10 +123,10 @@ static enum status push_drop(struct version *version,
     return STATUS_OK;
 }
 
-static bool table_overlaps(const struct table *table,
-                           const struct dropped_range *drop)
+bool version_needs(const struct table *table, const struct dropped_range *drop)
 {
-    return bytes_compare(table->largest, drop->from) >= 0 &&
+    return table->drops_applied < drop->sequence &&
+           bytes_compare(table->largest, drop->from) >= 0 &&
            (drop->to.size == 0 || bytes_compare(table->smallest, drop->to) < 0);
 }
 
@@ -136,13 +136,20 @@ static bool is_needed(const struct version *version,
 {
     for (unsigned i = 0; i < LEVELS; i++) {
         for (size_t j = 0; j < version->levels[i].count; j++) {
-            const struct table *table = version->levels[i].tables[j];
-            if (table->drops_applied < drop->sequence &&
-                table_overlaps(table, drop))
+            if (version_needs(version->levels[i].tables[j], drop))
                 return true;
         }
     }
     return false;
+}
+
+/* Whether a newer drop hides all that an older one does. */
+static bool covers(const struct dropped_range *newer,
+                   const struct dropped_range *older)
+{
+    return newer != NULL && bytes_compare(newer->from, older->from) <= 0 &&
+           (newer->to.size == 0 ||
+            (older->to.size > 0 && bytes_compare(older->to, newer->to) <= 0));
 }
 
 static enum status apply_drops(struct version *next,
@@ -154,11 +161,12 @@ static enum status apply_drops(struct version *next,
     enum status status = next->drops == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < version->drop_count; i++) {
         const struct dropped_range *drop = &version->drops[i];
-        if (drop->sequence > flushed_sequence || is_needed(next, drop))
-            status = push_drop(next, drop);
+        if (!covers(edit->drop, drop) &&
+            (drop->sequence > flushed_sequence || is_needed(next, drop)))
+            status = version_push_drop(next, drop);
     }
     if (status == STATUS_OK && edit->drop != NULL)
-        status = push_drop(next, edit->drop);
+        status = version_push_drop(next, edit->drop);
     return status;
 }
 
@@ -179,13 +187,15 @@ struct version *version_apply(const struct version *version,
     return next;
 }
 
-/* The first table whose largest key is at or behind key. */
-static size_t first_behind(const struct level *level, struct bytes key)
+size_t version_seek(struct table *const *tables, size_t count, struct bytes key,
+                    enum engine_order order)
 {
-    size_t low = 0, high = level->count;
+    size_t low = 0, high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (bytes_compare(level->tables[middle]->largest, key) < 0)
+        struct bytes bound = order == ENGINE_FORWARD ? tables[middle]->largest
+                                                     : tables[middle]->smallest;
+        if (bytes_compare(bound, key) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -196,7 +206,8 @@ static size_t first_behind(const struct level *level, struct bytes key)
 void version_overlap(const struct level *level, struct bytes smallest,
                      struct bytes largest, size_t *first, size_t *count)
 {
-    size_t at = first_behind(level, smallest);
+    size_t at =
+        version_seek(level->tables, level->count, smallest, ENGINE_FORWARD);
     *first = at;
     while (at < level->count &&
            bytes_compare(level->tables[at]->smallest, largest) <= 0)
@@ -206,7 +217,7 @@ void version_overlap(const struct level *level, struct bytes smallest,
 
 struct table *version_find(const struct level *level, struct bytes key)
 {
-    size_t at = first_behind(level, key);
+    size_t at = version_seek(level->tables, level->count, key, ENGINE_FORWARD);
     if (at == level->count ||
         bytes_compare(level->tables[at]->smallest, key) > 0)
         return NULL;

@@ -12,14 +12,9 @@
  * whoever holds a version and the memtables beside it holds a snapshot, and
  * compactions may drop overwritten entries at once.
  *
- * Level 0: tables from memtables, newest first, which may overlap. Levels 1 to
- * 6: tables in key order, which do not; every level is older than all above.
- *
- * A dropped range hides what was written in it up to its sequence. A memtable
- * knows its entries' sequences. A table knows the last drop that had been
- * applied when it was made: all it holds of a later dropped range is older
- * than the drop, since its entries were in the tree before. When all tables
- * that overlap a range were made since, it is forgotten. */
+ * What levels and dropped ranges are, says FORMAT.md. All that a table holds of
+ * a range dropped since it was made is older than the drop, since its entries
+ * were in the tree before, so tables need no sequences. */
 
 enum { LEVELS = 7 };
 
@@ -54,14 +49,23 @@ struct version_edit {
 };
 
 struct version *version_new(void); /* empty; NULL: no memory */
+/* Copy a drop behind those that version, which nobody reads yet, has; drops has
+ * room for it. */
+enum status version_push_drop(struct version *version,
+                              const struct dropped_range *drop) MUST_CHECK;
 /* All up to flushed_sequence is in tables, so that drops up to it are forgotten
- * when no table needs them. NULL: no memory. */
+ * when no table needs them, as are those that the edit's covers. NULL: no
+ * memory. */
 struct version *version_apply(const struct version *version,
                               const struct version_edit *edit,
                               uint64_t flushed_sequence);
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is allowed */
 
+/* Of tables in key order, the first whose largest key (backward: smallest) is
+ * at or behind key; count if there is none. */
+size_t version_seek(struct table *const *tables, size_t count, struct bytes key,
+                    enum engine_order order);
 /* The tables of a level above 0 that overlap [smallest, largest], as a run of
  * its array. */
 void version_overlap(const struct level *level, struct bytes smallest,
@@ -72,6 +76,8 @@ struct table *version_find(const struct level *level, struct bytes key);
  * its drops_applied. */
 bool version_hides(const struct version *version, struct bytes key,
                    uint64_t sequence);
+/* Whether the table may hold what the drop hides. */
+bool version_needs(const struct table *table, const struct dropped_range *drop);
 /* The sequence of the last drop, 0 if none. */
 uint64_t version_last_drop(const struct version *version);
 

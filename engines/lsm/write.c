@@ -254,6 +254,7 @@ static enum status rotate(struct lsm *lsm)
     if (next != NULL) {
         lsm->view = next;
         lsm->active = memtable; /* which the view keeps alive */
+        lsm->drops = 0;
     }
     pthread_mutex_unlock(&lsm->mutex);
     if (next != NULL)
@@ -459,20 +460,29 @@ enum status lsm_write(struct engine *engine, const struct batch *batch,
     return writer.status;
 }
 
-enum status lsm_freeze(struct lsm *lsm)
+/* The caller holds lead_mutex. */
+static enum status freeze(struct lsm *lsm)
 {
-    pthread_mutex_lock(&lsm->lead_mutex);
-    enum status status = lsm->broken ? STATUS_BROKEN : STATUS_OK;
     pthread_mutex_lock(&lsm->memtable_mutex);
     bool empty = memtable_count(lsm->active) == 0;
     pthread_mutex_unlock(&lsm->memtable_mutex);
-    if (status == STATUS_OK && !empty)
-        status = rotate(lsm);
+    return empty ? STATUS_OK : rotate(lsm);
+}
+
+enum status lsm_freeze(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->lead_mutex);
+    enum status status = lsm->broken ? STATUS_BROKEN : freeze(lsm);
     if (status != STATUS_OK)
         status = fail(lsm, status);
     pthread_mutex_unlock(&lsm->lead_mutex);
     return status;
 }
+
+/* Drops are forgotten when what was written before them is in tables. Where
+ * little is written that takes long, and each costs every read and every
+ * manifest something: so many make a table due, however small. */
+enum { DROPS_PER_MEMTABLE = 64 };
 
 /* A drop has a sequence of its own. It is durable by the manifest, so what was
  * written before it is made durable first. */
@@ -496,6 +506,8 @@ static enum status drop(struct lsm *lsm, struct bytes from, struct bytes to)
         pthread_mutex_unlock(&lsm->manifest_mutex);
     }
     pthread_mutex_unlock(&lsm->memtable_mutex);
+    if (status == STATUS_OK && ++lsm->drops >= DROPS_PER_MEMTABLE)
+        status = freeze(lsm);
     return status;
 }
 
@@ -503,11 +515,13 @@ enum status lsm_delete_range(struct engine *engine, struct bytes from,
                              struct bytes to)
 {
     struct lsm *lsm = lsm_of(engine);
+    pthread_mutex_lock(&lsm->drop_mutex);
     pthread_mutex_lock(&lsm->lead_mutex);
     enum status status = drop(lsm, from, to);
     if (status != STATUS_OK)
         status = fail(lsm, status);
     pthread_mutex_unlock(&lsm->lead_mutex);
+    pthread_mutex_unlock(&lsm->drop_mutex);
     if (!lsm->threads)
         work_inline(lsm);
     return status;

@@ -124,6 +124,17 @@ static void records_of_all_sizes_read_back(void **state)
     assert_false(replay.ended || replay.damaged);
 }
 
+static void a_log_that_ended_takes_no_memory(void **state)
+{
+    (void)state;
+    struct log log = new_log(1, 0);
+    put_record(&log, 1, 2, false);
+    assert_int_not_equal(log.record.capacity, 0);
+    assert_int_equal(log_end(&log), STATUS_OK);
+    assert_int_equal(log.record.capacity, 0);
+    log_close(&log);
+}
+
 static void nothing_behind_an_end_record_is_read(void **state)
 {
     (void)state;
@@ -545,6 +556,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         REAL_CASE(an_empty_log_reads_as_empty),
         REAL_CASE(records_of_all_sizes_read_back),
+        REAL_CASE(a_log_that_ended_takes_no_memory),
         REAL_CASE(nothing_behind_an_end_record_is_read),
         REAL_CASE(a_record_claims_what_was_synced_before),
         REAL_CASE(a_record_torn_at_any_byte_is_not_there),

@@ -129,7 +129,7 @@ static struct table *make_table(struct source *source, unsigned first,
         struct entry entry = entry_of(key, &source->versions[key][0]);
         assert_int_equal(table_writer_add(writer, &entry), STATUS_OK);
     }
-    if (table_writer_entries(writer) > 0) {
+    if (table_writer_bytes(writer) > 0) {
         assert_int_equal(table_writer_finish(writer, &facts), STATUS_OK);
         assert_int_equal(table_open(world.disk, NULL, number, &report, &table),
                          STATUS_OK);

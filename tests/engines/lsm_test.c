@@ -236,6 +236,21 @@ static void a_drop_lasts_while_the_tables_that_need_it_do(void **state)
     tree_check();
 }
 
+static void drops_do_not_pile_up_while_little_is_written(void **state)
+{
+    (void)state;
+    tree_open();
+    for (unsigned i = 0; i < 1000; i++) {
+        if (i % 100 == 0)
+            tree_put(4000);
+        tree_drop(i, i + 1);
+        assert_true(tree_drops() <= 65);
+    }
+    assert_true(tree_tables(0) <= 1000 / 64);
+    tree_reopen();
+    tree_check();
+}
+
 static void a_drop_syncs_what_was_written_before(void **state)
 {
     (void)state;
@@ -299,6 +314,41 @@ static void rotations_use_the_files_of_old_logs_again(void **state)
     tree_check();
 }
 
+static uint64_t longest_log(void)
+{
+    char name[MEMORY_NAME_MAX];
+    uint64_t longest = 0;
+    assert_true(tree_files(".log", TREE_FIRST, name) <= 2);
+    for (int which = TREE_FIRST; which <= TREE_LAST; which++) {
+        tree_files(".log", (enum tree_which)which, name);
+        uint64_t bytes = memory_disk_file_bytes(tree.memory, name);
+        longest = bytes > longest ? bytes : longest;
+    }
+    return longest;
+}
+
+static void a_log_that_became_huge_is_not_used_again(void **state)
+{
+    (void)state;
+    enum { HUGE_BYTES = 1 << 20 };
+    for (int restarted = 0; restarted < 2; restarted++) {
+        tree_open();
+        tree.value_bytes = HUGE_BYTES;
+        tree_put(0);
+        assert_true(longest_log() >= HUGE_BYTES);
+        if (restarted)
+            tree_reopen();
+        tree.value_bytes = 100;
+        for (int i = 0; i < 3; i++) {
+            tree_put_all(0, 50);
+            tree_settle();
+        }
+        assert_true(longest_log() < HUGE_BYTES);
+        tree_check();
+        tree_close();
+    }
+}
+
 static void no_file_is_left_of_tables_that_were_compacted(void **state)
 {
     (void)state;
@@ -327,9 +377,11 @@ int main(void)
         TREE_CASE(a_drop_costs_the_same_for_few_tables_and_for_many),
         TREE_CASE(dropped_tables_vanish_and_the_drop_is_forgotten),
         TREE_CASE(a_drop_lasts_while_the_tables_that_need_it_do),
+        TREE_CASE(drops_do_not_pile_up_while_little_is_written),
         TREE_CASE(a_drop_syncs_what_was_written_before),
         TREE_CASE(an_empty_batch_syncs_what_came_before),
         TREE_CASE(rotations_use_the_files_of_old_logs_again),
+        TREE_CASE(a_log_that_became_huge_is_not_used_again),
         TREE_CASE(no_file_is_left_of_tables_that_were_compacted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,6 +229,32 @@ static void drops_are_forgotten_each_for_itself(void **state)
     assert_int_equal(version_last_drop(hand.version), 20);
 }
 
+/* Drop the range; how many drops are left then. */
+static size_t drops_with(const char *from, const char *to)
+{
+    hand_drop(from, to, version_last_drop(hand.version) + 10);
+    return hand.version->drop_count;
+}
+
+static void a_drop_takes_the_place_of_those_it_covers(void **state)
+{
+    (void)state;
+    hand_add(1, "a", "z");
+    assert_int_equal(drops_with("c", "f"), 1);
+    assert_int_equal(drops_with("c", "e"), 2); /* smaller */
+    assert_int_equal(drops_with("d", "h"), 3); /* overlapping */
+    assert_int_equal(drops_with("c", "f"), 2); /* equal */
+    assert_int_equal(drops_with("m", ""), 3);
+    assert_int_equal(drops_with("m", "p"), 4);
+    assert_int_equal(drops_with("k", "z"), 4); /* bounded: not the first of m */
+    assert_int_equal(drops_with("c", "i"), 3);
+    assert_true(hides("g", 79));
+    assert_true(hides("zz", 49));
+    assert_false(hides("zz", 50));
+    assert_int_equal(drops_with("", ""), 1);
+    assert_true(hides("a", 89));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +269,7 @@ int main(void)
         HAND_CASE(a_drop_is_kept_while_a_memtable_may_need_it),
         HAND_CASE(a_drop_is_kept_while_a_table_in_its_range_is_older),
         HAND_CASE(drops_are_forgotten_each_for_itself),
+        HAND_CASE(a_drop_takes_the_place_of_those_it_covers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
