@@ -229,13 +229,15 @@ static enum status run(struct job *job)
         return install(job);
     /* What is damaged is marked and not picked again. A full disk may have
      * room after the next flush, when what it wrote has replaced a log. */
-    bool marked = status == STATUS_CORRUPT && any_damaged(compaction);
+    bool unread = status == STATUS_CORRUPT || status == STATUS_IO;
+    if (unread && any_damaged(compaction))
+        return STATUS_CORRUPT;
     if (status == STATUS_NO_SPACE) {
         pthread_mutex_lock(&job->lsm->mutex);
         job->lsm->compaction_rests = true;
         pthread_mutex_unlock(&job->lsm->mutex);
         lsm_update_pressure(job->lsm);
-    } else if (!marked && status != STATUS_CLOSED) {
+    } else if (status != STATUS_CLOSED) {
         lsm_break(job->lsm, status);
     }
     return status;

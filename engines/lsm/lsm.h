@@ -168,7 +168,8 @@ void *lsm_flusher(void *lsm);
 enum status lsm_checkpoint(struct engine *engine, const char *directory,
                            struct error *error) MUST_CHECK;
 
-/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. quiet: as if
+/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. CORRUPT: it met a
+ * table that cannot be read, which is marked and left alone. quiet: as if
  * writes rested. */
 enum status lsm_compact(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_compactor(void *lsm);
