@@ -109,8 +109,8 @@ static enum status end_output(struct job *job)
     table_writer_free(job->writer);
     job->writer = NULL;
     if (status == STATUS_OK)
-        status = lsm_open_table(lsm, job->number, job->drops_applied,
-                                &job->outputs[job->output_count]);
+        status = lsm_open_written(lsm, job->number, job->drops_applied,
+                                  &job->outputs[job->output_count]);
     if (status == STATUS_OK)
         job->output_count++;
     else
@@ -156,15 +156,17 @@ static enum status merge_inputs(struct job *job)
 {
     enum status status = open_inputs(job);
     struct entry entry;
-    while (status == STATUS_OK) {
+    bool ended = false;
+    while (status == STATUS_OK && !ended) {
         if (job->lsm->stopping || job->lsm->broken)
             return STATUS_CLOSED;
         status = merge_next(&job->merge, &entry);
-        if (status == STATUS_OK)
+        ended = status == STATUS_NOT_FOUND;
+        if (ended)
+            status = end_output(job);
+        else if (status == STATUS_OK)
             status = add(job, &entry);
     }
-    if (status == STATUS_NOT_FOUND)
-        status = end_output(job);
     if (status == STATUS_OK)
         status = job->lsm->disk->operations->sync_directory(job->lsm->disk);
     return status;

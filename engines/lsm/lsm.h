@@ -155,7 +155,7 @@ enum status lsm_next(struct engine_iterator *iterator, struct bytes *key,
                      struct bytes *value) MUST_CHECK;
 void lsm_iterator_free(struct engine_iterator *iterator);
 
-/* flush.c. NOT_FOUND: nothing is frozen. */
+/* flush.c: make a table of what is frozen, if anything is. */
 enum status lsm_flush(struct lsm *lsm) MUST_CHECK;
 /* Keep the file of one log that is in tables, for the next; remove the others.
  * The caller holds manifest_mutex. */
@@ -187,10 +187,14 @@ void lsm_break(struct lsm *lsm, enum status why);
  * failure either version may be the one on disk, so the engine is broken. */
 enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
                         size_t flushed) MUST_CHECK;
-/* Open a table that was written, reporting its damage to the engine's. */
+/* Open a table, reporting its damage to the engine's: see table_open. */
 enum status lsm_open_table(struct lsm *lsm, uint64_t number,
                            uint64_t drops_applied,
                            struct table **table) MUST_CHECK;
+/* The same of one just written, which cannot be missing: IO. */
+enum status lsm_open_written(struct lsm *lsm, uint64_t number,
+                             uint64_t drops_applied,
+                             struct table **table) MUST_CHECK;
 void lsm_remove_table(struct lsm *lsm, uint64_t number);
 uint64_t lsm_now_us(void);
 
