@@ -22,9 +22,7 @@ static enum status wait_for_tables(struct lsm *lsm, bool compacted)
     enum status status = STATUS_OK;
     if (!lsm->threads) {
         status = lsm_flush(lsm);
-        if (status == STATUS_NOT_FOUND)
-            status = STATUS_OK;
-        else if (status != STATUS_OK)
+        if (status != STATUS_OK)
             lsm_break(lsm, status);
         while (compacted && (status == STATUS_OK || status == STATUS_CORRUPT))
             status = lsm_compact(lsm, true);
@@ -116,5 +114,9 @@ enum status lsm_checkpoint(struct engine *engine, const char *directory,
     return status == STATUS_OK
                ? STATUS_OK
                : error_set(error, status, "no checkpoint in %.200s: %s",
-                           directory, status_name(status));
+                           directory,
+                           status == STATUS_REFUSED
+                               ? "it is on another file system, which cannot "
+                                 "share files with this store"
+                               : status_name(status));
 }

@@ -111,8 +111,8 @@ static enum status end_output(struct job *job)
     table_writer_free(job->writer);
     job->writer = NULL;
     if (status == STATUS_OK)
-        status = lsm_open_table(lsm, job->number, job->drops_applied,
-                                &job->outputs[job->output_count]);
+        status = lsm_open_written(lsm, job->number, job->drops_applied,
+                                  &job->outputs[job->output_count]);
     if (status == STATUS_OK)
         job->output_count++;
     else
@@ -158,15 +158,17 @@ static enum status merge_inputs(struct job *job)
 {
     enum status status = open_inputs(job);
     struct entry entry;
-    while (status == STATUS_OK) {
+    bool ended = false;
+    while (status == STATUS_OK && !ended) {
         if (job->lsm->stopping || job->lsm->broken)
             return STATUS_CLOSED;
         status = merge_next(&job->merge, &entry);
-        if (status == STATUS_OK)
+        ended = status == STATUS_NOT_FOUND;
+        if (ended)
+            status = end_output(job);
+        else if (status == STATUS_OK)
             status = add(job, &entry);
     }
-    if (status == STATUS_NOT_FOUND)
-        status = end_output(job);
     if (status == STATUS_OK)
         status = job->lsm->disk->operations->sync_directory(job->lsm->disk);
     return status;
@@ -221,16 +223,17 @@ static enum status run(struct job *job)
         return install(job);
     /* What is damaged is marked and not picked again. A full disk may have
      * room after the next flush, when what it wrote has replaced a log. */
-    bool marked =
-        status == STATUS_CORRUPT &&
+    bool unread = status == STATUS_CORRUPT || status == STATUS_IO;
+    if (unread &&
         compaction_any_damaged(compaction->inputs, compaction->upper_count +
-                                                       compaction->lower_count);
+                                                       compaction->lower_count))
+        return STATUS_CORRUPT;
     if (status == STATUS_NO_SPACE) {
         pthread_mutex_lock(&job->lsm->mutex);
         job->lsm->compaction_rests = true;
         pthread_mutex_unlock(&job->lsm->mutex);
         lsm_update_pressure(job->lsm);
-    } else if (!marked && status != STATUS_CLOSED) {
+    } else if (status != STATUS_CLOSED) {
         lsm_break(job->lsm, status);
     }
     return status;

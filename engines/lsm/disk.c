@@ -42,9 +42,13 @@ static int descriptor_of(struct disk_file *file)
 /* Of a call that answers 0, or -1 and errno. */
 static enum status answer(int result)
 {
-    if (result == 0)
-        return STATUS_OK;
-    return errno == ENOENT ? STATUS_NOT_FOUND : directory_status(errno);
+    return result == 0 ? STATUS_OK : directory_status(errno);
+}
+
+/* The same, where what is named may not be there. */
+static enum status answer_found(int result)
+{
+    return result != 0 && errno == ENOENT ? STATUS_NOT_FOUND : answer(result);
 }
 
 static enum status real_open(struct disk *disk, const char *name,
@@ -63,7 +67,8 @@ static enum status real_open(struct disk *disk, const char *name,
     opened->fd =
         openat(directory_of(disk), name, flags[mode] | O_CLOEXEC, 0644);
     if (opened->fd < 0) {
-        enum status status = answer(-1);
+        enum status status =
+            mode == DISK_CREATE ? answer(-1) : answer_found(-1);
         free(opened);
         return status;
     }
@@ -172,14 +177,14 @@ static enum status real_rename(struct disk *disk, const char *from,
 
 static enum status real_remove(struct disk *disk, const char *name)
 {
-    return answer(unlinkat(directory_of(disk), name, 0));
+    return answer_found(unlinkat(directory_of(disk), name, 0));
 }
 
 static enum status real_link(struct disk *disk, const char *name,
                              struct disk *other)
 {
-    return answer(
-        linkat(directory_of(disk), name, directory_of(other), name, 0));
+    int result = linkat(directory_of(disk), name, directory_of(other), name, 0);
+    return result != 0 && errno == EXDEV ? STATUS_REFUSED : answer(result);
 }
 
 static bool is_file(const struct dirent *entry)
@@ -308,8 +313,8 @@ enum status disk_open_to_read(const char *path, struct disk **disk,
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         int number = errno;
-        return error_set(error, answer(-1), "cannot open %.200s: %s", path,
-                         strerror(number));
+        return error_set(error, answer_found(-1), "cannot open %.200s: %s",
+                         path, strerror(number));
     }
     return disk_of(fd, disk, error);
 }

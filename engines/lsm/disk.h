@@ -42,7 +42,9 @@ enum disk_access {
     DISK_SEQUENTIAL,
 };
 
-/* Failures are NOT_FOUND, NO_SPACE, NO_MEMORY and IO. Names have no slash. */
+/* Failures are NO_SPACE, NO_MEMORY and IO, and where it is said, others: what
+ * is missing elsewhere, as when the directory itself was removed, is IO. Names
+ * have no slash. */
 struct disk_operations {
     enum status (*open)(struct disk *disk, const char *name,
                         enum disk_mode mode,
@@ -64,8 +66,10 @@ struct disk_operations {
 
     enum status (*rename)(struct disk *disk, const char *from,
                           const char *to) MUST_CHECK;
+    /* NOT_FOUND. */
     enum status (*remove)(struct disk *disk, const char *name) MUST_CHECK;
-    /* A second name for a file, in another directory on the same device. */
+    /* A second name for a file, in another directory. REFUSED: that is on
+     * another file system. */
     enum status (*link)(struct disk *disk, const char *name,
                         struct disk *other) MUST_CHECK;
     /* Call each(context, name) for every file; stops at what is not OK. A

@@ -15,6 +15,20 @@ struct flush {
     struct table *table;
 };
 
+static enum status add_all(struct merge *merge, struct table_writer *writer)
+{
+    enum status status = STATUS_OK;
+    struct entry entry;
+    while (status == STATUS_OK) {
+        status = merge_next(merge, &entry);
+        if (status == STATUS_NOT_FOUND)
+            return STATUS_OK;
+        if (status == STATUS_OK)
+            status = table_writer_add(writer, &entry);
+    }
+    return status;
+}
+
 static enum status write_table(struct lsm *lsm, struct flush *flush)
 {
     struct merge merge = {0};
@@ -30,21 +44,17 @@ static enum status write_table(struct lsm *lsm, struct flush *flush)
             merge_add_memtable(&merge, flush->view->memtables[i]);
         status = merge_seek(&merge, (struct bytes){0});
     }
-    struct entry entry;
-    while (status == STATUS_OK) {
-        status = merge_next(&merge, &entry);
-        if (status == STATUS_OK)
-            status = table_writer_add(writer, &entry);
-    }
-    if (status == STATUS_NOT_FOUND)
+    if (status == STATUS_OK)
+        status = add_all(&merge, writer);
+    if (status == STATUS_OK)
         status = table_writer_finish(writer, &flush->facts);
     table_writer_free(writer);
     merge_fini(&merge);
     if (status == STATUS_OK)
         status = lsm->disk->operations->sync_directory(lsm->disk);
     if (status == STATUS_OK)
-        status = lsm_open_table(lsm, flush->number, flush->drops_applied,
-                                &flush->table);
+        status = lsm_open_written(lsm, flush->number, flush->drops_applied,
+                                  &flush->table);
     atomic_fetch_add(&lsm->counters.stored_bytes, flush->facts.bytes);
     return status;
 }
@@ -113,7 +123,7 @@ enum status lsm_flush(struct lsm *lsm)
     pthread_mutex_unlock(&lsm->mutex);
     if (flush.count == 0) {
         view_unref(flush.view);
-        return STATUS_NOT_FOUND;
+        return STATUS_OK;
     }
     flush.number = lsm_new_file(lsm);
     enum status status = write_table(lsm, &flush);
@@ -177,7 +187,7 @@ void *lsm_flusher(void *context)
         if (wanted)
             lsm_make_spare(lsm);
         enum status status = lsm_flush(lsm);
-        if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        if (status != STATUS_OK)
             lsm_break(lsm, status);
     }
     return NULL;

@@ -16,6 +16,14 @@ void log_name(char name[LSM_NAME_MAX], uint64_t number)
     snprintf(name, LSM_NAME_MAX, "%08llu.log", (unsigned long long)number);
 }
 
+/* A file that was there a moment ago: that it is gone is a failure. */
+static enum status open_known(struct disk *disk, const char *name,
+                              struct disk_file **file)
+{
+    enum status status = disk_file_open(disk, name, DISK_UPDATE, file);
+    return status == STATUS_NOT_FOUND ? STATUS_IO : status;
+}
+
 /* A crash leaves the file under its old name, where nobody needs it, or under
  * the new one, where it reads as empty. */
 static enum status recycle(struct log *log, struct disk *disk, const char *name,
@@ -25,7 +33,7 @@ static enum status recycle(struct log *log, struct disk *disk, const char *name,
     log_name(old, recycled);
     enum status status = disk->operations->rename(disk, old, name);
     if (status == STATUS_OK)
-        status = disk_file_open(disk, name, DISK_UPDATE, &log->file);
+        status = open_known(disk, name, &log->file);
     if (status == STATUS_OK)
         status = log->file->operations->size(log->file, &log->prepared);
     return status;
@@ -178,7 +186,7 @@ enum status log_mend(struct disk *disk, const struct log_replay *replay)
     struct disk_file *file;
     ASSERT(!replay->damaged);
     log_name(name, replay->number);
-    enum status status = disk_file_open(disk, name, DISK_UPDATE, &file);
+    enum status status = open_known(disk, name, &file);
     if (status != STATUS_OK)
         return status;
     status = write_again(file, replay->synced, replay->size);

@@ -113,6 +113,13 @@ enum status lsm_open_table(struct lsm *lsm, uint64_t number,
     return status;
 }
 
+enum status lsm_open_written(struct lsm *lsm, uint64_t number,
+                             uint64_t drops_applied, struct table **table)
+{
+    enum status status = lsm_open_table(lsm, number, drops_applied, table);
+    return status == STATUS_NOT_FOUND ? STATUS_IO : status;
+}
+
 /* The view without its `flushed` oldest memtables and with another version. */
 static struct view *next_view(const struct view *view, size_t flushed,
                               struct version *version)

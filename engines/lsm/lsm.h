@@ -159,7 +159,7 @@ enum status lsm_next(struct engine_iterator *iterator, struct bytes *key,
                      struct bytes *value) MUST_CHECK;
 void lsm_iterator_free(struct engine_iterator *iterator);
 
-/* flush.c. NOT_FOUND: nothing is frozen. */
+/* flush.c: make a table of what is frozen, if anything is. */
 enum status lsm_flush(struct lsm *lsm) MUST_CHECK;
 /* Keep the file of one log that is in tables, for the next; remove the others.
  * The caller holds manifest_mutex. */
@@ -172,7 +172,8 @@ void *lsm_flusher(void *lsm);
 enum status lsm_checkpoint(struct engine *engine, const char *directory,
                            struct error *error) MUST_CHECK;
 
-/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. quiet: as if
+/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. CORRUPT: it met a
+ * table that cannot be read, which is marked and left alone. quiet: as if
  * writes rested. */
 enum status lsm_compact(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_compactor(void *lsm);
@@ -190,10 +191,14 @@ void lsm_break(struct lsm *lsm, enum status why);
  * failure either version may be the one on disk, so the engine is broken. */
 enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
                         size_t flushed) MUST_CHECK;
-/* Open a table that was written, reporting its damage to the engine's. */
+/* Open a table, reporting its damage to the engine's: see table_open. */
 enum status lsm_open_table(struct lsm *lsm, uint64_t number,
                            uint64_t drops_applied,
                            struct table **table) MUST_CHECK;
+/* The same of one just written, which cannot be missing: IO. */
+enum status lsm_open_written(struct lsm *lsm, uint64_t number,
+                             uint64_t drops_applied,
+                             struct table **table) MUST_CHECK;
 void lsm_remove_table(struct lsm *lsm, uint64_t number);
 /* Of both, what cannot be removed is, by the next open. */
 void lsm_remove_log(struct lsm *lsm, uint64_t number);

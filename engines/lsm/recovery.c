@@ -364,8 +364,6 @@ enum status lsm_recover(struct lsm *lsm, struct error *error)
         /* At once, so that a full disk is a reason not to open. */
         if (status == STATUS_OK)
             status = lsm_flush(lsm);
-        if (status == STATUS_NOT_FOUND)
-            status = STATUS_OK;
         if (status != STATUS_OK)
             error_set(error, status, "%s: cannot be written: %s",
                       lsm->directory, status_name(status));

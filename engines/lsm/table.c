@@ -18,6 +18,12 @@ void table_damaged(struct table *table, uint64_t offset)
         report->damaged(report->context, table->number, offset);
 }
 
+void table_read_failed(struct table *table, uint64_t offset, enum status status)
+{
+    if (status == STATUS_CORRUPT || status == STATUS_IO)
+        table_damaged(table, offset);
+}
+
 enum status table_check_part(const struct table *table, uint64_t offset,
                              const uint8_t *data, size_t size,
                              enum compression *compression)
@@ -292,8 +298,7 @@ enum status table_read_block(struct table *table, size_t number,
         return STATUS_OK;
     }
     cache_release(read);
-    if (status == STATUS_CORRUPT)
-        table_damaged(table, offset);
+    table_read_failed(table, offset, status);
     return status;
 }
 

@@ -76,8 +76,9 @@ struct table {
     struct bytes smallest, largest; /* keys; owned by the table */
     /* Up to which dropped range (see version.h) nothing dropped is in it. */
     uint64_t drops_applied;
-    /* A block failed its checksum: reads of what is in it answer CORRUPT, and
-     * no compaction takes the table, so that nothing older shows through. */
+    /* A block failed its checksum, or the disk to read it: reads of what is in
+     * it answer CORRUPT or IO, and no compaction takes the table, so that
+     * nothing older shows through. */
     atomic_bool damaged;
     struct table_inside *inside; /* file, index, filter, cache */
 };

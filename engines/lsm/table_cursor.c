@@ -83,8 +83,8 @@ static enum status enter_ahead(struct table_cursor *cursor, size_t number)
         status = block_parse(content, &parsed);
     if (status == STATUS_OK)
         block_cursor_init(&cursor->current, &parsed);
-    else if (status == STATUS_CORRUPT)
-        table_damaged(cursor->table, offset);
+    else
+        table_read_failed(cursor->table, offset, status);
     return status;
 }
 
@@ -118,8 +118,8 @@ static enum status read_ahead(struct table_cursor *cursor, size_t number,
     if (status == STATUS_OK) {
         cursor->ahead_offset = offset;
         cursor->ahead.size = size;
-    } else if (status == STATUS_CORRUPT) {
-        table_damaged(cursor->table, offset);
+    } else {
+        table_read_failed(cursor->table, offset, status);
     }
     return status;
 }

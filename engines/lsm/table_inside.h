@@ -78,5 +78,9 @@ enum status table_read_block(struct table *table, size_t number,
 
 /* Mark and report it. */
 void table_damaged(struct table *table, uint64_t offset);
+/* The same, if a read of blocks failed so that it would fail again: what the
+ * disk cannot read is as lost as what fails its checksum. */
+void table_read_failed(struct table *table, uint64_t offset,
+                       enum status status);
 
 #endif

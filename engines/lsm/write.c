@@ -442,7 +442,7 @@ static void work_inline(struct lsm *lsm)
         return;
     lsm_make_spare(lsm);
     enum status status = lsm_flush(lsm);
-    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+    if (status != STATUS_OK)
         lsm_break(lsm, status);
     while (status == STATUS_OK && !lsm->broken)
         status = lsm_compact(lsm, false);

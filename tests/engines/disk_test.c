@@ -26,6 +26,7 @@ static struct {
     size_t piece_max; /* of one pread or pwrite; 0: no limit */
     int interrupts;   /* that are still to come */
     int failure;      /* an errno that the next calls fail with; 0: none */
+    int link_failure; /* the same, of links */
     int syncs;        /* asked for */
 } world;
 
@@ -67,6 +68,17 @@ int __wrap_fdatasync(int fd)
 {
     world.syncs++;
     return disturbed() ? -1 : __real_fdatasync(fd);
+}
+
+int __real_linkat(int from_fd, const char *from, int to_fd, const char *to,
+                  int flags);
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to,
+                  int flags);
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to,
+                  int flags)
+{
+    errno = world.link_failure;
+    return errno != 0 ? -1 : __real_linkat(from_fd, from, to_fd, to, flags);
 }
 
 struct dirent;
@@ -234,13 +246,23 @@ static void a_rename_replaces_and_a_removed_name_is_gone(void **state)
     expect_content("a", "new");
     assert_int_equal(operations->remove(world.disk, "a"), STATUS_OK);
     assert_int_equal(operations->remove(world.disk, "a"), STATUS_NOT_FOUND);
-    assert_int_equal(operations->rename(world.disk, "b", "a"),
-                     STATUS_NOT_FOUND);
+    assert_int_equal(operations->rename(world.disk, "b", "a"), STATUS_IO);
     assert_int_equal(operations->sync_directory(world.disk), STATUS_OK);
     /* An open file stays readable when its name is gone. */
     assert_int_equal(disk_file_read(file, 0, got, 3), STATUS_OK);
     assert_memory_equal(got, "old", 3);
     disk_file_close(file);
+}
+
+static void a_file_is_missing_only_where_one_is_looked_for(void **state)
+{
+    (void)state;
+    struct disk_file *file;
+    assert_int_equal(rmdir(world.path), 0);
+    assert_int_equal(disk_file_open(world.disk, "a", DISK_CREATE, &file),
+                     STATUS_IO);
+    assert_int_equal(disk_file_open(world.disk, "a", DISK_READ, &file),
+                     STATUS_NOT_FOUND);
 }
 
 static enum status count_name(void *context, const char *name)
@@ -313,8 +335,9 @@ static void a_made_directory_shares_linked_files(void **state)
         operations->make_directory(world.disk, path, &other, &error),
         STATUS_OK);
     assert_int_equal(operations->link(world.disk, "a", other), STATUS_OK);
-    assert_int_equal(operations->link(world.disk, "b", other),
-                     STATUS_NOT_FOUND);
+    assert_int_equal(operations->link(world.disk, "b", other), STATUS_IO);
+    world.link_failure = EXDEV;
+    assert_int_equal(operations->link(world.disk, "a", other), STATUS_REFUSED);
     assert_int_equal(operations->remove(world.disk, "a"), STATUS_OK);
     assert_int_equal(disk_read_all(other, "a", 3, &got), STATUS_OK);
     assert_int_equal(disk_read_all(other, "a", 2, &got), STATUS_TOO_LARGE);
@@ -344,6 +367,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_rename_replaces_and_a_removed_name_is_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_file_is_missing_only_where_one_is_looked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(a_listing_names_files_only_or_fails,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/engines/lsm_tree.h"
 
+#include <stdlib.h>
+#include <unistd.h>
+
 /* A disk that fails breaks the LSM engine: whoever writes is told why, once,
  * and nothing is answered from then on. What was synced is there when it is
  * opened again. */
@@ -109,6 +112,65 @@ static void a_failed_write_says_why_and_breaks(void **state)
     }
 }
 
+/* Has the directory of a running store removed. */
+static void a_store_whose_directory_is_gone_says_io(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/lsm_broken_test.XXXXXX", command[64];
+    struct disk *disk;
+    assert_non_null(mkdtemp(path));
+    assert_int_equal(disk_open(path, &disk, &tree.error), STATUS_OK);
+    struct engine_options options = {
+        .directory = path,
+        .settings = tree.settings,
+        .setting_count = tree.setting_count,
+    };
+    assert_int_equal(
+        lsm_open_on(&options, disk, false, &tree.engine, &tree.error),
+        STATUS_OK);
+    tree_put_all(0, 100);
+    snprintf(command, sizeof command, "rm -r %s", path);
+    assert_int_equal(system(command), 0);
+    enum status status = STATUS_OK;
+    for (unsigned key = 0; status == STATUS_OK && key < 1000; key++)
+        status = tree_try_put(key, false);
+    assert_int_equal(status, STATUS_IO);
+    expect_broken();
+}
+
+static unsigned synced; /* tables */
+
+/* Is called before the sync of a file: of the second table, which is the first
+ * of a compaction, takes the name away. */
+static void remove_second(void *context, enum memory_call call,
+                          const char *name)
+{
+    (void)context;
+    if (call != MEMORY_SYNC || !ends_so(name, ".table") || ++synced != 2)
+        return;
+    struct disk *disk = memory_disk_at(tree.memory, MEMORY_DISK_PATH);
+    assert_int_equal(disk->operations->remove(disk, name), STATUS_OK);
+    disk_free(disk);
+}
+
+static void a_compaction_whose_output_is_gone_removes_no_input(void **state)
+{
+    (void)state;
+    tree_set("memtable_bytes", 65536);
+    tree_open();
+    tree_put_all(0, 120);
+    tree_settle();
+    tree_put_all(0, 120);
+    tree_sync();
+    synced = 0;
+    memory_disk_watch(tree.memory, remove_second, NULL);
+    assert_int_equal(lsm_settle(tree.engine), STATUS_IO);
+    assert_true(synced == 2);
+    memory_disk_watch(tree.memory, NULL, NULL);
+    tree_reopen();
+    tree_check();
+}
+
 /* Everything that a rotation, a flush and a compaction ask of the disk. */
 static const struct trap background[] = {
     {MEMORY_CREATE, ".log"},          {MEMORY_RENAME, ".log"},
@@ -191,6 +253,21 @@ static void a_drop_that_failed_says_why_and_breaks(void **state)
     }
 }
 
+static void a_checkpoint_on_another_file_system_says_so(void **state)
+{
+    (void)state;
+    static const struct trap link = {MEMORY_LINK, ".table"};
+    struct error error;
+    tree_open();
+    tree_put_all(0, 100);
+    set_trap(link, STATUS_REFUSED, false);
+    assert_int_equal(engine_checkpoint(tree.engine, "copy", &error),
+                     STATUS_REFUSED);
+    assert_non_null(strstr(error.text, "copy"));
+    assert_non_null(strstr(error.text, "another file system"));
+    tree_check();
+}
+
 static bool rests(void)
 {
     struct lsm *lsm = lsm_of(tree.engine);
@@ -236,9 +313,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TREE_CASE(a_failed_write_says_why_and_breaks),
+        TREE_CASE(a_store_whose_directory_is_gone_says_io),
+        TREE_CASE(a_compaction_whose_output_is_gone_removes_no_input),
         cmocka_unit_test(a_failure_behind_a_write_is_told_by_the_next),
         cmocka_unit_test(a_failure_in_a_thread_is_told_by_the_next_write),
         TREE_CASE(a_drop_that_failed_says_why_and_breaks),
+        TREE_CASE(a_checkpoint_on_another_file_system_says_so),
         TREE_CASE(without_room_to_compact_a_store_is_read_and_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -179,6 +179,48 @@ static void a_compaction_that_meets_damage_breaks_nothing(void **state)
         tree_expect(i);
 }
 
+/* All reads fail from the next on, or none does any more. */
+static void fail_reads(bool fail)
+{
+    struct memory_fault fault = {
+        .call = fail ? memory_disk_counts(tree.memory).reads + 1 : 0,
+        .of_reads = true,
+        .lasting = true,
+        .status = STATUS_IO,
+    };
+    memory_disk_fail(tree.memory, &fault);
+}
+
+static void what_the_disk_cannot_read_is_left_alone_like_damage(void **state)
+{
+    (void)state;
+    tree_set("memtable_bytes", TABLE_BYTES);
+    tree_set("cache_bytes", 0);
+    tree_open();
+    struct lsm *lsm = lsm_of(tree.engine);
+    for (int i = 0; i < 3; i++) {
+        tree_put_all(0, KEYS);
+        assert_int_equal(lsm_freeze(lsm), STATUS_OK);
+        assert_int_equal(lsm_flush(lsm), STATUS_OK);
+    }
+    fail_reads(true);
+    assert_int_equal(lsm_compact(lsm, true), STATUS_CORRUPT);
+    assert_int_equal(tree.reports, 1);
+    assert_int_equal(tree_get(1), STATUS_IO);
+    fail_reads(false);
+    assert_int_equal(tree_tables(0), 3);
+    tree_check();
+    tree_put_all(0, KEYS);
+    tree_settle();
+    assert_true(tree_tables(0) > 0);
+    tree_check();
+    /* A disk that has recovered is used in full. */
+    tree_reopen();
+    tree_settle();
+    assert_int_equal(tree_tables(0), 0);
+    tree_check();
+}
+
 static void a_drop_over_a_damaged_table_heals_the_store(void **state)
 {
     (void)state;
@@ -359,6 +401,7 @@ int main(void)
         TREE_CASE(a_lost_key_that_is_written_anew_reads_back),
         TREE_CASE(compactions_go_on_beside_damage),
         TREE_CASE(a_compaction_that_meets_damage_breaks_nothing),
+        TREE_CASE(what_the_disk_cannot_read_is_left_alone_like_damage),
         TREE_CASE(a_drop_over_a_damaged_table_heals_the_store),
         TREE_CASE(a_drop_that_comes_before_the_damage_is_met_heals_too),
         TREE_CASE(damage_in_a_log_is_refused_with_its_place),

@@ -268,7 +268,8 @@ static enum status change_name(struct disk *disk, enum memory_call call,
     enum status status = begin(handle->memory, call, from);
     struct memory_inode *inode = memory_directory_find(handle->directory, from);
     if (inode == NULL)
-        return end(handle->memory, STATUS_NOT_FOUND);
+        return end(handle->memory,
+                   call == MEMORY_REMOVE ? STATUS_NOT_FOUND : STATUS_IO);
     if (strcmp(from, to) != 0 && is_done(handle->memory, status))
         memory_directory_change(handle->directory, from, to, inode);
     return end(handle->memory, status);
@@ -293,7 +294,7 @@ static enum status memory_link(struct disk *disk, const char *name,
     enum status status = begin(from->memory, MEMORY_LINK, name);
     struct memory_inode *inode = memory_directory_find(from->directory, name);
     if (inode == NULL)
-        return end(from->memory, STATUS_NOT_FOUND);
+        return end(from->memory, STATUS_IO);
     if (memory_directory_find(to->directory, name) != NULL)
         return end(from->memory, STATUS_IO);
     if (is_done(from->memory, status))
