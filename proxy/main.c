@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "proxy/log.h"
@@ -26,6 +27,8 @@ enum {
      * glibc raises its own threshold to the largest that was freed, up to
      * 32 MiB, and a burst of large values then stays in the heaps. */
     HEAP_BLOCK_BYTES_MAX = 256 * 1024,
+    /* Some 40 GiB of tables, and a thousand connections. */
+    DESCRIPTORS_MIN = 4096,
 };
 
 static const char usage[] =
@@ -87,6 +90,22 @@ static void block_signals(sigset_t *set)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* The engine's tables take one descriptor each, as connections do, and the
+ * soft limit is low for the sake of programs that use select. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < DESCRIPTORS_MIN)
+        log_line("event=few_descriptors limit=%llu means=\"a large store or "
+                 "many clients may need %d: raise the hard limit of open "
+                 "files\"",
+                 (unsigned long long)limit.rlim_max, DESCRIPTORS_MIN);
+}
+
 static int run(struct config *config, const struct server_options *options)
 {
     sigset_t stop;
@@ -96,6 +115,7 @@ static int run(struct config *config, const struct server_options *options)
     mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES_MAX);
     block_signals(&stop);
     log_open(config->name);
+    raise_descriptor_limit();
     warn_of_sync(config);
     if (server_open(config, options, &server, &error) != STATUS_OK) {
         fprintf(stderr, "replikvd: %s\n", error.text);

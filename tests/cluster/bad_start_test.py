@@ -7,7 +7,7 @@ import os
 import subprocess
 import unittest
 
-from harness import PERSISTENT, REPLIKVD, Cluster, Node, rkv
+from harness import PERSISTENT, REPLIKVD, Cluster, Node, rkv, wait_for
 
 NEWCOMERS = itertools.count()
 
@@ -117,6 +117,16 @@ class BadStart(unittest.TestCase):
             node.write_config()
             self.assert_ends(node, other.data, "process", "open")
         self.assert_others_go_on()
+
+    def test_the_limit_of_open_files_is_raised_and_told_if_low(self):
+        node = self.newcomer()
+        node.prefix = ["prlimit", "--nofile=256:1024"]
+        node.start()
+        wait_for("its word", lambda: "event=few_descriptors limit=1024"
+                 in node.said())
+        with open(f"/proc/{node.process.pid}/limits",
+                  encoding="ascii") as limits:
+            self.assertRegex(limits.read(), r"Max open files +1024 +1024 ")
 
     def test_a_data_dir_that_cannot_be_made_is_named(self):
         for engine in PERSISTENT:
