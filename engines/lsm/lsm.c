@@ -190,6 +190,8 @@ enum status lsm_snapshot(struct lsm *lsm, struct view **view,
 {
     if (lsm->broken)
         return STATUS_BROKEN;
+    if (status == STATUS_OK && !version_in_order(next))
+        status = STATUS_CORRUPT;
     /* In this order: what is published while the mutex is held, no rotation
      * being possible, is in the view. */
     pthread_mutex_lock(&lsm->mutex);

@@ -91,9 +91,6 @@ static enum status level_apply(struct level *to, const struct level *from,
     }
     while (next < added)
         level_push(to, edit->added[next++]);
-    for (size_t i = 1; number > 0 && i < to->count; i++)
-        ASSERT(bytes_compare(to->tables[i - 1]->largest,
-                             to->tables[i]->smallest) < 0);
     return STATUS_OK;
 }
 
@@ -185,6 +182,19 @@ struct version *version_apply(const struct version *version,
         return NULL;
     }
     return next;
+}
+
+bool version_in_order(const struct version *version)
+{
+    for (unsigned i = 1; i < LEVELS; i++) {
+        const struct level *level = &version->levels[i];
+        for (size_t j = 1; j < level->count; j++) {
+            if (bytes_compare(level->tables[j - 1]->largest,
+                              level->tables[j]->smallest) >= 0)
+                return false;
+        }
+    }
+    return true;
 }
 
 size_t version_seek(struct table *const *tables, size_t count, struct bytes key,

@@ -59,6 +59,9 @@ enum status version_push_drop(struct version *version,
 struct version *version_apply(const struct version *version,
                               const struct version_edit *edit,
                               uint64_t flushed_sequence);
+/* Whether no tables of a level above 0 overlap. What a compaction made may, if
+ * the keys of a table are not those it says it has. */
+bool version_in_order(const struct version *version);
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is allowed */
 

@@ -83,6 +83,18 @@ static void a_moved_table_is_in_its_new_level_only(void **state)
     assert_string_equal(show(), "2: 2 1 3");
 }
 
+static void tables_of_a_level_that_overlap_are_out_of_order(void **state)
+{
+    (void)state;
+    hand_add(0, "a", "z");
+    hand_add(0, "a", "z");
+    hand_add(2, "a", "c");
+    hand_add(2, "d", "f");
+    assert_true(version_in_order(hand.version));
+    hand_add(2, "f", "g");
+    assert_false(version_in_order(hand.version));
+}
+
 static void a_version_stays_as_it_was(void **state)
 {
     (void)state;
@@ -262,6 +274,7 @@ int main(void)
         HAND_CASE(other_levels_are_in_key_order_whatever_comes_first),
         HAND_CASE(a_compaction_replaces_its_tables),
         HAND_CASE(a_moved_table_is_in_its_new_level_only),
+        HAND_CASE(tables_of_a_level_that_overlap_are_out_of_order),
         HAND_CASE(a_version_stays_as_it_was),
         HAND_CASE(overlap_counts_both_bounds),
         HAND_CASE(find_gives_the_one_table_that_may_hold_a_key),
