@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "engines/lsm/manifest.h"
 #include "engines/types.h"
@@ -53,14 +52,37 @@ uint64_t lsm_now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+const char *lsm_why(enum status status)
+{
+    return status == STATUS_IO && errno != 0 ? strerror(errno)
+                                             : status_name(status);
+}
+
+/* Which is not the disk's failure, and can be mended. */
+static void report_limit(struct lsm *lsm, int number)
+{
+    char message[320];
+    if (lsm->report == NULL)
+        return;
+    snprintf(message, sizeof message,
+             "%.150s: a file cannot be opened: %s; every table of the store "
+             "takes a descriptor, so raise that limit (ulimit -n)",
+             lsm->directory, strerror(number));
+    lsm->report(lsm->report_context, message);
+}
+
 void lsm_break(struct lsm *lsm, enum status why)
 {
+    int number = errno;
     pthread_mutex_lock(&lsm->mutex);
-    if (!lsm->broken)
+    bool first = !lsm->broken;
+    if (first)
         lsm->untold = why;
     lsm->broken = true;
     pthread_cond_broadcast(&lsm->changed);
     pthread_mutex_unlock(&lsm->mutex);
+    if (first && why == STATUS_IO && (number == EMFILE || number == ENFILE))
+        report_limit(lsm, number);
 }
 
 uint64_t lsm_new_file(struct lsm *lsm)
@@ -74,8 +96,10 @@ uint64_t lsm_new_file(struct lsm *lsm)
 void lsm_remove_table(struct lsm *lsm, uint64_t number)
 {
     char name[LSM_NAME_MAX];
+    int before = errno; /* which may say why it is removed: see lsm_break */
     table_name(name, number);
     (void)!lsm->disk->operations->remove(lsm->disk, name);
+    errno = before;
 }
 
 void lsm_remove_log(struct lsm *lsm, uint64_t number)
@@ -166,6 +190,8 @@ enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
         sequence = edit->drop->sequence;
     struct version *next = version_apply(old, edit, flushed_sequence);
     enum status status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    if (status == STATUS_OK && !version_in_order(next))
+        status = STATUS_CORRUPT;
     if (status == STATUS_OK)
         status =
             manifest_write(lsm->disk, next, next_file, log_number, sequence);
@@ -190,8 +216,6 @@ enum status lsm_snapshot(struct lsm *lsm, struct view **view,
 {
     if (lsm->broken)
         return STATUS_BROKEN;
-    if (status == STATUS_OK && !version_in_order(next))
-        status = STATUS_CORRUPT;
     /* In this order: what is published while the mutex is held, no rotation
      * being possible, is in the view. */
     pthread_mutex_lock(&lsm->mutex);

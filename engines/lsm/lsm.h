@@ -185,6 +185,8 @@ uint64_t lsm_new_file(struct lsm *lsm);
 /* Mark broken and wake all who wait. The next write says why, as it cannot
  * know whether what it wrote before has become a table. */
 void lsm_break(struct lsm *lsm, enum status why);
+/* For people: what the system said of an IO, if errno has it, or the status. */
+const char *lsm_why(enum status status);
 /* Replace the version by one with the edit applied, and take the `flushed`
  * oldest memtables out of the view: durably, the manifest first. Removes the
  * names of the edit's removed tables. The caller holds manifest_mutex. On

@@ -67,7 +67,7 @@ static enum status list_files(struct recovery *recovery)
         lsm->disk->operations->list(lsm->disk, add_name, recovery);
     if (status != STATUS_OK)
         return error_set(recovery->error, status, "%s: cannot be listed: %s",
-                         lsm->directory, status_name(status));
+                         lsm->directory, lsm_why(status));
     if (recovery->log_count > 0)
         qsort(recovery->logs, recovery->log_count, sizeof *recovery->logs,
               compare_numbers);
@@ -81,6 +81,32 @@ static enum status list_files(struct recovery *recovery)
             lsm->next_file = recovery->tables[i] + 1;
     }
     return STATUS_OK;
+}
+
+/* What is missing or damaged is lost; what cannot be read may be whole, and
+ * nobody is to be told to give it up. */
+static enum status open_failed(struct recovery *recovery, const char *name,
+                               enum status status)
+{
+    const char *directory = recovery->lsm->directory;
+    if (status != STATUS_NOT_FOUND && status != STATUS_CORRUPT)
+        return error_set(recovery->error, status,
+                         "%s/%s cannot be read: %s; its data may be whole: "
+                         "mend the cause and start again",
+                         directory, name, lsm_why(status));
+    return error_set(recovery->error, STATUS_CORRUPT,
+                     "%s/%s is %s; restore it from a backup, or empty this "
+                     "directory and let the replicas refill it",
+                     directory, name,
+                     status == STATUS_NOT_FOUND ? "missing" : "corrupt");
+}
+
+static enum status log_unread(struct recovery *recovery, uint64_t number,
+                              enum status status)
+{
+    char name[LSM_NAME_MAX];
+    log_name(name, number);
+    return open_failed(recovery, name, status);
 }
 
 static enum status ignore(void *context, const struct entry *entry)
@@ -100,7 +126,9 @@ static enum status check_new(struct recovery *recovery)
         struct log_replay replay;
         enum status status =
             log_read(lsm->disk, recovery->logs[i], ignore, NULL, &replay);
-        empty = status == STATUS_OK && replay.sequence == 0;
+        if (status != STATUS_OK)
+            return log_unread(recovery, recovery->logs[i], status);
+        empty = replay.sequence == 0;
     }
     lsm->next_file = lsm->next_file > 0 ? lsm->next_file : 1;
     return empty ? STATUS_OK
@@ -128,7 +156,7 @@ static enum status remove_orphans(struct recovery *recovery)
     enum status status = lsm->disk->operations->sync_directory(lsm->disk);
     if (status != STATUS_OK)
         return error_set(recovery->error, status, "%s: cannot be synced: %s",
-                         lsm->directory, status_name(status));
+                         lsm->directory, lsm_why(status));
     for (size_t i = 0; i < recovery->table_count; i++) {
         if (!is_listed(&recovery->manifest, recovery->tables[i]))
             lsm_remove_table(lsm, recovery->tables[i]);
@@ -137,17 +165,6 @@ static enum status remove_orphans(struct recovery *recovery)
            recovery->logs[recovery->first_log] < recovery->manifest.log_number)
         lsm_remove_log(lsm, recovery->logs[recovery->first_log++]);
     return STATUS_OK;
-}
-
-static enum status open_failed(struct recovery *recovery, const char *name,
-                               enum status status)
-{
-    return error_set(recovery->error, status,
-                     "%s/%s is %s; restore it from a backup, or empty this "
-                     "directory and let the replicas refill it",
-                     recovery->lsm->directory, name,
-                     status == STATUS_NOT_FOUND ? "missing"
-                                                : status_name(status));
 }
 
 /* The table's level takes it behind those it has. */
@@ -162,9 +179,7 @@ static enum status open_table(struct recovery *recovery,
     if (status != STATUS_OK) {
         char name[LSM_NAME_MAX];
         table_name(name, of->number);
-        enum status told = status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status;
-        (void)open_failed(recovery, name, status);
-        return told;
+        return open_failed(recovery, name, status);
     }
     /* Which a manifest with a sound checksum never says. */
     if (of->level > 0 && level->count > 0 &&
@@ -211,17 +226,16 @@ static enum status apply(void *context, const struct entry *entry)
     return memtable_add(context, entry);
 }
 
-static enum status log_failed(struct recovery *recovery, uint64_t number,
-                              uint64_t offset, enum status status)
+static enum status log_damaged(struct recovery *recovery, uint64_t number,
+                               uint64_t offset)
 {
     char name[LSM_NAME_MAX];
     log_name(name, number);
-    return error_set(recovery->error, status,
-                     "%s/%s is %s at offset %" PRIu64
+    return error_set(recovery->error, STATUS_CORRUPT,
+                     "%s/%s is corrupt at offset %" PRIu64
                      "; restore it from a backup, or empty this directory and "
                      "let the replicas refill it",
-                     recovery->lsm->directory, name, status_name(status),
-                     offset);
+                     recovery->lsm->directory, name, offset);
 }
 
 /* Read the logs up to the first that has no end, which is where the records
@@ -241,10 +255,10 @@ static enum status read_logs(struct recovery *recovery)
             const struct log_replay *bad =
                 replay->damaged ? replay
                                 : &recovery->replays[recovery->last_log - 1];
-            return log_failed(recovery, bad->number, bad->size, STATUS_CORRUPT);
+            return log_damaged(recovery, bad->number, bad->size);
         }
         if (status != STATUS_OK)
-            return log_failed(recovery, recovery->logs[i], 0, status);
+            return log_unread(recovery, recovery->logs[i], status);
         if (ended) {
             recovery->last_log = i + 1;
             if (replay->sequence > lsm->log_sequence)
@@ -262,10 +276,8 @@ static enum status check_first_log(struct recovery *recovery)
         (recovery->first_log < recovery->log_count &&
          recovery->logs[recovery->first_log] == recovery->manifest.log_number))
         return STATUS_OK;
-    char name[LSM_NAME_MAX];
-    log_name(name, recovery->manifest.log_number);
-    (void)open_failed(recovery, name, STATUS_NOT_FOUND);
-    return STATUS_CORRUPT;
+    return log_unread(recovery, recovery->manifest.log_number,
+                      STATUS_NOT_FOUND);
 }
 
 /* Make the logs that were read last, and forget what lies behind their end:
@@ -366,7 +378,7 @@ enum status lsm_recover(struct lsm *lsm, struct error *error)
             status = lsm_flush(lsm);
         if (status != STATUS_OK)
             error_set(error, status, "%s: cannot be written: %s",
-                      lsm->directory, status_name(status));
+                      lsm->directory, lsm_why(status));
     }
     lsm->spare_wanted = true;
     version_unref(version);

@@ -2,6 +2,7 @@
 #include "tests/engines/lsm_tree.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* A disk that fails breaks the LSM engine: whoever writes is told why, once,
@@ -110,32 +111,6 @@ static void a_failed_write_says_why_and_breaks(void **state)
         engine_iterator_free(iterator);
         expect_recovered(MEMORY_NOTHING, 2);
     }
-}
-
-/* Has the directory of a running store removed. */
-static void a_store_whose_directory_is_gone_says_io(void **state)
-{
-    (void)state;
-    char path[] = "/tmp/lsm_broken_test.XXXXXX", command[64];
-    struct disk *disk;
-    assert_non_null(mkdtemp(path));
-    assert_int_equal(disk_open(path, &disk, &tree.error), STATUS_OK);
-    struct engine_options options = {
-        .directory = path,
-        .settings = tree.settings,
-        .setting_count = tree.setting_count,
-    };
-    assert_int_equal(
-        lsm_open_on(&options, disk, false, &tree.engine, &tree.error),
-        STATUS_OK);
-    tree_put_all(0, 100);
-    snprintf(command, sizeof command, "rm -r %s", path);
-    assert_int_equal(system(command), 0);
-    enum status status = STATUS_OK;
-    for (unsigned key = 0; status == STATUS_OK && key < 1000; key++)
-        status = tree_try_put(key, false);
-    assert_int_equal(status, STATUS_IO);
-    expect_broken();
 }
 
 static unsigned synced; /* tables */
@@ -268,6 +243,142 @@ static void a_checkpoint_on_another_file_system_says_so(void **state)
     tree_check();
 }
 
+/* A store on the real disk, in a directory that goes with the test. */
+static char real_path[] = "/tmp/lsm_broken_test.XXXXXX";
+
+static int real_setup(void **state)
+{
+    tree_setup(state);
+    memcpy(strrchr(real_path, '.'), ".XXXXXX", sizeof ".XXXXXX" - 1);
+    return mkdtemp(real_path) == NULL ? -1 : 0;
+}
+
+static void remove_directory(void)
+{
+    char command[sizeof real_path + 16];
+    snprintf(command, sizeof command, "rm -rf %s", real_path);
+    assert_int_equal(system(command), 0);
+}
+
+static int real_teardown(void **state)
+{
+    tree_teardown(state);
+    remove_directory();
+    return 0;
+}
+
+static void note_report(void *context, const char *message)
+{
+    (void)context;
+    snprintf(tree.report, sizeof tree.report, "%s", message);
+}
+
+static enum status real_open(void)
+{
+    struct disk *disk;
+    struct engine_options options = {
+        .directory = real_path,
+        .settings = tree.settings,
+        .setting_count = tree.setting_count,
+        .report = note_report,
+    };
+    assert_int_equal(disk_open(real_path, &disk, &tree.error), STATUS_OK);
+    return lsm_open_on(&options, disk, false, &tree.engine, &tree.error);
+}
+
+static enum status put_until_it_fails(void)
+{
+    enum status status = STATUS_OK;
+    for (unsigned key = 0; status == STATUS_OK && key < KEYS_MAX; key++)
+        status = tree_try_put(key, false);
+    return status;
+}
+
+static void a_store_whose_directory_is_gone_says_io(void **state)
+{
+    (void)state;
+    assert_int_equal(real_open(), STATUS_OK);
+    tree_put_all(0, 100);
+    remove_directory();
+    assert_int_equal(put_until_it_fails(), STATUS_IO);
+    expect_broken();
+}
+
+/* Let so many more files be opened. How many there might be before. */
+static rlim_t allow_files(rlim_t more)
+{
+    struct rlimit limit;
+    int next = dup(STDERR_FILENO);
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = (rlim_t)next + more;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    return before;
+}
+
+static void restore_files(rlim_t before)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = before;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void too_many_open_files_are_named(void **state)
+{
+    (void)state;
+    static const char words[] = "Too many open files";
+    assert_int_equal(real_open(), STATUS_OK);
+    tree_put_all(0, KEYS_MAX);
+    tree_close();
+    /* The directory, and what is opened and closed again. */
+    rlim_t before = allow_files(3);
+    enum status status = real_open();
+    restore_files(before);
+    assert_int_equal(status, STATUS_IO);
+    assert_non_null(strstr(tree.error.text, words));
+
+    assert_int_equal(real_open(), STATUS_OK);
+    before = allow_files(1);
+    status = put_until_it_fails();
+    restore_files(before);
+    assert_int_equal(status, STATUS_IO);
+    assert_non_null(strstr(tree.report, words));
+    expect_broken();
+    tree_close();
+    assert_int_equal(real_open(), STATUS_OK);
+    tree_check();
+}
+
+/* As after a compaction whose inputs had keys that they do not name. */
+static void tables_that_overlap_are_never_installed(void **state)
+{
+    (void)state;
+    tree_open();
+    tree_put_all(0, 400);
+    tree_sync();
+    tree_settle();
+    struct lsm *lsm = lsm_of(tree.engine);
+    unsigned level = 1;
+    while (lsm->view->version->levels[level].count == 0)
+        level++;
+    struct version_edit edit = {
+        .added = lsm->view->version->levels[level].tables,
+        .added_count = 1,
+        .added_level = level,
+    };
+    pthread_mutex_lock(&lsm->manifest_mutex);
+    enum status status = lsm_install(lsm, &edit, 0);
+    pthread_mutex_unlock(&lsm->manifest_mutex);
+    assert_int_equal(status, STATUS_CORRUPT);
+    assert_int_equal(tree_try_put(0, false), STATUS_CORRUPT);
+    expect_broken();
+    tree_reopen();
+    tree_check();
+}
+
 static bool rests(void)
 {
     struct lsm *lsm = lsm_of(tree.engine);
@@ -313,7 +424,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TREE_CASE(a_failed_write_says_why_and_breaks),
-        TREE_CASE(a_store_whose_directory_is_gone_says_io),
+        cmocka_unit_test_setup_teardown(a_store_whose_directory_is_gone_says_io,
+                                        real_setup, real_teardown),
+        cmocka_unit_test_setup_teardown(too_many_open_files_are_named,
+                                        real_setup, real_teardown),
+        TREE_CASE(tables_that_overlap_are_never_installed),
         TREE_CASE(a_compaction_whose_output_is_gone_removes_no_input),
         cmocka_unit_test(a_failure_behind_a_write_is_told_by_the_next),
         cmocka_unit_test(a_failure_in_a_thread_is_told_by_the_next_write),

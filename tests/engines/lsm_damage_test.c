@@ -358,6 +358,67 @@ static void data_without_a_manifest_is_refused(void **state)
     assert_true(memory_disk_file_bytes(tree.memory, name) < UINT64_MAX);
 }
 
+/* With each of its reads failing, an open says so, and of nothing that it is
+ * to be given up. How many reads come before it writes. */
+static unsigned expect_patience(enum status status)
+{
+    const char *words[] = {MEMORY_DISK_PATH, "cannot be ", NULL};
+    unsigned reads = 0;
+    for (;; reads++) {
+        struct memory_fault fault = {
+            .call = memory_disk_counts(tree.memory).reads + reads + 1,
+            .of_reads = true,
+            .lasting = true,
+            .status = status,
+        };
+        memory_disk_fail(tree.memory, &fault);
+        tree_refused(status, words);
+        if (strstr(tree.error.text, "cannot be written") != NULL)
+            break;
+        assert_null(strstr(tree.error.text, "empty this directory"));
+        assert_null(strstr(tree.error.text, "backup"));
+    }
+    fail_reads(false);
+    return reads;
+}
+
+static void an_open_that_cannot_read_says_nothing_of_giving_up(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    static const enum status statuses[] = {STATUS_IO, STATUS_NO_MEMORY};
+    for (int i = 0; i < 2; i++) {
+        tree_setup(NULL);
+        make_table(name);
+        tree_put_all(0, 10);
+        tree_sync();
+        tree_close();
+        /* The listing, the manifest, the table's four parts, the log. */
+        assert_true(expect_patience(statuses[i]) >= 7);
+        tree_open();
+        tree_check();
+        tree_teardown(NULL);
+    }
+}
+
+static void
+a_log_that_cannot_be_read_is_not_data_without_a_manifest(void **state)
+{
+    (void)state;
+    char name[LSM_NAME_MAX];
+    write_three(name);
+    tree_close();
+    remove_file("MANIFEST");
+    const char *words[] = {name, "cannot be read", NULL};
+    struct memory_fault fault = {
+        .call = memory_disk_counts(tree.memory).reads + 2, /* after the list */
+        .of_reads = true,
+        .status = STATUS_IO,
+    };
+    memory_disk_fail(tree.memory, &fault);
+    tree_refused(STATUS_IO, words);
+}
+
 static void a_damaged_manifest_is_refused_by_name(void **state)
 {
     (void)state;
@@ -409,6 +470,8 @@ int main(void)
         TREE_CASE(a_missing_table_is_refused_by_name),
         TREE_CASE(a_missing_log_is_refused_by_name),
         TREE_CASE(data_without_a_manifest_is_refused),
+        cmocka_unit_test(an_open_that_cannot_read_says_nothing_of_giving_up),
+        TREE_CASE(a_log_that_cannot_be_read_is_not_data_without_a_manifest),
         TREE_CASE(a_damaged_manifest_is_refused_by_name),
         TREE_CASE(a_table_whose_index_is_damaged_is_refused_by_name),
     };
