@@ -13,6 +13,7 @@
  * is too long, and pass a NULL on, so that a row of them is checked once. */
 
 enum {
+    CODING_LONG = 512,
     CODING_VARINT32_MAX = 5,
     CODING_VARINT64_MAX = 10,
 };
@@ -119,13 +120,19 @@ static inline uint64_t key_hash(struct bytes key)
     return XXH3_64bits(key.data, key.size);
 }
 
+/* The same checksum, with the widest instructions that this machine has: of a
+ * block, in half the time. */
+uint64_t checksum_long(struct bytes bytes, uint64_t seed);
+
 /* What guards everything on disk. The seed is file and place, so that a block
  * copied elsewhere, or left over in a recycled file, does not pass for one. */
 static inline uint64_t checksum_at(struct bytes bytes, uint64_t file_number,
                                    uint64_t offset)
 {
     uint64_t seed = file_number * UINT64_C(0x9e3779b97f4a7c15) ^ offset;
-    return XXH3_64bits_withSeed(bytes.data, bytes.size, seed);
+    return bytes.size < CODING_LONG
+               ? XXH3_64bits_withSeed(bytes.data, bytes.size, seed)
+               : checksum_long(bytes, seed);
 }
 
 /* One version of one key, wherever it is. Borrowed. Sequences number all
