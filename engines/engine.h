@@ -75,7 +75,8 @@ struct engine_stats {
                             * user_bytes, the write amplification */
     uint64_t stall_us;     /* that writes were held back for housekeeping */
     uint64_t stall_us_max; /* the longest of them */
-    uint64_t damaged;      /* places on disk that failed their checksum */
+    uint64_t damaged; /* tables, or the like, of which some place failed its
+                            * checksum or could not be read */
 };
 
 /* One per-engine option from the configuration, e.g. cache_bytes: 64 MiB. */
@@ -100,7 +101,8 @@ struct engine_options {
     const struct engine_setting *settings;
     size_t setting_count;
     /* If not NULL, told once of each thing on disk that is damaged, naming
-     * file and offset. From any thread; must not call the engine. */
+     * file and offset, and of a limit of the system that broke the engine.
+     * From any thread; must not call the engine. */
     void (*report)(void *context, const char *message);
     void *report_context;
 };

@@ -13,7 +13,9 @@
  * is too long, and pass a NULL on, so that a row of them is checked once. */
 
 enum {
-    CODING_LONG = 512,
+    /* Bytes from which checksum_long pays: 24 ns to 51 for 256, 114 to 743 for
+     * 4096. Up to 240 XXH3 is another, short function. */
+    CODING_LONG = 256,
     CODING_VARINT32_MAX = 5,
     CODING_VARINT64_MAX = 10,
 };
@@ -121,7 +123,7 @@ static inline uint64_t key_hash(struct bytes key)
 }
 
 /* The same checksum, with the widest instructions that this machine has: of a
- * block, in half the time. */
+ * block, in a sixth of the time. */
 uint64_t checksum_long(struct bytes bytes, uint64_t seed);
 
 /* What guards everything on disk. The seed is file and place, so that a block

@@ -125,7 +125,7 @@ enum status lsm_open_on(const struct engine_options *options, struct disk *disk,
                         struct error *error) MUST_CHECK;
 
 /* Turn what is in memory into tables and wait for that and for all compactions
- * that are due: for tests, benches and checkpoints. */
+ * that are due when writes rest: for tests. */
 enum status lsm_settle(struct engine *engine) MUST_CHECK;
 
 /* From here on: for the files of this folder. */

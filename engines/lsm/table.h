@@ -101,8 +101,8 @@ enum status table_get(struct table *table, struct bytes key, uint64_t hash,
                       struct entry *entry) MUST_CHECK;
 
 /* A walk through a table, in either direction. It holds no reference to the
- * table. Its blocks come from the cache; behind the eighth in a row those that
- * are not there are read ahead past it, in longer and longer pieces (or at
+ * table. The block of a seek comes through the cache; of those behind it, what
+ * is not in the cache is read ahead past it, in longer and longer pieces (or at
  * once, with TABLE_STREAM, which leaves the cache alone). */
 enum table_access {
     TABLE_CACHED,
@@ -112,7 +112,7 @@ struct table_cursor {
     struct table *table;
     enum table_access access;
     size_t block_number;
-    unsigned in_a_row;         /* blocks walked through since a seek */
+    bool walking;              /* on from the block of the seek */
     struct cache_block *block; /* what current lies in, or NULL: ahead */
     struct buffer ahead;       /* a piece of the file, read ahead */
     uint64_t ahead_offset;

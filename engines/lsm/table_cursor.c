@@ -137,7 +137,7 @@ static enum status enter(struct table_cursor *cursor, size_t number, bool back)
     if (is_ahead(cursor, number))
         return enter_ahead(cursor, number);
     if (cursor->access == TABLE_CACHED) {
-        if (cursor->in_a_row == 0)
+        if (!cursor->walking)
             status = table_block(table, number, &block);
         else if (cache != NULL)
             block = cache_get(cache, table->number,
@@ -157,7 +157,7 @@ static enum status step(struct table_cursor *cursor, bool back)
     size_t number = cursor->block_number;
     if (back ? number == 0 : number + 1 == index_of(cursor)->count)
         return STATUS_NOT_FOUND;
-    cursor->in_a_row++;
+    cursor->walking = true;
     enum status status = enter(cursor, back ? number - 1 : number + 1, back);
     if (status == STATUS_OK)
         (void)block_cursor_move(&cursor->current,
@@ -169,7 +169,7 @@ static enum status step(struct table_cursor *cursor, bool back)
 static enum status enter_for(struct table_cursor *cursor, size_t number,
                              bool back)
 {
-    cursor->in_a_row = 0;
+    cursor->walking = false;
     buffer_clear(&cursor->ahead);
     return enter(cursor, number, back);
 }
