@@ -4,59 +4,62 @@
 #include "engines/lsm/lsm.h"
 #include "engines/lsm/merge.h"
 
-/* What is frozen at one moment becomes one table: if the disk has fallen
- * behind, level 0 grows by bytes and not by tables. */
-struct flush {
-    struct view *view;
-    size_t count; /* of memtables: all but the first */
-    uint64_t number;
-    uint64_t drops_applied;
-    struct table_facts facts;
-    struct table *table;
-};
-
-static enum status add_all(struct merge *merge, struct table_writer *writer)
+static enum status write_table(struct lsm *lsm, uint64_t number,
+                               lsm_add_entries *add, const void *context,
+                               const struct version *version)
 {
-    enum status status = STATUS_OK;
-    struct entry entry;
-    while (status == STATUS_OK) {
-        status = merge_next(merge, &entry);
-        if (status == STATUS_NOT_FOUND)
-            return STATUS_OK;
-        if (status == STATUS_OK)
-            status = table_writer_add(writer, &entry);
-    }
+    struct table_writer *writer = NULL;
+    struct table_facts facts = {0};
+    struct table_options options = {.compression = lsm->compression};
+    enum status status = table_writer_new(lsm->disk, number, &options, &writer);
+    if (status == STATUS_OK)
+        status = add(context, version, writer);
+    if (status == STATUS_OK)
+        status = table_writer_finish(writer, &facts);
+    table_writer_free(writer);
+    atomic_fetch_add(&lsm->counters.stored_bytes, facts.bytes);
     return status;
 }
 
-static enum status write_table(struct lsm *lsm, struct flush *flush)
+enum status lsm_store(struct lsm *lsm, lsm_add_entries *add,
+                      const void *context, const struct version *version,
+                      struct table **table)
 {
-    struct merge merge = {0};
-    struct table_writer *writer = NULL;
-    struct table_options options = {.compression = lsm->compression};
-    enum status status =
-        table_writer_new(lsm->disk, flush->number, &options, &writer);
-    if (status == STATUS_OK)
-        status = merge_init(&merge, flush->count, UINT64_MAX, ENGINE_FORWARD,
-                            TABLE_STREAM, flush->view->version);
-    if (status == STATUS_OK) {
-        for (size_t i = 1; i <= flush->count; i++)
-            merge_add_memtable(&merge, flush->view->memtables[i]);
-        status = merge_seek(&merge, (struct bytes){0});
-    }
-    if (status == STATUS_OK)
-        status = add_all(&merge, writer);
-    if (status == STATUS_OK)
-        status = table_writer_finish(writer, &flush->facts);
-    table_writer_free(writer);
-    merge_fini(&merge);
+    uint64_t number = lsm_new_file(lsm);
+    enum status status = write_table(lsm, number, add, context, version);
     if (status == STATUS_OK)
         status = lsm->disk->operations->sync_directory(lsm->disk);
     if (status == STATUS_OK)
-        status = lsm_open_written(lsm, flush->number, flush->drops_applied,
-                                  &flush->table);
-    atomic_fetch_add(&lsm->counters.stored_bytes, flush->facts.bytes);
+        status =
+            lsm_open_written(lsm, number, version_last_drop(version), table);
+    if (status != STATUS_OK)
+        lsm_remove_table(lsm, number);
     return status;
+}
+
+/* Add what is frozen in a view, for lsm_store. */
+static enum status add_frozen(const void *context,
+                              const struct version *version,
+                              struct table_writer *writer)
+{
+    const struct view *view = context;
+    struct merge merge = {0};
+    enum status status =
+        merge_init(&merge, view->memtable_count - 1, UINT64_MAX, ENGINE_FORWARD,
+                   TABLE_STREAM, version);
+    if (status == STATUS_OK) {
+        for (size_t i = 1; i < view->memtable_count; i++)
+            merge_add_memtable(&merge, view->memtables[i]);
+        status = merge_seek(&merge, (struct bytes){0});
+    }
+    struct entry entry;
+    while (status == STATUS_OK) {
+        status = merge_next(&merge, &entry);
+        if (status == STATUS_OK)
+            status = table_writer_add(writer, &entry);
+    }
+    merge_fini(&merge);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
 /* Take the logs that are in tables now from the retired ones, newest last. */
@@ -101,39 +104,36 @@ void lsm_recycle_logs(struct lsm *lsm)
     }
 }
 
-static enum status install(struct lsm *lsm, const struct flush *flush)
+static enum status install(struct lsm *lsm, struct table *table, size_t flushed)
 {
-    struct version_edit edit = {.added = &flush->table, .added_count = 1};
+    struct version_edit edit = {.added = &table, .added_count = 1};
     pthread_mutex_lock(&lsm->manifest_mutex);
-    enum status status = lsm_install(lsm, &edit, flush->count);
+    enum status status = lsm_install(lsm, &edit, flushed);
     if (status == STATUS_OK)
         lsm_recycle_logs(lsm);
     pthread_mutex_unlock(&lsm->manifest_mutex);
     return status;
 }
 
+/* What is frozen at one moment becomes one table: if the disk has fallen
+ * behind, level 0 grows by bytes and not by tables. */
 enum status lsm_flush(struct lsm *lsm)
 {
-    struct flush flush = {0};
     pthread_mutex_lock(&lsm->mutex);
-    flush.view = lsm->view;
-    view_ref(flush.view);
-    flush.count = flush.view->memtable_count - 1;
-    flush.drops_applied = version_last_drop(flush.view->version);
+    struct view *view = lsm->view;
+    view_ref(view);
     pthread_mutex_unlock(&lsm->mutex);
-    if (flush.count == 0) {
-        view_unref(flush.view);
+    size_t count = view->memtable_count - 1;
+    struct table *table = NULL;
+    enum status status = STATUS_OK;
+    if (count > 0)
+        status = lsm_store(lsm, add_frozen, view, view->version, &table);
+    if (count > 0 && status == STATUS_OK)
+        status = install(lsm, table, count);
+    table_unref(table);
+    view_unref(view);
+    if (count == 0)
         return STATUS_OK;
-    }
-    flush.number = lsm_new_file(lsm);
-    enum status status = write_table(lsm, &flush);
-    if (status == STATUS_OK)
-        status = install(lsm, &flush);
-    /* If it is broken, the manifest may name the table; else nothing does. */
-    if (status != STATUS_OK && !lsm->broken)
-        lsm_remove_table(lsm, flush.number);
-    table_unref(flush.table);
-    view_unref(flush.view);
     pthread_mutex_lock(&lsm->mutex);
     lsm->compaction_rests = false;
     lsm->changes++;

@@ -159,7 +159,15 @@ enum status lsm_next(struct engine_iterator *iterator, struct bytes *key,
                      struct bytes *value) MUST_CHECK;
 void lsm_iterator_free(struct engine_iterator *iterator);
 
-/* flush.c: make a table of what is frozen, if anything is. */
+/* flush.c: make a table of level 0 of the entries that add gives the writer,
+ * in order, with the version's drops applied. On failure no file is left. */
+typedef enum status lsm_add_entries(const void *context,
+                                    const struct version *version,
+                                    struct table_writer *writer);
+enum status lsm_store(struct lsm *lsm, lsm_add_entries *add,
+                      const void *context, const struct version *version,
+                      struct table **table) MUST_CHECK;
+/* Make a table of what is frozen, if anything is. */
 enum status lsm_flush(struct lsm *lsm) MUST_CHECK;
 /* Keep the file of one log that is in tables, for the next; remove the others.
  * The caller holds manifest_mutex. */

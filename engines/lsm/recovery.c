@@ -2,21 +2,31 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engines/lsm/lsm.h"
 #include "engines/lsm/manifest.h"
+#include "engines/lsm/run.h"
 
 /* Opening a store:
  *
  *   1. read the manifest, remove the tables it does not name and the logs
  *      before its log_number;
  *   2. open its tables;
- *   3. read the logs from log_number on into one memtable. Where they end
- *      early, in a torn record, whatever follows is unsynced, too, or else
- *      something is damaged and the open refused;
- *   4. remove logs behind the end, mend the last one, and go on in a new one.
+ *   3. read the logs from log_number on, and make tables of what they hold.
+ *      Where they end early, in a torn record, whatever follows is unsynced,
+ *      too, or else something is damaged and the open refused;
+ *   4. remove logs behind the end, mend the last one, and go on in a new one,
+ *      with a manifest that names the new tables.
  *
  * A crash or a full disk at any point leaves a store that opens the same. */
+
+enum {
+    /* So much stays in the processor's cache while it becomes a table. */
+    RUN_BYTES_MIN = 16 << 20,
+    /* But level 0 is not to be full of small tables. */
+    RUNS_PER_MEMTABLE = 8,
+};
 
 struct recovery {
     struct lsm *lsm;
@@ -24,9 +34,14 @@ struct recovery {
     bool is_new;             /* there is no manifest */
     uint64_t *logs, *tables; /* numbers found, ascending */
     size_t log_count, table_count;
-    struct memtable *memtable;  /* what the logs hold */
     struct log_replay *replays; /* of logs, from first_log on */
     size_t first_log, last_log; /* those from first to before last count */
+    struct version *version;    /* what the manifest says */
+    struct run run;             /* what was read last */
+    size_t run_bytes;
+    struct table **stored; /* made of what was before, newest first */
+    size_t stored_count;
+    bool unwritten; /* what failed is writing */
     struct error *error;
 };
 
@@ -193,8 +208,7 @@ static enum status open_table(struct recovery *recovery,
     return STATUS_OK;
 }
 
-static enum status load_version(struct recovery *recovery,
-                                struct version **result)
+static enum status load_version(struct recovery *recovery)
 {
     const struct manifest *manifest = &recovery->manifest;
     struct version *version = version_new();
@@ -215,15 +229,73 @@ static enum status load_version(struct recovery *recovery,
     for (size_t i = 0; status == STATUS_OK && i < manifest->drop_count; i++)
         status = version_push_drop(version, &manifest->drops[i]);
     if (status == STATUS_OK)
-        *result = version;
+        recovery->version = version;
     else
         version_unref(version);
     return status;
 }
 
+/* Add a sorted run, the newest version of each key, for lsm_store. */
+static enum status add_run(const void *context, const struct version *version,
+                           struct table_writer *writer)
+{
+    const struct run *run = context;
+    enum status status = STATUS_OK;
+    struct bytes last = {0};
+    for (size_t i = 0; status == STATUS_OK && i < run->count; i++) {
+        struct entry entry = run_entry(run, i);
+        if (i > 0 && bytes_equal(entry.key, last))
+            continue;
+        entry.removed =
+            entry.removed || version_hides(version, entry.key, entry.sequence);
+        last = entry.key;
+        status = table_writer_add(writer, &entry);
+    }
+    return status;
+}
+
+/* With which a run becomes a table. */
+static size_t run_bytes(size_t memtable_bytes)
+{
+    size_t bytes = memtable_bytes / RUNS_PER_MEMTABLE;
+    if (bytes >= RUN_BYTES_MIN)
+        return bytes;
+    return memtable_bytes < RUN_BYTES_MIN ? memtable_bytes : RUN_BYTES_MIN;
+}
+
+/* Make a table of what was read. */
+static enum status store(struct recovery *recovery)
+{
+    size_t count = recovery->stored_count;
+    struct table **stored =
+        realloc(recovery->stored, (count + 1) * sizeof(struct table *));
+    if (stored == NULL)
+        return STATUS_NO_MEMORY;
+    recovery->stored = stored;
+    run_sort(&recovery->run);
+    struct table *table;
+    enum status status = lsm_store(recovery->lsm, add_run, &recovery->run,
+                                   recovery->version, &table);
+    if (status != STATUS_OK) {
+        recovery->unwritten = true;
+        return status;
+    }
+    memmove(stored + 1, stored, count * sizeof(struct table *));
+    stored[0] = table;
+    recovery->stored_count++;
+    run_clear(&recovery->run);
+    return STATUS_OK;
+}
+
 static enum status apply(void *context, const struct entry *entry)
 {
-    return memtable_add(context, entry);
+    struct recovery *recovery = context;
+    if (run_size(&recovery->run) >= recovery->run_bytes) {
+        enum status status = store(recovery);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return run_add(&recovery->run, entry);
 }
 
 static enum status log_damaged(struct recovery *recovery, uint64_t number,
@@ -247,7 +319,7 @@ static enum status read_logs(struct recovery *recovery)
     for (size_t i = recovery->first_log; i < recovery->log_count; i++) {
         struct log_replay *replay = &recovery->replays[i];
         enum status status = ended ? log_read(lsm->disk, recovery->logs[i],
-                                              apply, recovery->memtable, replay)
+                                              apply, recovery, replay)
                                    : log_read(lsm->disk, recovery->logs[i],
                                               ignore, NULL, replay);
         if (status == STATUS_OK &&
@@ -257,6 +329,8 @@ static enum status read_logs(struct recovery *recovery)
                                 : &recovery->replays[recovery->last_log - 1];
             return log_damaged(recovery, bad->number, bad->size);
         }
+        if (recovery->unwritten)
+            return status;
         if (status != STATUS_OK)
             return log_unread(recovery, recovery->logs[i], status);
         if (ended) {
@@ -304,38 +378,38 @@ static enum status settle_logs(struct recovery *recovery)
     return status;
 }
 
-/* A new log behind those that were read, and the view. */
-static enum status begin(struct recovery *recovery, struct version *version)
+/* A new log behind those that were read, the view, and a manifest that does
+ * not need the old logs: at once, so that a full disk is a reason not to open.
+ */
+static enum status begin(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
-    struct memtable *memtables[2] = {NULL, recovery->memtable};
-    bool recovered = memtable_count(recovery->memtable) > 0;
     enum status status = settle_logs(recovery);
+    if (status == STATUS_OK && recovery->run.count > 0)
+        status = store(recovery);
     if (status == STATUS_OK)
         status = log_create(&lsm->log, lsm->disk, lsm_new_file(lsm), 0);
-    if (status == STATUS_OK) {
-        lsm->log.predecessors_synced = true;
-        memtables[0] = memtable_new(lsm->memtable_bytes, lsm->log.number);
-        status = memtables[0] == NULL ? STATUS_NO_MEMORY : STATUS_OK;
-    }
-    if (status == STATUS_OK) {
-        lsm->view = view_new(memtables, recovered ? 2 : 1, version);
-        status = lsm->view == NULL ? STATUS_NO_MEMORY : STATUS_OK;
-    }
-    lsm->active = memtables[0];
-    memtable_unref(memtables[0]);
-    /* Otherwise the flush of what was recovered does this. */
-    if (status == STATUS_OK && !recovered) {
-        struct version_edit edit = {.moved = false};
-        status = lsm_install(lsm, &edit, 0);
-        if (status == STATUS_OK)
-            lsm_recycle_logs(lsm);
-    }
+    if (status != STATUS_OK)
+        return status;
+    lsm->log.predecessors_synced = true;
+    struct memtable *memtable =
+        memtable_new(lsm->memtable_bytes, lsm->log.number);
+    if (memtable == NULL)
+        return STATUS_NO_MEMORY;
+    lsm->view = view_new(&memtable, 1, recovery->version);
+    lsm->active = memtable;
+    memtable_unref(memtable);
+    if (lsm->view == NULL)
+        return STATUS_NO_MEMORY;
+    struct version_edit edit = {.added = recovery->stored,
+                                .added_count = recovery->stored_count};
+    status = lsm_install(lsm, &edit, 0);
+    if (status == STATUS_OK)
+        lsm_recycle_logs(lsm);
     return status;
 }
 
-static enum status read_files(struct recovery *recovery,
-                              struct version **version)
+static enum status read_files(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
     enum status status = manifest_read(lsm->disk, &recovery->manifest);
@@ -350,42 +424,49 @@ static enum status read_files(struct recovery *recovery,
     if (status == STATUS_OK)
         status = check_first_log(recovery);
     if (status == STATUS_OK)
-        status = load_version(recovery, version);
+        status = load_version(recovery);
     if (status != STATUS_OK)
         return status;
     lsm->log_sequence = recovery->manifest.sequence;
     lsm->flushed_log = recovery->manifest.log_number;
     recovery->last_log = recovery->first_log;
-    recovery->memtable =
-        memtable_new(lsm->memtable_bytes, recovery->manifest.log_number);
     recovery->replays =
         calloc(recovery->log_count + 1, sizeof *recovery->replays);
-    if (recovery->memtable == NULL || recovery->replays == NULL)
+    if (recovery->replays == NULL)
         return STATUS_NO_MEMORY;
     return read_logs(recovery);
 }
 
+static void recovery_fini(struct recovery *recovery)
+{
+    for (size_t i = 0; i < recovery->stored_count; i++)
+        table_unref(recovery->stored[i]);
+    free(recovery->stored);
+    run_fini(&recovery->run);
+    version_unref(recovery->version);
+    manifest_fini(&recovery->manifest);
+    free(recovery->replays);
+    free(recovery->logs);
+    free(recovery->tables);
+}
+
 enum status lsm_recover(struct lsm *lsm, struct error *error)
 {
-    struct recovery recovery = {.lsm = lsm, .error = error};
-    struct version *version = NULL;
-    enum status status = read_files(&recovery, &version);
+    struct recovery recovery = {
+        .lsm = lsm,
+        .run_bytes = run_bytes(lsm->memtable_bytes),
+        .error = error,
+    };
+    enum status status = read_files(&recovery);
     atomic_store(&lsm->sequence, lsm->log_sequence);
     if (status == STATUS_OK) {
-        status = begin(&recovery, version);
-        /* At once, so that a full disk is a reason not to open. */
-        if (status == STATUS_OK)
-            status = lsm_flush(lsm);
-        if (status != STATUS_OK)
-            error_set(error, status, "%s: cannot be written: %s",
-                      lsm->directory, lsm_why(status));
+        status = begin(&recovery);
+        recovery.unwritten = status != STATUS_OK;
     }
+    if (recovery.unwritten)
+        error_set(error, status, "%s: cannot be written: %s", lsm->directory,
+                  lsm_why(status));
     lsm->spare_wanted = true;
-    version_unref(version);
-    memtable_unref(recovery.memtable);
-    manifest_fini(&recovery.manifest);
-    free(recovery.replays);
-    free(recovery.logs);
-    free(recovery.tables);
+    recovery_fini(&recovery);
     return status;
 }
