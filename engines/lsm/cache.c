@@ -16,6 +16,7 @@ enum {
     /* How many asked-for blocks the hand passes to find one to evict. It
      * bounds what a put costs when all of them were asked for. */
     LOOKS_MAX = 32,
+    SLOTS_PER_LINE = 2, /* of a processor's cache */
 
     /* What blocks' memory is a multiple of, so that most fit where another
      * was: 3 % of a usual block stay unused on average. */
@@ -269,6 +270,20 @@ static void empty_slot(struct shard *shard, size_t hole)
     slots[hole].block = NULL;
 }
 
+/* Who misses will read a block and put it: meanwhile, let the one that will
+ * have to go come from memory. */
+static void fetch_victim(const struct shard *shard)
+{
+    size_t mask = shard->slot_count - 1;
+    for (size_t i = 0; i < SLOTS_PER_LINE && i < shard->slot_count; i++) {
+        const struct slot *slot = &shard->slots[(shard->hand + i) & mask];
+        if (slot->block != NULL && !slot->asked) {
+            __builtin_prefetch(slot->block, 1);
+            return;
+        }
+    }
+}
+
 static void evict(struct shard *shard, size_t bytes_max)
 {
     unsigned looks = 0;
@@ -327,6 +342,7 @@ struct cache_block *cache_get(struct cache *cache, uint64_t table,
         shard->hits++;
     } else {
         shard->misses++;
+        fetch_victim(shard);
     }
     pthread_mutex_unlock(&shard->mutex);
     return block;
