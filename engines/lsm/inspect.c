@@ -243,7 +243,10 @@ static enum status check_logs(struct look *look)
                 open = number;
         }
         to->progress(to->context, ++done, tables);
-        status = next_log(look, number, &number);
+        if (replay.ended && replay.next != 0)
+            number = replay.next;
+        else
+            status = next_log(look, number, &number);
     }
     return status;
 }

@@ -130,9 +130,9 @@ enum status log_append(struct log *log, bool synced_soon)
     return STATUS_OK;
 }
 
-enum status log_end(struct log *log)
+enum status log_end(struct log *log, uint64_t next)
 {
-    enum status status = log_begin(log, 0);
+    enum status status = log_begin(log, next);
     if (status == STATUS_OK)
         status = log_append(log, false);
     buffer_fini(&log->record);
@@ -170,9 +170,10 @@ static enum status write_again(struct disk_file *file, uint64_t from,
 }
 
 static enum status end_at(struct disk_file *file, uint64_t number,
-                          uint64_t size)
+                          uint64_t size, uint64_t next)
 {
     uint8_t record[LOG_HEADER_BYTES] = {0};
+    put_u64(record + LOG_AT_SEQUENCE, next);
     log_seal(record, sizeof record, 0, number, size);
     enum status status = file->operations->truncate(file, size);
     if (status == STATUS_OK)
@@ -180,7 +181,8 @@ static enum status end_at(struct disk_file *file, uint64_t number,
     return status;
 }
 
-enum status log_mend(struct disk *disk, const struct log_replay *replay)
+enum status log_mend(struct disk *disk, const struct log_replay *replay,
+                     uint64_t next)
 {
     char name[LSM_NAME_MAX];
     struct disk_file *file;
@@ -191,7 +193,7 @@ enum status log_mend(struct disk *disk, const struct log_replay *replay)
         return status;
     status = write_again(file, replay->synced, replay->size);
     if (status == STATUS_OK && !replay->ended)
-        status = end_at(file, replay->number, replay->size);
+        status = end_at(file, replay->number, replay->size, next);
     if (status == STATUS_OK)
         status = disk_file_sync(file);
     disk_file_close(file);

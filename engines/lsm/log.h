@@ -16,7 +16,8 @@
  *
  * What is behind the records is thus zeros or the records of an earlier log,
  * whose checksums fail, their seeds being the file's number. A log that is
- * followed by another ends with an end record. Every record says how much of
+ * followed by another ends with an end record, which names that one, so that
+ * one that is missing is missed. Every record says how much of
  * its log was synced when it was written, if all logs before it were, so a
  * reader that meets something bad knows whether it is damage to what had been
  * acknowledged or the torn end of a crash. Only damage to the very last record
@@ -60,8 +61,8 @@ enum status log_put(struct log *log,
  * further. */
 enum status log_append(struct log *log, bool synced_soon) MUST_CHECK;
 /* Append the end record, with which nothing follows in this log: it takes no
- * memory any more. */
-enum status log_end(struct log *log) MUST_CHECK;
+ * memory any more. Log `next`, which follows, is there durably. */
+enum status log_end(struct log *log, uint64_t next) MUST_CHECK;
 /* Make what was appended last. The caller has synced all logs before. */
 enum status log_sync(struct log *log) MUST_CHECK;
 
@@ -70,6 +71,7 @@ struct log_replay {
     uint64_t size;     /* of the sound records, the end record included */
     uint64_t synced;   /* of size, as far as the records say */
     bool ended;        /* with an end record */
+    uint64_t next;     /* the log that this names; 0: none */
     bool claims;       /* a record says that logs before it were synced */
     bool damaged;      /* behind size is something bad that had been synced */
     uint64_t sequence; /* behind the last operation; 0: no records */
@@ -89,9 +91,9 @@ enum status log_read(struct disk *disk, uint64_t number,
 
 /* After a crash, for a log that is kept and not damaged: make its sound records
  * durable, and if it has no end record, cut it behind them and put one there,
- * because another log will follow. A crash in between harms nothing, and doing
- * it again neither. */
-enum status log_mend(struct disk *disk,
-                     const struct log_replay *replay) MUST_CHECK;
+ * because log `next`, which is there durably, follows. A crash in between harms
+ * nothing, and doing it again neither. */
+enum status log_mend(struct disk *disk, const struct log_replay *replay,
+                     uint64_t next) MUST_CHECK;
 
 #endif

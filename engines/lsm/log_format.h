@@ -10,7 +10,7 @@ enum {
     LOG_AT_CHECKSUM = 0,  /* u64 */
     LOG_AT_CHECK = 8,     /* u32 */
     LOG_AT_SIZE = 12,     /* u32, of the payload; 0: the end record */
-    LOG_AT_SEQUENCE = 16, /* u64 */
+    LOG_AT_SEQUENCE = 16, /* u64; of the end record: the next log */
     LOG_AT_SYNCED = 24,   /* u64 */
     LOG_HEADER_BYTES = 32,
 };

@@ -112,8 +112,9 @@ static bool makes_sense(const struct record *record,
 {
     if (record->synced > replay->size + 1)
         return false;
-    return record->payload.size == 0 ||
-           (record->sequence >= replay->sequence &&
+    if (record->payload.size == 0)
+        return record->sequence == 0 || record->sequence > replay->number;
+    return (record->sequence >= replay->sequence &&
             record->sequence < UINT64_MAX / 2 && is_whole(record->payload));
 }
 
@@ -147,7 +148,9 @@ static enum status take_record(const struct reader *reader,
         replay->synced = record->synced - 1;
     }
     enum status status = STATUS_OK;
-    if (!replay->ended)
+    if (replay->ended)
+        replay->next = record->sequence;
+    else
         status = apply_record(reader, record, replay);
     if (status != STATUS_OK)
         return status;

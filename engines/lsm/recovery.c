@@ -13,11 +13,12 @@
  *   1. read the manifest, remove the tables it does not name and the logs
  *      before its log_number;
  *   2. open its tables;
- *   3. read the logs from log_number on, and make tables of what they hold.
- *      Where they end early, in a torn record, whatever follows is unsynced,
- *      too, or else something is damaged and the open refused;
- *   4. remove logs behind the end, mend the last one, and go on in a new one,
- *      with a manifest that names the new tables.
+ *   3. read the logs from log_number on, each naming the next, and make tables
+ *      of what they hold. Where they end early, in a torn record, whatever
+ *      follows is unsynced, too, or else something is damaged and the open
+ *      refused;
+ *   4. remove logs behind the end, make a new one, mend the others, and write
+ *      a manifest that names the new tables.
  *
  * A crash or a full disk at any point leaves a store that opens the same. */
 
@@ -311,13 +312,19 @@ static enum status log_damaged(struct recovery *recovery, uint64_t number,
 }
 
 /* Read the logs up to the first that has no end, which is where the records
- * end; what comes after must not say that they had been synced. */
+ * end; what comes after must not say that they had been synced. The manifest
+ * names the first, and each end record the next: it was made durably before. */
 static enum status read_logs(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
     bool ended = true;
+    uint64_t next = recovery->manifest.log_number; /* 0: it is not known */
     for (size_t i = recovery->first_log; i < recovery->log_count; i++) {
         struct log_replay *replay = &recovery->replays[i];
+        if (ended && recovery->logs[i] < next)
+            continue; /* given up as soon as it was made */
+        if (ended && recovery->logs[i] > next && next != 0)
+            break;
         enum status status = ended ? log_read(lsm->disk, recovery->logs[i],
                                               apply, recovery, replay)
                                    : log_read(lsm->disk, recovery->logs[i],
@@ -335,37 +342,37 @@ static enum status read_logs(struct recovery *recovery)
             return log_unread(recovery, recovery->logs[i], status);
         if (ended) {
             recovery->last_log = i + 1;
+            next = replay->next;
             if (replay->sequence > lsm->log_sequence)
                 lsm->log_sequence = replay->sequence;
         }
         ended = ended && replay->ended;
     }
-    return STATUS_OK;
+    return ended && next != 0 ? log_unread(recovery, next, STATUS_NOT_FOUND)
+                              : STATUS_OK;
 }
 
-/* It was made durably before the manifest that names it. */
-static enum status check_first_log(struct recovery *recovery)
+/* Make the log to go on with, before another names it. What lies behind the
+ * last one is forgotten. */
+static enum status begin_log(struct recovery *recovery)
 {
-    if (recovery->is_new ||
-        (recovery->first_log < recovery->log_count &&
-         recovery->logs[recovery->first_log] == recovery->manifest.log_number))
-        return STATUS_OK;
-    return log_unread(recovery, recovery->manifest.log_number,
-                      STATUS_NOT_FOUND);
+    struct lsm *lsm = recovery->lsm;
+    for (size_t i = recovery->last_log; i < recovery->log_count; i++)
+        lsm_remove_log(lsm, recovery->logs[i]);
+    return log_create(&lsm->log, lsm->disk, lsm_new_file(lsm), 0);
 }
 
-/* Make the logs that were read last, and forget what lies behind their end:
- * that first, lest a crash in between show it again. */
+/* Make the logs that were read last. */
 static enum status settle_logs(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
     enum status status = STATUS_OK;
-    for (size_t i = recovery->last_log; i < recovery->log_count; i++)
-        lsm_remove_log(lsm, recovery->logs[i]);
-    if (recovery->last_log < recovery->log_count)
-        status = lsm->disk->operations->sync_directory(lsm->disk);
     for (size_t i = recovery->first_log;
          status == STATUS_OK && i < recovery->last_log; i++) {
+        if (recovery->replays[i].number == 0) { /* was not read */
+            lsm_remove_log(lsm, recovery->logs[i]);
+            continue;
+        }
         struct retired_log *retired = calloc(1, sizeof *retired);
         if (retired == NULL)
             return STATUS_NO_MEMORY;
@@ -373,7 +380,7 @@ static enum status settle_logs(struct recovery *recovery)
         retired->log.size = recovery->replays[i].size;
         retired->next = lsm->retired;
         lsm->retired = retired;
-        status = log_mend(lsm->disk, &recovery->replays[i]);
+        status = log_mend(lsm->disk, &recovery->replays[i], lsm->log.number);
     }
     return status;
 }
@@ -384,11 +391,13 @@ static enum status settle_logs(struct recovery *recovery)
 static enum status begin(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
-    enum status status = settle_logs(recovery);
-    if (status == STATUS_OK && recovery->run.count > 0)
+    enum status status = STATUS_OK;
+    if (recovery->run.count > 0)
         status = store(recovery);
     if (status == STATUS_OK)
-        status = log_create(&lsm->log, lsm->disk, lsm_new_file(lsm), 0);
+        status = begin_log(recovery);
+    if (status == STATUS_OK)
+        status = settle_logs(recovery);
     if (status != STATUS_OK)
         return status;
     lsm->log.predecessors_synced = true;
@@ -421,8 +430,6 @@ static enum status read_files(struct recovery *recovery)
         status = check_new(recovery);
     if (status == STATUS_OK)
         status = remove_orphans(recovery);
-    if (status == STATUS_OK)
-        status = check_first_log(recovery);
     if (status == STATUS_OK)
         status = load_version(recovery);
     if (status != STATUS_OK)

@@ -213,7 +213,7 @@ static enum status change_log(struct lsm *lsm)
     if (status == STATUS_OK)
         status = next_log(lsm, &log);
     if (status == STATUS_OK)
-        status = log_end(&lsm->log);
+        status = log_end(&lsm->log, log.number);
     if (status != STATUS_OK) {
         log_close(&log);
         free(retired);

@@ -345,6 +345,61 @@ static void a_missing_log_is_refused_by_name(void **state)
     tree_refused(STATUS_CORRUPT, words);
 }
 
+enum { CHAIN = 3 };
+
+/* Logs that are in no table, of one record each, then a crash. */
+static void write_chain(uint64_t numbers[CHAIN])
+{
+    tree_open();
+    struct lsm *lsm = lsm_of(tree.engine);
+    lsm->threads = true; /* none of which flushes */
+    for (unsigned i = 0; i < CHAIN; i++) {
+        assert_int_equal(lsm_freeze(lsm), STATUS_OK);
+        assert_int_equal(tree_try_put(i, true), STATUS_OK);
+        numbers[i] = lsm->log.number;
+    }
+    lsm->threads = false;
+    tree_crash(MEMORY_NOTHING);
+}
+
+static void a_log_missing_anywhere_is_refused_by_name(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < CHAIN; i++) {
+        uint64_t numbers[CHAIN];
+        char name[LSM_NAME_MAX];
+        tree_setup(NULL);
+        write_chain(numbers);
+        log_name(name, numbers[i]);
+        remove_file(name);
+        const char *words[] = {MEMORY_DISK_PATH, name, "missing", NULL};
+        tree_refused(STATUS_CORRUPT, words);
+        tree_teardown(NULL);
+    }
+}
+
+static void a_log_that_none_names_is_not_read(void **state)
+{
+    (void)state;
+    struct log unnamed;
+    char name[LSM_NAME_MAX];
+    tree_open();
+    struct lsm *lsm = lsm_of(tree.engine);
+    lsm->threads = true;
+    assert_int_equal(tree_try_put(0, true), STATUS_OK);
+    assert_int_equal(log_create(&unnamed, lsm->disk, lsm_new_file(lsm), 0),
+                     STATUS_OK);
+    log_close(&unnamed);
+    log_name(name, unnamed.number);
+    assert_int_equal(lsm_freeze(lsm), STATUS_OK);
+    assert_int_equal(tree_try_put(1, true), STATUS_OK);
+    lsm->threads = false;
+    tree_crash(MEMORY_NOTHING);
+    tree_open();
+    tree_check();
+    assert_int_equal(memory_disk_file_bytes(tree.memory, name), UINT64_MAX);
+}
+
 static void data_without_a_manifest_is_refused(void **state)
 {
     (void)state;
@@ -469,6 +524,8 @@ int main(void)
         TREE_CASE(a_torn_end_of_the_log_is_forgotten),
         TREE_CASE(a_missing_table_is_refused_by_name),
         TREE_CASE(a_missing_log_is_refused_by_name),
+        cmocka_unit_test(a_log_missing_anywhere_is_refused_by_name),
+        TREE_CASE(a_log_that_none_names_is_not_read),
         TREE_CASE(data_without_a_manifest_is_refused),
         cmocka_unit_test(an_open_that_cannot_read_says_nothing_of_giving_up),
         TREE_CASE(a_log_that_cannot_be_read_is_not_data_without_a_manifest),

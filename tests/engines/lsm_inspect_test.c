@@ -391,6 +391,8 @@ static void append(struct log *log, unsigned number, bool synced)
         assert_int_equal(log_sync(log), STATUS_OK);
 }
 
+static uint64_t named = 2; /* by the end record of log 1 */
+
 /* A store of logs 1 and 2 only, two records each. Returns where the second
  * record of the first log begins. */
 static uint64_t make_logs(bool ended, bool synced)
@@ -406,7 +408,7 @@ static uint64_t make_logs(bool ended, bool synced)
     uint64_t second = log.size;
     append(&log, 2, true);
     if (ended) {
-        assert_int_equal(log_end(&log), STATUS_OK);
+        assert_int_equal(log_end(&log, named), STATUS_OK);
         assert_int_equal(log_sync(&log), STATUS_OK);
     }
     log_close(&log);
@@ -432,6 +434,25 @@ static void logs_are_told_with_how_they_end(void **state)
     look(STATUS_OK);
     expect_text("log 1 ended 2\nlog 2 open 2\n");
     open_after(STATUS_OK);
+}
+
+static void an_end_record_need_not_name_the_next_log(void **state)
+{
+    named = 0;
+    logs_are_told_with_how_they_end(state);
+    named = 2;
+}
+
+static void a_log_that_another_names_is_missed(void **state)
+{
+    (void)state;
+    make_logs(true, true);
+    struct disk *disk = memory_disk_at(tree.memory, MEMORY_DISK_PATH);
+    assert_int_equal(disk->operations->remove(disk, "00000002.log"), STATUS_OK);
+    disk_free(disk);
+    look(STATUS_CORRUPT);
+    expect_word("damage 00000002.log 0: missing\n");
+    open_after(STATUS_CORRUPT);
 }
 
 static void a_log_behind_a_torn_one_is_ignored(void **state)
@@ -487,6 +508,8 @@ int main(void)
         TREE_CASE(a_store_that_is_written_meanwhile_is_sound),
         TREE_CASE(tables_of_a_level_that_overlap_are_told),
         TREE_CASE(logs_are_told_with_how_they_end),
+        TREE_CASE(an_end_record_need_not_name_the_next_log),
+        TREE_CASE(a_log_that_another_names_is_missed),
         TREE_CASE(a_log_behind_a_torn_one_is_ignored),
         TREE_CASE(a_log_that_ends_before_what_was_synced_is_damaged),
         TREE_CASE(a_damaged_record_is_told_where_it_begins),

@@ -130,7 +130,7 @@ static void a_log_that_ended_takes_no_memory(void **state)
     struct log log = new_log(1, 0);
     put_record(&log, 1, 2, false);
     assert_int_not_equal(log.record.capacity, 0);
-    assert_int_equal(log_end(&log), STATUS_OK);
+    assert_int_equal(log_end(&log, 2), STATUS_OK);
     assert_int_equal(log.record.capacity, 0);
     log_close(&log);
 }
@@ -140,12 +140,13 @@ static void nothing_behind_an_end_record_is_read(void **state)
     (void)state;
     struct log log = new_log(1, 0);
     put_record(&log, 1, 2, false);
-    assert_int_equal(log_end(&log), STATUS_OK);
+    assert_int_equal(log_end(&log, 2), STATUS_OK);
     uint64_t size = log.size;
     put_record(&log, 3, 2, true);
     log_close(&log);
     struct log_replay replay = expect_log(1, 1, 3);
     assert_true(replay.ended);
+    assert_int_equal(replay.next, 2);
     assert_int_equal(replay.size, size);
 }
 
@@ -248,7 +249,7 @@ static uint64_t recycled_log(bool synced)
     for (uint64_t i = 1; i < 500; i++)
         put_record(&log, i, 1, i % 100 == 0);
     uint64_t old_size = log.prepared;
-    assert_int_equal(log_end(&log), STATUS_OK);
+    assert_int_equal(log_end(&log, 2), STATUS_OK);
     log_close(&log);
 
     log = new_log(2, 1);
@@ -366,6 +367,9 @@ static void sealed_nonsense_is_damage(void **state)
     struct bytes sound = bytes_of("\x03k", 2);
     assert_true(read_forged(sound, 2, UINT64_MAX, 0).damaged);
     assert_true(read_forged(sound, 2, 1, 7).damaged);
+    struct bytes none = bytes_of("", 0);
+    assert_true(read_forged(none, 0, 1, 0).damaged);
+    assert_true(read_forged(none, 0, 0, 0).ended);
 }
 
 static enum status refuse_third(void *context, const struct entry *entry)
@@ -409,14 +413,15 @@ static void a_mended_log_ends_and_mending_repeats(void **state)
     uint64_t second = two_records(&file);
     cut(file_name(1), file.size - 5);
     struct log_replay replay = expect_log(1, 1, 3);
-    assert_int_equal(log_mend(disk, &replay), STATUS_OK);
+    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
     read_whole(file_name(1), &file);
     assert_int_equal(file.size, second + LOG_HEADER_BYTES);
-    assert_int_equal(log_mend(disk, &replay), STATUS_OK);
+    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
     replay = expect_log(1, 1, 3);
     assert_true(replay.ended);
+    assert_int_equal(replay.next, 2);
     assert_int_equal(replay.size, file.size);
-    assert_int_equal(log_mend(disk, &replay), STATUS_OK);
+    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
     read_whole(file_name(1), &again);
     assert_true(bytes_equal(buffer_bytes(&file), buffer_bytes(&again)));
     buffer_fini(&file);
@@ -466,7 +471,7 @@ static void check_log_after_crash(void)
     assert_int_equal(status, STATUS_OK);
     assert_false(replay.damaged);
     assert_in_range(next, durable + 1, appended + 1);
-    assert_int_equal(log_mend(disk, &replay), STATUS_OK);
+    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
     mended = expect_log(1, 1, next);
     assert_true(mended.ended);
 }
@@ -493,7 +498,7 @@ static void crashes_lose_nothing_synced_and_damage_nothing(void **state)
             put_record(&log, appended - count + 1, count, synced);
             durable = synced ? appended : durable;
         }
-        assert_int_equal(log_end(&log), STATUS_OK);
+        assert_int_equal(log_end(&log, 2), STATUS_OK);
         assert_int_equal(log_sync(&log), STATUS_OK);
         durable = appended;
         log_close(&log);
@@ -519,7 +524,7 @@ static void crashes_while_mending_lose_nothing(void **state)
     memory_disk_flip(memory, file_name(1), size - 1, 1);
     struct log_replay replay = expect_log(1, 1, 10);
     memory_disk_watch(memory, crash, &crashes);
-    assert_int_equal(log_mend(disk, &replay), STATUS_OK);
+    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
     memory_disk_watch(memory, NULL, NULL);
     assert_int_equal(crashes.checked, 4);
     durable = appended = 9; /* the one that is flipped is cut */
@@ -536,7 +541,7 @@ static void mending_saves_what_a_failed_sync_left(void **state)
         put_record(&log, 1, 3, true);
         put_record(&log, 4, 3, false);
         if (ended)
-            assert_int_equal(log_end(&log), STATUS_OK);
+            assert_int_equal(log_end(&log, 2), STATUS_OK);
         uint64_t calls = memory_disk_counts(memory).calls;
         memory_disk_fail(memory, &(struct memory_fault){.call = calls + 1,
                                                         .status = STATUS_IO});
@@ -544,7 +549,7 @@ static void mending_saves_what_a_failed_sync_left(void **state)
         log_close(&log);
         struct log_replay replay = expect_log(1, 1, 7);
         assert_int_equal(replay.ended, ended);
-        assert_int_equal(log_mend(disk, &replay), STATUS_OK);
+        assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
         struct crashes crashes = {check_log_after_crash, 99, 0};
         durable = appended = 6;
         crash(&crashes, MEMORY_SYNC, NULL);

@@ -59,9 +59,10 @@ static void check_log(struct bytes content)
     ASSERT(replay.sequence == seen.next);
     ASSERT(!(replay.ended && replay.damaged));
     if (!replay.damaged) {
-        ASSERT(log_mend(disk, &replay) == STATUS_OK);
+        ASSERT(log_mend(disk, &replay, NUMBER + 1) == STATUS_OK);
         read_again(disk, &seen, &again);
-        ASSERT(again.ended);
+        ASSERT(again.ended &&
+               again.next == (replay.ended ? replay.next : NUMBER + 1));
     }
     write_file(disk, name, bytes_of(content.data, (size_t)replay.size));
     read_again(disk, &seen, &again);
