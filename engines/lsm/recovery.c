@@ -352,14 +352,22 @@ static enum status read_logs(struct recovery *recovery)
                               : STATUS_OK;
 }
 
-/* Make the log to go on with, before another names it. What lies behind the
- * last one is forgotten. */
+/* Make the log to go on with, before another names it: the last one anew if it
+ * is empty, lest starts that fail leave more and more of them. What lies
+ * behind is forgotten. */
 static enum status begin_log(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
+    uint64_t number = 0;
     for (size_t i = recovery->last_log; i < recovery->log_count; i++)
         lsm_remove_log(lsm, recovery->logs[i]);
-    return log_create(&lsm->log, lsm->disk, lsm_new_file(lsm), 0);
+    if (recovery->last_log > recovery->first_log &&
+        recovery->replays[recovery->last_log - 1].size == 0)
+        number = recovery->logs[--recovery->last_log];
+    enum status status = log_create(
+        &lsm->log, lsm->disk, number != 0 ? number : lsm_new_file(lsm), 0);
+    /* Lest what was torn there show again behind new records. */
+    return status == STATUS_OK ? disk_file_sync(lsm->log.file) : status;
 }
 
 /* Make the logs that were read last. */

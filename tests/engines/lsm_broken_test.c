@@ -423,6 +423,26 @@ static void without_room_to_compact_a_store_is_read_and_written(void **state)
     tree_check();
 }
 
+static void starts_that_fail_leave_one_log(void **state)
+{
+    (void)state;
+    static const struct trap flush = {MEMORY_WRITE, ".table"};
+    const char *words[] = {"cannot be written", NULL};
+    tree_open();
+    assert_int_equal(tree_try_put(0, true), STATUS_OK);
+    tree_crash(MEMORY_NOTHING);
+    size_t logs = tree_files(".log", TREE_FIRST, NULL);
+    for (int i = 0; i < 4; i++) {
+        set_trap(flush, STATUS_NO_SPACE, true);
+        tree_refused(STATUS_NO_SPACE, words);
+        memory_disk_fail(tree.memory, &(struct memory_fault){0});
+        assert_int_equal(tree_files(".log", TREE_FIRST, NULL), logs + 1);
+    }
+    memory_disk_watch(tree.memory, NULL, NULL);
+    tree_open();
+    tree_check();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +458,7 @@ int main(void)
         TREE_CASE(a_drop_that_failed_says_why_and_breaks),
         TREE_CASE(a_checkpoint_on_another_file_system_says_so),
         TREE_CASE(without_room_to_compact_a_store_is_read_and_written),
+        TREE_CASE(starts_that_fail_leave_one_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

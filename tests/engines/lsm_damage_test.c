@@ -400,6 +400,28 @@ static void a_log_that_none_names_is_not_read(void **state)
     assert_int_equal(memory_disk_file_bytes(tree.memory, name), UINT64_MAX);
 }
 
+static void what_was_torn_in_a_log_that_is_emptied_stays_away(void **state)
+{
+    (void)state;
+    enum { CRASHES = 50 };
+    char name[LSM_NAME_MAX];
+    for (unsigned i = 0; i < CRASHES; i++) {
+        tree_open();
+        log_name(name, lsm_of(tree.engine)->log.number);
+        tree_put_all(0, 2);
+        tree_crash(MEMORY_EVERYTHING);
+        memory_disk_flip(tree.memory, name, 40, 0x01);
+        tree_open();
+        assert_int_equal(memory_disk_file_bytes(tree.memory, name), 0);
+        tree_put(0);
+        tree_crash(MEMORY_SOME);
+        tree_open();
+        assert_int_equal(tree_get(1), STATUS_NOT_FOUND);
+        tree_drop(0, 2);
+        tree_close();
+    }
+}
+
 static void data_without_a_manifest_is_refused(void **state)
 {
     (void)state;
@@ -526,6 +548,7 @@ int main(void)
         TREE_CASE(a_missing_log_is_refused_by_name),
         cmocka_unit_test(a_log_missing_anywhere_is_refused_by_name),
         TREE_CASE(a_log_that_none_names_is_not_read),
+        TREE_CASE(what_was_torn_in_a_log_that_is_emptied_stays_away),
         TREE_CASE(data_without_a_manifest_is_refused),
         cmocka_unit_test(an_open_that_cannot_read_says_nothing_of_giving_up),
         TREE_CASE(a_log_that_cannot_be_read_is_not_data_without_a_manifest),
