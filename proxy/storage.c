@@ -200,10 +200,10 @@ void storage_stats(struct storage *storage, struct storage_stats *stats)
 
 /* --- open and close --- */
 
-static void report_damage(void *context, const char *message)
+static void report(void *context, const char *message)
 {
     struct storage *storage = context;
-    storage_log(storage, "event=engine_damaged engine=%s what=\"%.400s\"",
+    storage_log(storage, "event=engine_report engine=%s what=\"%.400s\"",
                 storage->config.type->name, message);
 }
 
@@ -312,7 +312,7 @@ enum status storage_open(const struct storage_config *config,
     if (storage == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the storage");
     storage->config = *config;
-    storage->config.options.report = report_damage;
+    storage->config.options.report = report;
     storage->config.options.report_context = storage;
     storage->handlers = handlers;
     storage->user = user;

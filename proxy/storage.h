@@ -47,8 +47,8 @@ enum storage_sync {
 
 struct storage_config {
     const struct engine_type *type;
-    /* Copied, the directory and the settings too. What the engine reports of
-     * damage goes to the log. */
+    /* Copied, the directory and the settings too. What the engine reports goes
+     * to the log. */
     struct engine_options options;
     enum storage_sync sync;
     uint32_t interval_ms;

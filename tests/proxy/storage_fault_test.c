@@ -28,7 +28,7 @@ static void failed_write_is_unknown_and_engine_reopens(void **state)
     assert_int_equal(stats.reopens, 1);
 }
 
-static void damage_that_the_engine_reports_is_logged(void **state)
+static void what_the_engine_reports_is_logged(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
@@ -36,7 +36,7 @@ static void damage_that_the_engine_reports_is_logged(void **state)
     fault_submit(fixture, 1, "k");
     fixture_wait_reopened(fixture, 1);
     fault_report("000012.table at 4096");
-    assert_string_equal(fixture->logged, "event=engine_damaged engine=fault "
+    assert_string_equal(fixture->logged, "event=engine_report engine=fault "
                                          "what=\"000012.table at 4096\"");
 }
 
@@ -323,7 +323,7 @@ int main(void)
     cmocka_unit_test_setup_teardown(name, fault_set_up, fault_tear_down)
     const struct CMUnitTest tests[] = {
         CLAIM(failed_write_is_unknown_and_engine_reopens),
-        CLAIM(damage_that_the_engine_reports_is_logged),
+        CLAIM(what_the_engine_reports_is_logged),
         CLAIM(the_overlay_of_a_failed_batch_is_thrown_away),
         CLAIM(all_is_broken_until_the_engine_is_open_again),
         CLAIM(what_was_made_on_a_failed_batch_fails_with_it),
