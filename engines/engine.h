@@ -101,8 +101,9 @@ struct engine_options {
     const struct engine_setting *settings;
     size_t setting_count;
     /* If not NULL, told once of each thing on disk that is damaged, naming
-     * file and offset, and of a limit of the system that broke the engine.
-     * From any thread; must not call the engine. */
+     * file and offset, of a limit of the system that broke the engine, and of
+     * work that waits for room on the disk. From any thread; must not call the
+     * engine. */
     void (*report)(void *context, const char *message);
     void *report_context;
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/lsm/compaction.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -213,12 +215,51 @@ static void job_fini(struct job *job, enum status status)
     version_unref(job->version);
 }
 
+/* What the disk keeps for logs and flushes, in memtables: one that is in a log
+ * and is being made a table, and the log behind it. */
+enum { SPARED_MEMTABLES = 2 };
+
+static uint64_t bytes_needed(const struct job *job)
+{
+    const struct compaction *compaction = &job->compaction;
+    uint64_t bytes = SPARED_MEMTABLES * (uint64_t)job->lsm->memtable_bytes;
+    for (size_t i = 0; i < compaction->upper_count + compaction->lower_count;
+         i++)
+        bytes += compaction->inputs[i]->facts.bytes;
+    return bytes;
+}
+
+/* Compactions can wait for room, logs cannot. What does not fit is told once,
+ * until something does. */
+static bool has_room(const struct job *job)
+{
+    struct lsm *lsm = job->lsm;
+    uint64_t needed = bytes_needed(job);
+    uint64_t found = lsm->disk->operations->free_bytes(lsm->disk);
+    bool rests = found < needed;
+    if (rests && !lsm->rest_told && lsm->report != NULL) {
+        char message[320];
+        snprintf(message, sizeof message,
+                 "%.150s: compactions rest: %" PRIu64 " MB free, %" PRIu64
+                 " needed",
+                 lsm->directory, found / 1000000, needed / 1000000 + 1);
+        lsm->report(lsm->report_context, message);
+    }
+    lsm->rest_told = rests;
+    return !rests;
+}
+
+static bool writes_tables(const struct compaction *compaction)
+{
+    return !compaction->move && !compaction->remove;
+}
+
 static enum status run(struct job *job)
 {
     const struct compaction *compaction = &job->compaction;
     enum status status = STATUS_OK;
-    if (!compaction->move && !compaction->remove)
-        status = merge_inputs(job);
+    if (writes_tables(compaction))
+        status = has_room(job) ? merge_inputs(job) : STATUS_NO_SPACE;
     if (status == STATUS_OK)
         return install(job);
     /* What is damaged is marked and not picked again. A full disk may have
@@ -245,12 +286,15 @@ enum status lsm_compact(struct lsm *lsm, bool quiet)
     pthread_mutex_lock(&lsm->mutex);
     job.version = lsm->view->version;
     version_ref(job.version);
-    bool rests = lsm->compaction_rests || lsm->stopping;
+    bool rests = lsm->compaction_rests;
     pthread_mutex_unlock(&lsm->mutex);
     job.drops_applied = version_last_drop(job.version);
-    enum status status = rests ? STATUS_NOT_FOUND
-                               : compaction_pick(job.version, lsm->level1_bytes,
-                                                 quiet, &job.compaction);
+    enum status status = lsm->stopping
+                             ? STATUS_NOT_FOUND
+                             : compaction_pick(job.version, lsm->level1_bytes,
+                                               quiet, &job.compaction);
+    if (status == STATUS_OK && rests && writes_tables(&job.compaction))
+        status = STATUS_NOT_FOUND;
     if (status == STATUS_OK)
         status = run(&job);
     job_fini(&job, status);

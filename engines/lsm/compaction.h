@@ -10,7 +10,8 @@
  * which every read asks one by one, the others by their bytes. The one that is
  * furthest over goes first. From level 0 all tables go at once; from another
  * the one that takes the fewest bytes of the next level with it, which writes
- * the least (RocksDB's kMinOverlappingRatio). A table that holds what a drop
+ * the least (RocksDB's kMinOverlappingRatio). Before all that, tables that a
+ * drop covers are removed, which makes room. A table that holds what a drop
  * hides, and that the drop covers only in part, is written anew in its level
  * when nothing else is due.
  *

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engines/directory.h"
@@ -225,6 +226,14 @@ static enum status real_sync_directory(struct disk *disk)
     return answer(fsync(directory_of(disk)));
 }
 
+static uint64_t real_free_bytes(struct disk *disk)
+{
+    struct statvfs found;
+    return fstatvfs(directory_of(disk), &found) == 0
+               ? (uint64_t)found.f_bavail * found.f_frsize
+               : UINT64_MAX;
+}
+
 /* The new name lives in the parent, so the parent is what is flushed. */
 static int sync_parent(struct disk *disk)
 {
@@ -282,6 +291,7 @@ static const struct disk_operations real_operations = {
     .link = real_link,
     .list = real_list,
     .sync_directory = real_sync_directory,
+    .free_bytes = real_free_bytes,
     .make_directory = real_make_directory,
     .free = real_free,
 };

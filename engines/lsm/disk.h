@@ -78,6 +78,8 @@ struct disk_operations {
                         enum status (*each)(void *context, const char *name),
                         void *context) MUST_CHECK;
     enum status (*sync_directory)(struct disk *disk) MUST_CHECK;
+    /* What may still be written; UINT64_MAX if that cannot be told. */
+    uint64_t (*free_bytes)(struct disk *disk);
     /* Another directory, which must not exist: made, with its name synced. */
     enum status (*make_directory)(struct disk *disk, const char *path,
                                   struct disk **other,

@@ -104,8 +104,10 @@ struct lsm {
     uint64_t changes;        /* of the view, counted */
     unsigned settling;       /* callers of lsm_settle */
     uint64_t compactor_seen; /* at so many there was nothing to compact */
-    /* Compactions rest until the next flush, the disk having been full. */
+    /* Compactions that write tables rest until the next flush, the disk being
+     * full or nearly. */
     bool compaction_rests;
+    bool rest_told;     /* of whoever compacts: since one last had room */
     enum status untold; /* what broke it in the background, until a write
                          * says */
 

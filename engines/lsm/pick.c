@@ -229,6 +229,8 @@ static enum status pick_covered(const struct version *version,
                                 struct compaction *compaction)
 {
     size_t count = 0;
+    if (version->drop_count == 0)
+        return STATUS_NOT_FOUND;
     for (unsigned i = 0; i < LEVELS; i++)
         count += version->levels[i].count;
     *compaction = (struct compaction){.remove = true};
@@ -282,21 +284,14 @@ static enum status pick_touched(const struct version *version,
     return STATUS_NOT_FOUND;
 }
 
-static enum status pick_dropped(const struct version *version,
-                                struct compaction *compaction)
-{
-    if (version->drop_count == 0)
-        return STATUS_NOT_FOUND;
-    enum status status = pick_covered(version, compaction);
-    return status == STATUS_NOT_FOUND ? pick_touched(version, compaction)
-                                      : status;
-}
-
 enum status compaction_pick(const struct version *version,
                             uint64_t level1_bytes, bool quiet,
                             struct compaction *compaction)
 {
     *compaction = (struct compaction){0};
+    enum status covered = pick_covered(version, compaction);
+    if (covered != STATUS_NOT_FOUND)
+        return covered;
     bool tried[LEVELS] = {false};
     for (;;) {
         unsigned best = LEVELS;
@@ -310,7 +305,7 @@ enum status compaction_pick(const struct version *version,
             }
         }
         if (best == LEVELS)
-            return pick_dropped(version, compaction);
+            return pick_touched(version, compaction);
         tried[best] = true;
         enum status status = best == 0 ? pick_level0(version, compaction)
                                        : pick_from(version, best, compaction);

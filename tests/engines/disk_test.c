@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engines/lsm/disk.h"
@@ -23,11 +24,12 @@ static struct {
     char parent[PATH_MAX];
     char path[PATH_MAX]; /* in it, made */
     struct disk *disk;
-    size_t piece_max; /* of one pread or pwrite; 0: no limit */
-    int interrupts;   /* that are still to come */
-    int failure;      /* an errno that the next calls fail with; 0: none */
-    int link_failure; /* the same, of links */
-    int syncs;        /* asked for */
+    size_t piece_max;   /* of one pread or pwrite; 0: no limit */
+    int interrupts;     /* that are still to come */
+    int failure;        /* an errno that the next calls fail with; 0: none */
+    int link_failure;   /* the same, of links */
+    int syncs;          /* asked for */
+    bool no_statistics; /* of the file system */
 } world;
 
 /* Whether the call is to answer -1, with errno set. */
@@ -79,6 +81,17 @@ int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to,
 {
     errno = world.link_failure;
     return errno != 0 ? -1 : __real_linkat(from_fd, from, to_fd, to, flags);
+}
+
+/* Three blocks of seven bytes for us, and one more for root. */
+int __wrap_fstatvfs(int fd, struct statvfs *found);
+int __wrap_fstatvfs(int fd, struct statvfs *found)
+{
+    (void)fd;
+    *found = (struct statvfs){
+        .f_bsize = 11, .f_frsize = 7, .f_bfree = 4, .f_bavail = 3};
+    errno = EIO;
+    return world.no_statistics ? -1 : 0;
 }
 
 struct dirent;
@@ -303,6 +316,15 @@ static void a_listing_names_files_only_or_fails(void **state)
                      STATUS_IO);
 }
 
+static void free_bytes_are_those_that_may_be_written(void **state)
+{
+    (void)state;
+    const struct disk_operations *operations = world.disk->operations;
+    assert_int_equal(operations->free_bytes(world.disk), 3 * 7);
+    world.no_statistics = true;
+    assert_int_equal(operations->free_bytes(world.disk), UINT64_MAX);
+}
+
 static void a_directory_has_one_opener_but_may_be_looked_at(void **state)
 {
     (void)state;
@@ -371,6 +393,8 @@ int main(void)
             a_file_is_missing_only_where_one_is_looked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(a_listing_names_files_only_or_fails,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            free_bytes_are_those_that_may_be_written, setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_directory_has_one_opener_but_may_be_looked_at, setup, teardown),
         cmocka_unit_test_setup_teardown(a_made_directory_shares_linked_files,

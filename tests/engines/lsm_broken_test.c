@@ -423,6 +423,65 @@ static void without_room_to_compact_a_store_is_read_and_written(void **state)
     tree_check();
 }
 
+/* So many bytes more than a compaction of level 0 into an empty level 1 has to
+ * leave, or fewer. */
+static void leave_room(int more)
+{
+    struct lsm *lsm = lsm_of(tree.engine);
+    memory_disk_limit(tree.memory,
+                      memory_disk_counts(tree.memory).bytes_stored +
+                          2 * lsm->memtable_bytes +
+                          lsm->view->version->levels[0].bytes + (uint64_t)more);
+}
+
+static void add_table(void)
+{
+    memory_disk_limit(tree.memory, UINT64_MAX);
+    tree_put_all(0, 10);
+    assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
+    assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+}
+
+static void compactions_leave_logs_and_flushes_their_room(void **state)
+{
+    (void)state;
+    tree_set("memtable_bytes", 1 << 20);
+    tree_open();
+    struct lsm *lsm = lsm_of(tree.engine);
+    add_table();
+    for (unsigned i = 0; i < 2; i++) {
+        add_table();
+        leave_room(-1);
+        uint64_t written = memory_disk_counts(tree.memory).bytes_written;
+        assert_int_equal(lsm_compact(lsm, true), STATUS_NO_SPACE);
+        assert_int_equal(memory_disk_counts(tree.memory).bytes_written,
+                         written);
+        assert_true(rests());
+        assert_int_equal(lsm_compact(lsm, true), STATUS_NOT_FOUND);
+        assert_int_equal(tree.reports, 1);
+        assert_string_equal(tree.report, MEMORY_DISK_PATH
+                            ": compactions rest: 2 MB free, 3 needed");
+    }
+    /* By itself, and then it is told anew. */
+    add_table();
+    leave_room(0);
+    assert_int_equal(lsm_compact(lsm, true), STATUS_OK);
+    assert_int_equal(tree_tables(0), 0);
+    assert_int_equal(tree.reports, 1);
+    add_table();
+    add_table();
+    leave_room(-1);
+    assert_int_equal(lsm_compact(lsm, true), STATUS_NO_SPACE);
+    assert_int_equal(tree.reports, 2);
+    tree_check();
+    /* What makes room does not wait for it. */
+    tree_drop(0, 10);
+    assert_true(rests());
+    assert_int_equal(lsm_compact(lsm, true), STATUS_OK);
+    assert_int_equal(tree_tables(0), 0);
+    tree_check();
+}
+
 static void starts_that_fail_leave_one_log(void **state)
 {
     (void)state;
@@ -458,6 +517,7 @@ int main(void)
         TREE_CASE(a_drop_that_failed_says_why_and_breaks),
         TREE_CASE(a_checkpoint_on_another_file_system_says_so),
         TREE_CASE(without_room_to_compact_a_store_is_read_and_written),
+        TREE_CASE(compactions_leave_logs_and_flushes_their_room),
         TREE_CASE(starts_that_fail_leave_one_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

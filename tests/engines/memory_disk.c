@@ -118,6 +118,12 @@ static uint64_t bytes_stored(const struct memory_disk *memory)
     return total;
 }
 
+static uint64_t room_of(const struct memory_disk *memory)
+{
+    uint64_t stored = bytes_stored(memory);
+    return memory->bytes_max > stored ? memory->bytes_max - stored : 0;
+}
+
 static enum status find_or_create(struct handle *handle, const char *name,
                                   struct memory_inode **inode)
 {
@@ -199,8 +205,7 @@ static enum status memory_write(struct disk_file *file, uint64_t offset,
     enum status status = begin(memory, MEMORY_WRITE, inode->name);
     if (status != STATUS_OK)
         bytes.size = random_below(&memory->random, bytes.size + 1);
-    uint64_t stored = bytes_stored(memory);
-    uint64_t room = memory->bytes_max > stored ? memory->bytes_max - stored : 0;
+    uint64_t room = room_of(memory);
     uint64_t size = inode->now->bytes.size;
     if (offset + bytes.size > size && offset + bytes.size - size > room) {
         status = STATUS_NO_SPACE;
@@ -326,6 +331,15 @@ memory_list(struct disk *disk,
     return status;
 }
 
+static uint64_t memory_free_bytes(struct disk *disk)
+{
+    struct memory_disk *memory = handle_of(disk)->memory;
+    lock(memory);
+    uint64_t room = room_of(memory);
+    unlock(memory);
+    return room;
+}
+
 static enum status memory_sync_directory(struct disk *disk)
 {
     struct handle *handle = handle_of(disk);
@@ -391,6 +405,7 @@ static const struct disk_operations memory_operations = {
     .link = memory_link,
     .list = memory_list,
     .sync_directory = memory_sync_directory,
+    .free_bytes = memory_free_bytes,
     .make_directory = memory_make_directory,
     .free = memory_free,
 };

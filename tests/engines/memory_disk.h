@@ -96,7 +96,8 @@ struct memory_fault {
 void memory_disk_fail(struct memory_disk *memory,
                       const struct memory_fault *fault);
 
-/* Writes that would store more bytes fail with NO_SPACE, having filled it. */
+/* Writes that would store more bytes fail with NO_SPACE, having filled it. What
+ * is left up to there is free. */
 void memory_disk_limit(struct memory_disk *memory, uint64_t bytes_max);
 
 /* Call before(context, ...) before each call that changes something, with

@@ -433,10 +433,12 @@ static void a_full_disk_takes_what_fits(void **state)
     (void)state;
     make_file("a", "abc");
     memory_disk_limit(memory, 5);
+    assert_int_equal(disk->operations->free_bytes(disk), 2);
     struct disk_file *file = open_file("b", DISK_CREATE);
     assert_int_equal(disk_file_write(file, 0, bytes_of_string("wxyz")),
                      STATUS_NO_SPACE);
     assert_string_equal(content(disk, "b"), "wx");
+    assert_int_equal(disk->operations->free_bytes(disk), 0);
     write_at(file, 0, "WX");
     assert_int_equal(disk->operations->remove(disk, "a"), STATUS_OK);
     write_at(file, 2, "YZ!");
