@@ -14,7 +14,7 @@ starts it again and compares the replicas. Exit status: 0 if all of it was as
 it says at the end, 1 if not, 2 usage.
 
   --engine NAME     lsm, leveldb, lmdb or memory; or three of them with commas
-                    between, one for each node. Default: leveldb
+                    between, one for each node. Default: lsm
   --keep            leave the cluster up, and say how to talk to it
   --records N       load N packages only
   --catalogue FILE  load the packages of FILE, as /var/lib/dpkg/status
@@ -24,7 +24,7 @@ it says at the end, 1 if not, 2 usage.
 END
 }
 
-engines=leveldb
+engines=lsm
 keep=no
 records=0
 catalogue=

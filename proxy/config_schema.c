@@ -42,7 +42,7 @@ static const struct config_key keys[] = {
      "and cost memory",
      false},
 
-    {"storage", "engine", CONFIG_ENGINE, AT(engine), 0, 0, "leveldb", "",
+    {"storage", "engine", CONFIG_ENGINE, AT(engine), 0, 0, "lsm", "",
      "what keeps the bytes; a data_dir belongs to one engine", false},
     {"storage", "sync", CONFIG_SYNC, AT(sync), 0, 0, "batch", "",
      "batch acknowledges what is on disk; interval and none may lose it",

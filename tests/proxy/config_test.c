@@ -17,15 +17,14 @@ static const struct engine_setting_spec settings[] = {
     {"level", 1, 9, 3, "of compression", NULL},
     {"compression", 0, 2, 0, "of blocks", methods},
     {NULL, 0, 0, 0, NULL, NULL}};
-static const struct engine_type leveldb = {.name = "leveldb",
-                                           .settings = settings};
+static const struct engine_type lsm = {.name = "lsm", .settings = settings};
 static const struct engine_type memory = {.name = "memory"};
 static const struct engine_type null = {.name = "null"};
 
 static const struct engine_type *find(const char *name)
 {
-    if (strcmp(name, "leveldb") == 0)
-        return &leveldb;
+    if (strcmp(name, "lsm") == 0)
+        return &lsm;
     if (strcmp(name, "null") == 0)
         return &null;
     return strcmp(name, "memory") == 0 ? &memory : NULL;
@@ -61,7 +60,7 @@ static void full_file_sets_every_field(void **state)
         " allow_any: true}\n"
         "cluster: {name: c, seeds: ['tcp://10.0.0.1:2', ipc:///s],"
         " bootstrap: [n1@east, n2@west, n3], replicas: 5, partitions: 64}\n"
-        "storage: {engine: leveldb, sync: interval, sync_interval_ms: 7,"
+        "storage: {engine: lsm, sync: interval, sync_interval_ms: 7,"
         " options: {level: 9, cache_bytes: 64KiB}}\n"
         "replication: {request_timeout_ms: 11, forward_timeout_ms: 12,"
         " hedge_ms: 13, handoff_interval_ms: 14, r: one, w: 4,"
@@ -247,7 +246,7 @@ static void node_config_carries_the_file(void **state)
     assert_int_equal(node.founding.replicas, 3);
     assert_int_equal(node.founding.partitions, 256);
     assert_string_equal(node.seeds[0], "tcp://127.0.0.1:4002");
-    assert_string_equal(node.engine, "leveldb");
+    assert_string_equal(node.engine, "lsm");
     assert_int_equal(node.limits.inflight_max, 4096);
     assert_int_equal(node.bucket_count, 1);
 }
@@ -274,7 +273,7 @@ static const struct wrong wrongs[] = {
     {"storage: {sync: [batch]}", "f.yaml:3: storage.sync: found a list;"},
     {"storage: {sync: }", "f.yaml:3: storage.sync: found nothing;"},
     {"storage: {engine: oracle}", "f.yaml:3: storage.engine: found \"oracle\"; "
-                                  "allowed leveldb, memory"},
+                                  "allowed lsm, memory"},
     {"storage: {options: {cash_bytes: 1}}",
      "f.yaml:3: storage.options: found unknown key \"cash_bytes\", nearest is "
      "cache_bytes"},
