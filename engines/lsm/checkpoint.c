@@ -19,15 +19,8 @@ static bool is_flushed(const struct lsm *lsm, uint64_t log)
  * nothing else is and all is compacted. */
 static enum status wait_for_tables(struct lsm *lsm, bool compacted)
 {
-    enum status status = STATUS_OK;
-    if (!lsm->threads) {
-        status = lsm_flush(lsm);
-        if (status != STATUS_OK)
-            lsm_break(lsm, status);
-        while (compacted && (status == STATUS_OK || status == STATUS_CORRUPT))
-            status = lsm_compact(lsm, true);
-        return status == STATUS_NOT_FOUND ? STATUS_OK : status;
-    }
+    if (!lsm->threads)
+        return compacted ? lsm_work(lsm, true) : lsm_flush_or_break(lsm);
     pthread_mutex_lock(&lsm->mutex);
     uint64_t log = memtable_log(lsm->view->memtables[0]);
     if (compacted) {
@@ -40,10 +33,9 @@ static enum status wait_for_tables(struct lsm *lsm, bool compacted)
         pthread_cond_wait(&lsm->changed, &lsm->mutex);
     if (compacted)
         lsm->settling--;
-    if (lsm->broken || lsm->stopping)
-        status = STATUS_BROKEN;
+    bool gave_up = lsm->broken || lsm->stopping;
     pthread_mutex_unlock(&lsm->mutex);
-    return status;
+    return gave_up ? STATUS_BROKEN : STATUS_OK;
 }
 
 enum status lsm_settle(struct engine *engine)

@@ -119,10 +119,7 @@ static enum status install(struct lsm *lsm, struct table *table, size_t flushed)
  * behind, level 0 grows by bytes and not by tables. */
 enum status lsm_flush(struct lsm *lsm)
 {
-    pthread_mutex_lock(&lsm->mutex);
-    struct view *view = lsm->view;
-    view_ref(view);
-    pthread_mutex_unlock(&lsm->mutex);
+    struct view *view = lsm_view(lsm);
     size_t count = view->memtable_count - 1;
     struct table *table = NULL;
     enum status status = STATUS_OK;
@@ -146,6 +143,11 @@ enum status lsm_flush(struct lsm *lsm)
  * be read. */
 void lsm_make_spare(struct lsm *lsm)
 {
+    pthread_mutex_lock(&lsm->mutex);
+    bool wanted = lsm->spare_wanted;
+    pthread_mutex_unlock(&lsm->mutex);
+    if (!wanted)
+        return;
     pthread_mutex_lock(&lsm->manifest_mutex);
     uint64_t recycled = lsm->recyclable;
     lsm->recyclable = 0;
@@ -165,6 +167,22 @@ void lsm_make_spare(struct lsm *lsm)
     pthread_mutex_unlock(&lsm->mutex);
 }
 
+enum status lsm_flush_or_break(struct lsm *lsm)
+{
+    enum status status = lsm_flush(lsm);
+    if (status != STATUS_OK)
+        lsm_break(lsm, status);
+    return status;
+}
+
+enum status lsm_work(struct lsm *lsm, bool quiet)
+{
+    enum status status = lsm_flush_or_break(lsm);
+    while (!lsm->broken && (status == STATUS_OK || status == STATUS_CORRUPT))
+        status = lsm_compact(lsm, quiet);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
 /* Wait until there is work. False: the engine closes or is broken. */
 static bool wait_for_work(struct lsm *lsm)
 {
@@ -181,14 +199,8 @@ void *lsm_flusher(void *context)
 {
     struct lsm *lsm = context;
     while (wait_for_work(lsm)) {
-        pthread_mutex_lock(&lsm->mutex);
-        bool wanted = lsm->spare_wanted;
-        pthread_mutex_unlock(&lsm->mutex);
-        if (wanted)
-            lsm_make_spare(lsm);
-        enum status status = lsm_flush(lsm);
-        if (status != STATUS_OK)
-            lsm_break(lsm, status);
+        lsm_make_spare(lsm);
+        (void)!lsm_flush_or_break(lsm);
     }
     return NULL;
 }

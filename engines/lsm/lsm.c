@@ -144,20 +144,27 @@ enum status lsm_open_written(struct lsm *lsm, uint64_t number,
     return status == STATUS_NOT_FOUND ? STATUS_IO : status;
 }
 
-/* The view without its `flushed` oldest memtables and with another version. */
-static struct view *next_view(const struct view *view, size_t flushed,
-                              struct version *version)
-{
-    ASSERT(flushed < view->memtable_count);
-    return view_new(view->memtables, view->memtable_count - flushed, version);
-}
-
-static enum status swap_version(struct lsm *lsm, struct version *version,
-                                size_t flushed)
+struct view *lsm_view(struct lsm *lsm)
 {
     pthread_mutex_lock(&lsm->mutex);
+    struct view *view = lsm->view;
+    view_ref(view);
+    pthread_mutex_unlock(&lsm->mutex);
+    return view;
+}
+
+enum status lsm_change_view(struct lsm *lsm, struct memtable *begun,
+                            size_t flushed, struct version *version)
+{
+    struct memtable *memtables[MEMTABLES_MAX + 1] = {begun};
+    size_t begins = begun != NULL;
+    pthread_mutex_lock(&lsm->mutex);
     struct view *old = lsm->view;
-    struct view *next = next_view(old, flushed, version);
+    ASSERT(flushed < old->memtable_count);
+    size_t left = old->memtable_count - flushed;
+    memcpy(memtables + begins, old->memtables, left * sizeof memtables[0]);
+    struct view *next = view_new(memtables, begins + left,
+                                 version != NULL ? version : old->version);
     if (next != NULL)
         lsm->view = next;
     pthread_mutex_unlock(&lsm->mutex);
@@ -173,32 +180,30 @@ enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
     uint64_t flushed_sequence = lsm->flushed_sequence;
     uint64_t sequence = atomic_load(&lsm->sequence);
     pthread_mutex_lock(&lsm->mutex);
+    struct view *view = lsm->view;
+    view_ref(view);
+    uint64_t next_file = lsm->next_file;
+    pthread_mutex_unlock(&lsm->mutex);
+    size_t left = view->memtable_count - flushed;
+    const struct memtable *oldest = view->memtables[left - 1];
     if (flushed > 0)
-        flushed_sequence = memtable_last_sequence(
-            lsm->view->memtables[lsm->view->memtable_count - flushed]);
-    struct version *old = lsm->view->version;
-    version_ref(old);
-    size_t left = lsm->view->memtable_count - flushed;
-    struct memtable *oldest = lsm->view->memtables[left - 1];
-    uint64_t log_number = memtable_log(oldest);
+        flushed_sequence = memtable_last_sequence(view->memtables[left]);
     /* An empty memtable was so when the sequence was read. */
     if (left == 1 && memtable_count(oldest) == 0)
         flushed_sequence = sequence;
-    uint64_t next_file = lsm->next_file;
-    pthread_mutex_unlock(&lsm->mutex);
     if (edit->drop != NULL)
         sequence = edit->drop->sequence;
-    struct version *next = version_apply(old, edit, flushed_sequence);
+    struct version *next = version_apply(view->version, edit, flushed_sequence);
     enum status status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK && !version_in_order(next))
         status = STATUS_CORRUPT;
     if (status == STATUS_OK)
-        status =
-            manifest_write(lsm->disk, next, next_file, log_number, sequence);
+        status = manifest_write(lsm->disk, next, next_file,
+                                memtable_log(oldest), sequence);
     if (status == STATUS_OK) {
-        lsm->flushed_log = log_number;
+        lsm->flushed_log = memtable_log(oldest);
         lsm->flushed_sequence = flushed_sequence;
-        status = swap_version(lsm, next, flushed);
+        status = lsm_change_view(lsm, NULL, flushed, next);
     }
     if (status != STATUS_OK)
         lsm_break(lsm, status);
@@ -206,7 +211,7 @@ enum status lsm_install(struct lsm *lsm, const struct version_edit *edit,
     for (size_t i = 0; remove && i < edit->removed_count; i++)
         lsm_remove_table(lsm, edit->removed[i]->number);
     version_unref(next);
-    version_unref(old);
+    view_unref(view);
     lsm_update_pressure(lsm);
     return status;
 }
@@ -311,10 +316,7 @@ static void lsm_stats(struct engine *engine, struct engine_stats *stats)
         .stall_us_max = atomic_load(&counters->stall_us_max),
         .damaged = atomic_load(&counters->damaged),
     };
-    pthread_mutex_lock(&lsm->mutex);
-    struct view *view = lsm->view;
-    view_ref(view);
-    pthread_mutex_unlock(&lsm->mutex);
+    struct view *view = lsm_view(lsm);
     count_memtables(view, stats);
     for (unsigned i = 0; i < LEVELS; i++) {
         const struct level *level = &view->version->levels[i];

@@ -171,11 +171,14 @@ enum status lsm_store(struct lsm *lsm, lsm_add_entries *add,
                       struct table **table) MUST_CHECK;
 /* Make a table of what is frozen, if anything is. */
 enum status lsm_flush(struct lsm *lsm) MUST_CHECK;
+enum status lsm_flush_or_break(struct lsm *lsm) MUST_CHECK;
 /* Keep the file of one log that is in tables, for the next; remove the others.
  * The caller holds manifest_mutex. */
 void lsm_recycle_logs(struct lsm *lsm);
-/* Make the next log ahead of time. */
+/* Make the next log ahead of time, if it is wanted. */
 void lsm_make_spare(struct lsm *lsm);
+/* Without threads: flush, and compact until nothing is due. */
+enum status lsm_work(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_flusher(void *lsm);
 
 /* checkpoint.c */
@@ -188,9 +191,15 @@ enum status lsm_checkpoint(struct engine *engine, const char *directory,
 enum status lsm_compact(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_compactor(void *lsm);
 
-/* lsm.c: the current view, referenced, and what of it counts. BROKEN. */
+/* lsm.c: the current view, referenced. */
+struct view *lsm_view(struct lsm *lsm);
+/* The same, and what of it counts. BROKEN. */
 enum status lsm_snapshot(struct lsm *lsm, struct view **view,
                          uint64_t *sequence) MUST_CHECK;
+/* Replace the view by one with a memtable that is begun, if not NULL, without
+ * its `flushed` oldest ones, and with another version, if not NULL. */
+enum status lsm_change_view(struct lsm *lsm, struct memtable *begun,
+                            size_t flushed, struct version *version) MUST_CHECK;
 uint64_t lsm_new_file(struct lsm *lsm);
 /* Mark broken and wake all who wait. The next write says why, as it cannot
  * know whether what it wrote before has become a table. */

@@ -171,17 +171,10 @@ static void wait_for_room(struct lsm *lsm)
     uint64_t begun = 0;
     pthread_mutex_lock(&lsm->mutex);
     while (lsm->view->memtable_count > FROZEN_MAX && !lsm->broken) {
+        ASSERT(lsm->threads); /* without, each write flushes what it froze */
         if (begun == 0)
             begun = lsm_now_us();
-        if (lsm->threads) {
-            pthread_cond_wait(&lsm->changed, &lsm->mutex);
-            continue;
-        }
-        pthread_mutex_unlock(&lsm->mutex);
-        enum status status = lsm_flush(lsm);
-        if (status != STATUS_OK)
-            lsm_break(lsm, status);
-        pthread_mutex_lock(&lsm->mutex);
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
     }
     pthread_mutex_unlock(&lsm->mutex);
     if (begun != 0)
@@ -234,31 +227,17 @@ static enum status rotate(struct lsm *lsm)
 {
     wait_for_room(lsm);
     pthread_mutex_lock(&lsm->memtable_mutex);
-    struct memtable *memtables[MEMTABLES_MAX];
     struct memtable *memtable = NULL;
-    struct view *old = NULL, *next = NULL;
     enum status status = lsm->broken ? STATUS_BROKEN : change_log(lsm);
     if (status == STATUS_OK) {
         memtable = memtable_new(lsm->memtable_bytes, lsm->log.number);
-        status = memtable == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+        status = memtable == NULL ? STATUS_NO_MEMORY
+                                  : lsm_change_view(lsm, memtable, 0, NULL);
     }
-    pthread_mutex_lock(&lsm->mutex);
     if (status == STATUS_OK) {
-        old = lsm->view;
-        size_t count = old->memtable_count;
-        memtables[0] = memtable;
-        memcpy(memtables + 1, old->memtables, count * sizeof old->memtables[0]);
-        next = view_new(memtables, count + 1, old->version);
-        status = next == NULL ? STATUS_NO_MEMORY : STATUS_OK;
-    }
-    if (next != NULL) {
-        lsm->view = next;
         lsm->active = memtable; /* which the view keeps alive */
         lsm->drops = 0;
     }
-    pthread_mutex_unlock(&lsm->mutex);
-    if (next != NULL)
-        view_unref(old);
     memtable_unref(memtable);
     pthread_mutex_unlock(&lsm->memtable_mutex);
     lsm_update_pressure(lsm);
@@ -432,20 +411,13 @@ static void lead(struct lsm *lsm)
         futex(&lsm->queue.words[group & 1], FUTEX_WAKE, INT32_MAX);
 }
 
-/* Without threads: what they would do. */
+/* Without threads: what a write made due. The next one tells a failure. */
 static void work_inline(struct lsm *lsm)
 {
-    pthread_mutex_lock(&lsm->mutex);
-    bool due = lsm->view->memtable_count > 1;
-    pthread_mutex_unlock(&lsm->mutex);
-    if (!due || lsm->broken)
+    if (lsm->threads || lsm->broken || lsm->view->memtable_count == 1)
         return;
     lsm_make_spare(lsm);
-    enum status status = lsm_flush(lsm);
-    if (status != STATUS_OK)
-        lsm_break(lsm, status);
-    while (status == STATUS_OK && !lsm->broken)
-        status = lsm_compact(lsm, false);
+    (void)!lsm_work(lsm, false);
 }
 
 enum status lsm_write(struct engine *engine, const struct batch *batch,
@@ -455,8 +427,7 @@ enum status lsm_write(struct engine *engine, const struct batch *batch,
     struct writer writer = {.batch = batch, .sync = sync};
     if (join(&lsm->queue, &writer))
         lead(lsm);
-    if (!lsm->threads)
-        work_inline(lsm);
+    work_inline(lsm);
     return writer.status;
 }
 
@@ -522,7 +493,6 @@ enum status lsm_delete_range(struct engine *engine, struct bytes from,
         status = fail(lsm, status);
     pthread_mutex_unlock(&lsm->lead_mutex);
     pthread_mutex_unlock(&lsm->drop_mutex);
-    if (!lsm->threads)
-        work_inline(lsm);
+    work_inline(lsm);
     return status;
 }
