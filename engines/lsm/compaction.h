@@ -39,7 +39,6 @@ struct compaction {
                             * of the output level, in key order. Borrowed from
                             * the version */
     size_t upper_count, lower_count;
-    struct bytes smallest, largest; /* of the inputs */
     bool move;   /* nothing to merge: the tables change their level */
     bool remove; /* a drop covers all that is in them */
 };

@@ -44,45 +44,39 @@ static double level_score(const struct version *version, unsigned level,
     return (double)of->bytes / (double)level_target(level, level1_bytes);
 }
 
-static void include(struct compaction *compaction, const struct table *table)
-{
-    if (compaction->upper_count + compaction->lower_count == 0 ||
-        bytes_compare(table->smallest, compaction->smallest) < 0)
-        compaction->smallest = table->smallest;
-    if (compaction->upper_count + compaction->lower_count == 0 ||
-        bytes_compare(table->largest, compaction->largest) > 0)
-        compaction->largest = table->largest;
-}
-
-/* The inputs: a run of tables of a level and what they overlap in the next.
- * NOT_FOUND if one of the latter is damaged. */
+/* The inputs: a run of tables of a level, and if they go down, what they
+ * overlap in the next. NOT_FOUND if one of the latter is damaged. */
 static enum status take(const struct version *version, unsigned level,
-                        struct table *const *upper, size_t count,
-                        struct compaction *compaction)
+                        unsigned output_level, struct table *const *upper,
+                        size_t count, struct compaction *compaction)
 {
-    const struct level *below = &version->levels[level + 1];
-    *compaction =
-        (struct compaction){.level = level, .output_level = level + 1};
-    compaction->inputs = calloc(count + below->count + 1, sizeof *upper);
-    if (compaction->inputs == NULL)
-        return STATUS_NO_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        include(compaction, upper[i]);
-        compaction->inputs[compaction->upper_count++] = upper[i];
+    const struct level *below = &version->levels[output_level];
+    struct bytes smallest = upper[0]->smallest, largest = upper[0]->largest;
+    size_t first = 0, overlapping = 0;
+    for (size_t i = 1; i < count; i++) {
+        if (bytes_compare(upper[i]->smallest, smallest) < 0)
+            smallest = upper[i]->smallest;
+        if (bytes_compare(upper[i]->largest, largest) > 0)
+            largest = upper[i]->largest;
     }
-    size_t first, overlapping;
-    version_overlap(below, compaction->smallest, compaction->largest, &first,
-                    &overlapping);
-    if (compaction_any_damaged(below->tables + first, overlapping)) {
-        compaction_fini(compaction);
+    if (output_level > level)
+        version_overlap(below, smallest, largest, &first, &overlapping);
+    if (compaction_any_damaged(below->tables + first, overlapping))
         return STATUS_NOT_FOUND;
-    }
-    for (size_t i = 0; i < overlapping; i++) {
-        struct table *table = below->tables[first + i];
-        include(compaction, table);
-        compaction->inputs[count + i] = table;
-        compaction->lower_count++;
-    }
+    struct table **inputs = calloc(count + overlapping, sizeof *inputs);
+    if (inputs == NULL)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        inputs[i] = upper[i];
+    for (size_t i = 0; i < overlapping; i++)
+        inputs[count + i] = below->tables[first + i];
+    *compaction = (struct compaction){
+        .level = level,
+        .output_level = output_level,
+        .inputs = inputs,
+        .upper_count = count,
+        .lower_count = overlapping,
+    };
     return STATUS_OK;
 }
 
@@ -113,7 +107,7 @@ static enum status pick_level0(const struct version *version,
     enum status status =
         compaction_any_damaged(level->tables, level->count)
             ? STATUS_NOT_FOUND
-            : take(version, 0, level->tables, level->count, compaction);
+            : take(version, 0, 1, level->tables, level->count, compaction);
     if (status != STATUS_OK)
         return status;
     size_t count = compaction->upper_count;
@@ -149,15 +143,7 @@ static enum status pick_within_level0(const struct version *version,
     }
     if (count < COMPACTION_LEVEL0_TABLES)
         return STATUS_NOT_FOUND;
-    *compaction = (struct compaction){.level = 0, .output_level = 0};
-    compaction->inputs = calloc(count, sizeof *compaction->inputs);
-    if (compaction->inputs == NULL)
-        return STATUS_NO_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        include(compaction, level->tables[i]);
-        compaction->inputs[compaction->upper_count++] = level->tables[i];
-    }
-    return STATUS_OK;
+    return take(version, 0, 0, level->tables, count, compaction);
 }
 
 /* The bytes of the next level that a table overlaps; UINT64_MAX if it cannot
@@ -196,16 +182,9 @@ static enum status pick_from(const struct version *version, unsigned level,
     }
     if (best == NULL)
         return STATUS_NOT_FOUND;
-    enum status status = take(version, level, &best, 1, compaction);
+    enum status status = take(version, level, level + 1, &best, 1, compaction);
     compaction->move = status == STATUS_OK && compaction->lower_count == 0;
     return status;
-}
-
-static bool is_covered(const struct table *table,
-                       const struct dropped_range *drop)
-{
-    return bytes_compare(table->smallest, drop->from) >= 0 &&
-           (drop->to.size == 0 || bytes_compare(table->largest, drop->to) < 0);
 }
 
 /* Whether the table holds what a drop hides; *covered: nothing else. */
@@ -219,7 +198,8 @@ static bool is_dropped(const struct version *version, const struct table *table,
         if (!version_needs(table, drop))
             continue;
         touched = true;
-        *covered = is_covered(table, drop);
+        *covered =
+            drop_has(drop, table->smallest) && drop_has(drop, table->largest);
     }
     return touched;
 }
@@ -264,21 +244,11 @@ static enum status pick_touched(const struct version *version,
             bool covered;
             if (!is_dropped(version, table, &covered) || is_damaged(table))
                 continue;
-            if (i == 0 && compaction_any_damaged(level->tables, level->count))
-                continue;
-            if (i == 0) {
-                enum status status = pick_level0(version, compaction);
-                if (status == STATUS_NOT_FOUND)
-                    break;
+            enum status status =
+                i == 0 ? pick_level0(version, compaction)
+                       : take(version, i, i, &table, 1, compaction);
+            if (status != STATUS_NOT_FOUND)
                 return status;
-            }
-            *compaction = (struct compaction){.level = i, .output_level = i};
-            compaction->inputs = calloc(1, sizeof *compaction->inputs);
-            if (compaction->inputs == NULL)
-                return STATUS_NO_MEMORY;
-            include(compaction, table);
-            compaction->inputs[compaction->upper_count++] = table;
-            return STATUS_OK;
         }
     }
     return STATUS_NOT_FOUND;

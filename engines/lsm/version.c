@@ -56,14 +56,16 @@ static bool is_removed(const struct version_edit *edit,
     return false;
 }
 
-/* Whether one of the level's tables is removed. */
-static bool replaces(const struct level *level, const struct version_edit *edit)
+/* Where level 0 takes what is added: at the first that is removed, or in
+ * front. */
+static size_t level0_place(const struct level *level,
+                           const struct version_edit *edit)
 {
     for (size_t i = 0; i < level->count; i++) {
         if (is_removed(edit, level->tables[i]))
-            return true;
+            return i;
     }
-    return false;
+    return 0;
 }
 
 /* Fill `to` with what is left of `from` and the added tables, in order. */
@@ -75,18 +77,15 @@ static enum status level_apply(struct level *to, const struct level *from,
     if (to->tables == NULL)
         return STATUS_NO_MEMORY;
     size_t next = 0; /* of the added */
-    /* In level 0, in front, or in the place of the first that is removed. */
-    while (number == 0 && next < added && !replaces(from, edit))
-        level_push(to, edit->added[next++]);
+    size_t place = number == 0 ? level0_place(from, edit) : 0;
     for (size_t i = 0; i < from->count; i++) {
         struct table *table = from->tables[i];
-        bool removed = is_removed(edit, table);
         while (next < added &&
-               (number == 0 ? removed
+               (number == 0 ? i == place
                             : bytes_compare(edit->added[next]->largest,
                                             table->smallest) < 0))
             level_push(to, edit->added[next++]);
-        if (!removed)
+        if (!is_removed(edit, table))
             level_push(to, table);
     }
     while (next < added)
@@ -239,8 +238,7 @@ bool version_hides(const struct version *version, struct bytes key,
 {
     for (size_t i = 0; i < version->drop_count; i++) {
         const struct dropped_range *drop = &version->drops[i];
-        if (sequence < drop->sequence && bytes_compare(key, drop->from) >= 0 &&
-            (drop->to.size == 0 || bytes_compare(key, drop->to) < 0))
+        if (sequence < drop->sequence && drop_has(drop, key))
             return true;
     }
     return false;

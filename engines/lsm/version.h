@@ -29,6 +29,12 @@ struct dropped_range {
     uint64_t sequence;
 };
 
+static inline bool drop_has(const struct dropped_range *drop, struct bytes key)
+{
+    return bytes_compare(key, drop->from) >= 0 &&
+           (drop->to.size == 0 || bytes_compare(key, drop->to) < 0);
+}
+
 struct version {
     atomic_uint references;
     struct level levels[LEVELS];
