@@ -16,7 +16,13 @@ enum {
 };
 
 /* Of a filter for so many keys: whole lines, at least one. */
-size_t filter_bytes(uint64_t keys);
+static inline size_t filter_bytes(uint64_t keys)
+{
+    uint64_t line_bits = FILTER_LINE_BYTES * 8;
+    uint64_t lines = (keys * FILTER_BITS_PER_KEY + line_bits - 1) / line_bits;
+    return (size_t)(lines > 0 ? lines : 1) * FILTER_LINE_BYTES;
+}
+
 /* Where in a filter of `size` bytes a hash's line begins. */
 static inline size_t filter_line(size_t size, uint64_t hash)
 {

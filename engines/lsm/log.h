@@ -7,21 +7,13 @@
 #include "engines/lsm/disk.h"
 
 /* The write-ahead log: one record per group of batches, so that a group is
- * there or not. See FORMAT.md.
+ * there or not. FORMAT.md says what may lie behind the records, and how a
+ * reader tells damage to what had been synced from the torn end of a crash.
  *
  * A log's file is used again when its memtable has become a table: syncing
  * what is overwritten costs 95 us here, what makes a file grow 165, since the
  * latter writes the file system's journal too. A new log that is synced often
  * is therefore filled with zeros ahead of its records.
- *
- * What is behind the records is thus zeros or the records of an earlier log,
- * whose checksums fail, their seeds being the file's number. A log that is
- * followed by another ends with an end record, which names that one, so that
- * one that is missing is missed. Every record says how much of
- * its log was synced when it was written, if all logs before it were, so a
- * reader that meets something bad knows whether it is damage to what had been
- * acknowledged or the torn end of a crash. Only damage to the very last record
- * that was synced looks like a torn end.
  *
  * Not thread-safe, but for log_sync beside log_begin and log_put. */
 struct log {
