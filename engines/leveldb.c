@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/directory.h"
 #include "engines/types.h"
+#include "engines/walk.h"
 
 #include <leveldb/c.h>
 
@@ -38,13 +39,10 @@ struct leveldb_engine {
 };
 
 struct leveldb_walk {
-    struct engine_iterator base;
+    struct walk base;
     struct leveldb_engine *engine;
     leveldb_iterator_t *iterator;
-    enum engine_order order;
     bool started;
-    size_t from_size, to_size;
-    char bounds[]; /* from, then to */
 };
 
 static const struct engine_setting_spec settings[] = {
@@ -251,21 +249,14 @@ static enum status leveldb_engine_iterate(struct engine *engine,
     struct leveldb_engine *level = (struct leveldb_engine *)engine;
     if (atomic_load(&level->broken))
         return STATUS_BROKEN;
-    struct leveldb_walk *walk = calloc(1, sizeof *walk + from.size + to.size);
+    struct leveldb_walk *walk =
+        walk_new(sizeof *walk, &leveldb_engine_type, from, to, order);
     if (walk == NULL)
         return STATUS_NO_MEMORY;
-    walk->base.type = &leveldb_engine_type;
     walk->engine = level;
-    walk->order = order;
-    walk->from_size = from.size;
-    walk->to_size = to.size;
-    if (from.size > 0)
-        memcpy(walk->bounds, from.data, from.size);
-    if (to.size > 0)
-        memcpy(walk->bounds + from.size, to.data, to.size);
     /* It reads the state at this moment: an implicit snapshot. */
     walk->iterator = leveldb_create_iterator(level->db, level->read);
-    *iterator = &walk->base;
+    *iterator = &walk->base.base;
     return STATUS_OK;
 }
 
@@ -280,8 +271,9 @@ static enum status walk_status(const struct leveldb_walk *walk)
 static enum status seek_back(struct leveldb_walk *walk)
 {
     leveldb_iterator_t *at = walk->iterator;
-    if (walk->to_size > 0) {
-        leveldb_iter_seek(at, walk->bounds + walk->from_size, walk->to_size);
+    struct bytes to = walk->base.to;
+    if (to.size > 0) {
+        leveldb_iter_seek(at, (const char *)to.data, to.size);
         if (leveldb_iter_valid(at)) {
             leveldb_iter_prev(at);
             return STATUS_OK;
@@ -296,14 +288,15 @@ static enum status seek_back(struct leveldb_walk *walk)
 
 static enum status walk_step(struct leveldb_walk *walk)
 {
+    struct bytes from = walk->base.from;
     bool started = walk->started;
     walk->started = true;
-    if (!started && walk->order == ENGINE_BACKWARD)
+    if (!started && walk->base.order == ENGINE_BACKWARD)
         return seek_back(walk);
     if (!started)
-        leveldb_iter_seek(walk->iterator, walk->bounds, walk->from_size);
+        leveldb_iter_seek(walk->iterator, (const char *)from.data, from.size);
     else if (leveldb_iter_valid(walk->iterator) &&
-             walk->order == ENGINE_BACKWARD)
+             walk->base.order == ENGINE_BACKWARD)
         leveldb_iter_prev(walk->iterator);
     else if (leveldb_iter_valid(walk->iterator))
         leveldb_iter_next(walk->iterator);
@@ -328,10 +321,7 @@ static enum status leveldb_engine_next(struct engine_iterator *iterator,
     size_t size = 0;
     const char *data = leveldb_iter_key(walk->iterator, &size);
     struct bytes found = bytes_of(data, size);
-    struct bytes from = bytes_of(walk->bounds, walk->from_size);
-    struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
-    if (bytes_compare(found, from) < 0 ||
-        (to.size > 0 && bytes_compare(found, to) >= 0))
+    if (!walk_has(&walk->base, found))
         return STATUS_NOT_FOUND;
     data = leveldb_iter_value(walk->iterator, &size);
     *key = found;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/directory.h"
 #include "engines/types.h"
+#include "engines/walk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,14 +42,11 @@ struct lmdb_engine {
 };
 
 struct lmdb_walk {
-    struct engine_iterator base;
+    struct walk base;
     struct lmdb_engine *engine;
     MDB_txn *txn;
     MDB_cursor *cursor;
-    enum engine_order order;
     bool started, ended;
-    size_t from_size, to_size;
-    uint8_t bounds[]; /* from, then to */
 };
 
 static const struct engine_setting_spec settings[] = {
@@ -272,18 +270,11 @@ static enum status lmdb_iterate(struct engine *engine, struct bytes from,
     struct lmdb_engine *lmdb = (struct lmdb_engine *)engine;
     if (atomic_load(&lmdb->broken))
         return STATUS_BROKEN;
-    struct lmdb_walk *walk = calloc(1, sizeof *walk + from.size + to.size);
+    struct lmdb_walk *walk =
+        walk_new(sizeof *walk, &lmdb_engine_type, from, to, order);
     if (walk == NULL)
         return STATUS_NO_MEMORY;
-    walk->base.type = &lmdb_engine_type;
     walk->engine = lmdb;
-    walk->order = order;
-    walk->from_size = from.size;
-    walk->to_size = to.size;
-    if (from.size > 0)
-        memcpy(walk->bounds, from.data, from.size);
-    if (to.size > 0)
-        memcpy(walk->bounds + from.size, to.data, to.size);
     int number = mdb_txn_begin(lmdb->env, NULL, MDB_RDONLY, &walk->txn);
     if (number == 0) {
         number = mdb_cursor_open(walk->txn, lmdb->dbi, &walk->cursor);
@@ -294,7 +285,7 @@ static enum status lmdb_iterate(struct engine *engine, struct bytes from,
         free(walk);
         return status_of(number);
     }
-    *iterator = &walk->base;
+    *iterator = &walk->base.base;
     return STATUS_OK;
 }
 
@@ -302,8 +293,8 @@ static int step_forward(struct lmdb_walk *walk, MDB_val *name, MDB_val *data)
 {
     MDB_cursor_op step = MDB_NEXT;
     if (!walk->started)
-        step = walk->from_size == 0 ? MDB_FIRST : MDB_SET_RANGE;
-    *name = val_of(bytes_of(walk->bounds, walk->from_size));
+        step = walk->base.from.size == 0 ? MDB_FIRST : MDB_SET_RANGE;
+    *name = val_of(walk->base.from);
     return mdb_cursor_get(walk->cursor, name, data, step);
 }
 
@@ -312,10 +303,10 @@ static int step_forward(struct lmdb_walk *walk, MDB_val *name, MDB_val *data)
 static int step_back(struct lmdb_walk *walk, MDB_val *name, MDB_val *data)
 {
     MDB_cursor_op step = MDB_PREV;
-    if (!walk->started && walk->to_size == 0) {
+    if (!walk->started && walk->base.to.size == 0) {
         step = MDB_LAST;
     } else if (!walk->started) {
-        *name = val_of(bytes_of(walk->bounds + walk->from_size, walk->to_size));
+        *name = val_of(walk->base.to);
         int number = mdb_cursor_get(walk->cursor, name, data, MDB_SET_RANGE);
         if (number == MDB_NOTFOUND)
             step = MDB_LAST;
@@ -335,15 +326,12 @@ static enum status lmdb_next(struct engine_iterator *iterator,
         return STATUS_NOT_FOUND;
     MDB_val name = {0};
     MDB_val data = {0};
-    enum status status = status_of(walk->order == ENGINE_BACKWARD
+    enum status status = status_of(walk->base.order == ENGINE_BACKWARD
                                        ? step_back(walk, &name, &data)
                                        : step_forward(walk, &name, &data));
     walk->started = true;
     struct bytes found = bytes_of(name.mv_data, name.mv_size);
-    struct bytes from = bytes_of(walk->bounds, walk->from_size);
-    struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
-    if (status == STATUS_OK && (bytes_compare(found, from) < 0 ||
-                                (to.size > 0 && bytes_compare(found, to) >= 0)))
+    if (status == STATUS_OK && !walk_has(&walk->base, found))
         status = STATUS_NOT_FOUND;
     if (status != STATUS_OK) {
         walk->ended = status == STATUS_NOT_FOUND;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/types.h"
+#include "engines/walk.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -35,13 +36,10 @@ struct memory_engine {
 };
 
 struct memory_iterator {
-    struct engine_iterator base;
+    struct walk base;
     struct memory_engine *engine;
     struct node *root;
-    enum engine_order order;
     const struct item *last; /* kept alive by root; NULL at the start */
-    size_t from_size, to_size;
-    uint8_t bounds[]; /* from, then to */
 };
 
 static struct bytes item_key(const struct item *item)
@@ -341,18 +339,10 @@ static enum status memory_iterate(struct engine *engine, struct bytes from,
 {
     struct memory_engine *memory = (struct memory_engine *)engine;
     struct memory_iterator *walk =
-        calloc(1, sizeof *walk + from.size + to.size);
+        walk_new(sizeof *walk, &memory_engine_type, from, to, order);
     if (walk == NULL)
         return STATUS_NO_MEMORY;
-    walk->base.type = &memory_engine_type;
     walk->engine = memory;
-    walk->order = order;
-    walk->from_size = from.size;
-    walk->to_size = to.size;
-    if (from.size > 0)
-        memcpy(walk->bounds, from.data, from.size);
-    if (to.size > 0)
-        memcpy(walk->bounds + from.size, to.data, to.size);
     pthread_mutex_lock(&memory->lock);
     bool broken = memory->broken;
     if (!broken && memory->root != NULL) {
@@ -364,15 +354,15 @@ static enum status memory_iterate(struct engine *engine, struct bytes from,
         free(walk);
         return STATUS_BROKEN;
     }
-    *iterator = &walk->base;
+    *iterator = &walk->base.base;
     return STATUS_OK;
 }
 
-static const struct item *step(const struct memory_iterator *walk,
-                               struct bytes from, struct bytes to)
+static const struct item *step(const struct memory_iterator *walk)
 {
+    struct bytes from = walk->base.from, to = walk->base.to;
     const struct item *last = walk->last;
-    if (walk->order == ENGINE_BACKWARD)
+    if (walk->base.order == ENGINE_BACKWARD)
         return tree_seek_back(walk->root, last == NULL ? to : item_key(last));
     return last == NULL ? tree_seek(walk->root, from, false)
                         : tree_seek(walk->root, item_key(last), true);
@@ -382,16 +372,13 @@ static enum status memory_next(struct engine_iterator *iterator,
                                struct bytes *key, struct bytes *value)
 {
     struct memory_iterator *walk = (struct memory_iterator *)iterator;
-    struct bytes from = bytes_of(walk->bounds, walk->from_size);
-    struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
     pthread_mutex_lock(&walk->engine->lock);
     bool broken = walk->engine->broken;
     pthread_mutex_unlock(&walk->engine->lock);
     if (broken)
         return STATUS_BROKEN;
-    const struct item *item = step(walk, from, to);
-    if (item == NULL || bytes_compare(item_key(item), from) < 0 ||
-        (to.size > 0 && bytes_compare(item_key(item), to) >= 0))
+    const struct item *item = step(walk);
+    if (item == NULL || !walk_has(&walk->base, item_key(item)))
         return STATUS_NOT_FOUND;
     walk->last = item;
     *key = item_key(item);

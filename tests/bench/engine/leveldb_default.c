@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engines/directory.h"
+#include "engines/walk.h"
 #include "tests/bench/engine/peers.h"
 
 #include <leveldb/c.h>
@@ -18,13 +18,10 @@ struct peer {
     leveldb_filterpolicy_t *filter;
 };
 
-struct walk {
-    struct engine_iterator base;
+struct peer_walk {
+    struct walk base;
     leveldb_iterator_t *iterator;
-    enum engine_order order;
     bool started;
-    size_t from_size, to_size;
-    char bounds[]; /* from, then to */
 };
 
 static const struct engine_setting_spec settings[] = {
@@ -138,44 +135,38 @@ static enum status peer_iterate(struct engine *engine, struct bytes from,
                                 struct engine_iterator **iterator)
 {
     struct peer *peer = (struct peer *)engine;
-    struct walk *walk = calloc(1, sizeof *walk + from.size + to.size);
+    struct peer_walk *walk =
+        walk_new(sizeof *walk, &leveldb_default_type, from, to, order);
     if (walk == NULL)
         return STATUS_NO_MEMORY;
-    walk->base.type = &leveldb_default_type;
-    walk->order = order;
-    walk->from_size = from.size;
-    walk->to_size = to.size;
-    if (from.size > 0)
-        memcpy(walk->bounds, from.data, from.size);
-    if (to.size > 0)
-        memcpy(walk->bounds + from.size, to.data, to.size);
     walk->iterator = leveldb_create_iterator(peer->db, peer->read);
-    *iterator = &walk->base;
+    *iterator = &walk->base.base;
     return STATUS_OK;
 }
 
 /* The last before `to`. */
-static void seek_back(struct walk *walk)
+static void seek_back(struct peer_walk *walk)
 {
-    const char *to = walk->bounds + walk->from_size;
-    if (walk->to_size == 0) {
+    struct bytes to = walk->base.to;
+    if (to.size == 0) {
         leveldb_iter_seek_to_last(walk->iterator);
         return;
     }
-    leveldb_iter_seek(walk->iterator, to, walk->to_size);
+    leveldb_iter_seek(walk->iterator, (const char *)to.data, to.size);
     if (leveldb_iter_valid(walk->iterator))
         leveldb_iter_prev(walk->iterator);
     else
         leveldb_iter_seek_to_last(walk->iterator);
 }
 
-static void step(struct walk *walk)
+static void step(struct peer_walk *walk)
 {
-    bool back = walk->order == ENGINE_BACKWARD;
+    struct bytes from = walk->base.from;
+    bool back = walk->base.order == ENGINE_BACKWARD;
     if (!walk->started && back)
         seek_back(walk);
     else if (!walk->started)
-        leveldb_iter_seek(walk->iterator, walk->bounds, walk->from_size);
+        leveldb_iter_seek(walk->iterator, (const char *)from.data, from.size);
     else if (back)
         leveldb_iter_prev(walk->iterator);
     else
@@ -183,19 +174,10 @@ static void step(struct walk *walk)
     walk->started = true;
 }
 
-static bool within(const struct walk *walk, struct bytes key)
-{
-    struct bytes from = bytes_of(walk->bounds, walk->from_size);
-    struct bytes to = bytes_of(walk->bounds + walk->from_size, walk->to_size);
-    if (walk->order == ENGINE_BACKWARD)
-        return from.size == 0 || bytes_compare(key, from) >= 0;
-    return to.size == 0 || bytes_compare(key, to) < 0;
-}
-
 static enum status peer_next(struct engine_iterator *iterator,
                              struct bytes *key, struct bytes *value)
 {
-    struct walk *walk = (struct walk *)iterator;
+    struct peer_walk *walk = (struct peer_walk *)iterator;
     step(walk);
     if (!leveldb_iter_valid(walk->iterator)) {
         char *message = NULL;
@@ -205,7 +187,7 @@ static enum status peer_next(struct engine_iterator *iterator,
     size_t size = 0;
     const char *data = leveldb_iter_key(walk->iterator, &size);
     *key = bytes_of(data, size);
-    if (!within(walk, *key))
+    if (!walk_has(&walk->base, *key))
         return STATUS_NOT_FOUND;
     data = leveldb_iter_value(walk->iterator, &size);
     *value = bytes_of(data, size);
@@ -214,7 +196,7 @@ static enum status peer_next(struct engine_iterator *iterator,
 
 static void peer_iterator_free(struct engine_iterator *iterator)
 {
-    struct walk *walk = (struct walk *)iterator;
+    struct peer_walk *walk = (struct peer_walk *)iterator;
     leveldb_iter_destroy(walk->iterator);
     free(walk);
 }
