@@ -294,28 +294,14 @@ static void the_workload_reaches_every_part_of_the_tree(void **state)
     stop();
 }
 
-static uint64_t number_of(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    if (*end != '\0' || number == 0) {
-        fprintf(stderr, "usage: lsm_crash_test [SEED [STEPS [EVERY]]]\n");
-        exit(2);
-    }
-    return number;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_workload_reaches_every_part_of_the_tree),
         cmocka_unit_test(nothing_synced_is_lost_wherever_the_power_fails),
     };
-    if (argc > 1)
-        arguments.seed = number_of(argv[1]);
-    if (argc > 2)
-        arguments.steps = number_of(argv[2]);
-    if (argc > 3)
-        arguments.every = number_of(argv[3]);
+    uint64_t *const numbers[] = {&arguments.seed, &arguments.steps,
+                                 &arguments.every, NULL};
+    workload_arguments(argc, argv, "[SEED [STEPS [EVERY]]]", numbers);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -289,17 +289,6 @@ static void a_call_that_fails_ends_every_writer(void **state)
     assert_true(failures > WRITERS);
 }
 
-static uint64_t number_of(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    if (*end != '\0' || number == 0) {
-        fprintf(stderr, "usage: lsm_crash_threads_test [SEED [STEPS]]\n");
-        exit(2);
-    }
-    return number;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -307,9 +296,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_writer_of_a_group_loses_what_was_synced),
         cmocka_unit_test(a_call_that_fails_ends_every_writer),
     };
-    if (argc > 1)
-        arguments.seed = number_of(argv[1]);
-    if (argc > 2)
-        arguments.steps = number_of(argv[2]);
+    uint64_t *const numbers[] = {&arguments.seed, &arguments.steps, NULL};
+    workload_arguments(argc, argv, "[SEED [STEPS]]", numbers);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

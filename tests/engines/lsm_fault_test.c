@@ -376,17 +376,6 @@ static void a_full_disk_loses_nothing_and_opens_again_with_room(void **state)
     assert_true(run.failures > 0);
 }
 
-static uint64_t number_of(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    if (*end != '\0' || number == 0) {
-        fprintf(stderr, "usage: lsm_fault_test [SEED [STEPS [EVERY]]]\n");
-        exit(2);
-    }
-    return number;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -394,11 +383,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_read_that_fails_loses_anything),
         cmocka_unit_test(a_full_disk_loses_nothing_and_opens_again_with_room),
     };
-    if (argc > 1)
-        arguments.seed = number_of(argv[1]);
-    if (argc > 2)
-        arguments.steps = number_of(argv[2]);
-    if (argc > 3)
-        arguments.every = number_of(argv[3]);
+    uint64_t *const numbers[] = {&arguments.seed, &arguments.steps,
+                                 &arguments.every, NULL};
+    workload_arguments(argc, argv, "[SEED [STEPS [EVERY]]]", numbers);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

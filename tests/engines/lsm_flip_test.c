@@ -276,28 +276,14 @@ static void a_missing_file_is_named(void **state)
     stop();
 }
 
-static uint64_t number_of(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    if (*end != '\0' || number == 0) {
-        fprintf(stderr, "usage: lsm_flip_test [SEED [STEPS [PLACES]]]\n");
-        exit(2);
-    }
-    return number;
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage_is_never_taken_for_data),
         cmocka_unit_test(a_missing_file_is_named),
     };
-    if (argc > 1)
-        arguments.seed = number_of(argv[1]);
-    if (argc > 2)
-        arguments.steps = number_of(argv[2]);
-    if (argc > 3)
-        arguments.places = number_of(argv[3]);
+    uint64_t *const numbers[] = {&arguments.seed, &arguments.steps,
+                                 &arguments.places, NULL};
+    workload_arguments(argc, argv, "[SEED [STEPS [PLACES]]]", numbers);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,19 @@ void workload_apply(const struct workload *workload, size_t number,
                (size_t)(step->last - step->first) * sizeof *state->steps);
 }
 
+void workload_arguments(int argc, char **argv, const char *usage,
+                        uint64_t *const *numbers)
+{
+    for (int i = 1; i < argc && numbers[i - 1] != NULL; i++) {
+        char *end;
+        *numbers[i - 1] = strtoull(argv[i], &end, 10);
+        if (*end != '\0' || *numbers[i - 1] == 0) {
+            fprintf(stderr, "usage: %s %s\n", argv[0], usage);
+            exit(2);
+        }
+    }
+}
+
 void workload_init(struct workload *workload, uint64_t seed, size_t count)
 {
     struct randomness random = {seed};

@@ -62,6 +62,11 @@ struct workload {
     struct workload_state *states; /* states[i]: behind step i; [0]: empty */
 };
 
+/* Of a test's program: put those that are given into *numbers, a list that NULL
+ * ends. Exits, showing the usage, if one is not a positive number. */
+void workload_arguments(int argc, char **argv, const char *usage,
+                        uint64_t *const *numbers);
+
 void workload_init(struct workload *workload, uint64_t seed, size_t count);
 void workload_fini(struct workload *workload);
 
