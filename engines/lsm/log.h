@@ -81,11 +81,4 @@ enum status log_read(struct disk *disk, uint64_t number,
                                           const struct entry *entry),
                      void *context, struct log_replay *replay) MUST_CHECK;
 
-/* After a crash, for a log that is kept and not damaged: make its sound records
- * durable, and if it has no end record, cut it behind them and put one there,
- * because log `next`, which is there durably, follows. A crash in between harms
- * nothing, and doing it again neither. */
-enum status log_mend(struct disk *disk, const struct log_replay *replay,
-                     uint64_t next) MUST_CHECK;
-
 #endif

@@ -17,8 +17,8 @@
  *      of what they hold. Where they end early, in a torn record, whatever
  *      follows is unsynced, too, or else something is damaged and the open
  *      refused;
- *   4. remove logs behind the end, make a new one, mend the others, and write
- *      a manifest that names the new tables.
+ *   4. make a new log, write a manifest that names it and the new tables, and
+ *      remove the old ones.
  *
  * A crash or a full disk at any point leaves a store that opens the same. */
 
@@ -35,10 +35,10 @@ struct recovery {
     bool is_new;             /* there is no manifest */
     uint64_t *logs, *tables; /* numbers found, ascending */
     size_t log_count, table_count;
-    struct log_replay *replays; /* of logs, from first_log on */
-    size_t first_log, last_log; /* those from first to before last count */
-    struct version *version;    /* what the manifest says */
-    struct run run;             /* what was read last */
+    size_t first_log;        /* of logs, that is not before log_number */
+    struct log_replay last;  /* of the last log that counts */
+    struct version *version; /* what the manifest says */
+    struct run run;          /* what was read last */
     size_t run_bytes;
     struct table **stored; /* made of what was before, newest first */
     size_t stored_count;
@@ -299,16 +299,16 @@ static enum status apply(void *context, const struct entry *entry)
     return run_add(&recovery->run, entry);
 }
 
-static enum status log_damaged(struct recovery *recovery, uint64_t number,
-                               uint64_t offset)
+static enum status log_damaged(struct recovery *recovery,
+                               const struct log_replay *replay)
 {
     char name[LSM_NAME_MAX];
-    log_name(name, number);
+    log_name(name, replay->number);
     return error_set(recovery->error, STATUS_CORRUPT,
                      "%s/%s is corrupt at offset %" PRIu64
                      "; restore it from a backup, or empty this directory and "
                      "let the replicas refill it",
-                     recovery->lsm->directory, name, offset);
+                     recovery->lsm->directory, name, replay->size);
 }
 
 /* Read the logs up to the first that has no end, which is where the records
@@ -320,82 +320,57 @@ static enum status read_logs(struct recovery *recovery)
     bool ended = true;
     uint64_t next = recovery->manifest.log_number; /* 0: it is not known */
     for (size_t i = recovery->first_log; i < recovery->log_count; i++) {
-        struct log_replay *replay = &recovery->replays[i];
-        if (ended && recovery->logs[i] < next)
+        uint64_t number = recovery->logs[i];
+        struct log_replay replay;
+        if (ended && number < next)
             continue; /* given up as soon as it was made */
-        if (ended && recovery->logs[i] > next && next != 0)
+        if (ended && number > next && next != 0)
             break;
-        enum status status = ended ? log_read(lsm->disk, recovery->logs[i],
-                                              apply, recovery, replay)
-                                   : log_read(lsm->disk, recovery->logs[i],
-                                              ignore, NULL, replay);
-        if (status == STATUS_OK &&
-            (replay->damaged || (!ended && replay->claims))) {
-            const struct log_replay *bad =
-                replay->damaged ? replay
-                                : &recovery->replays[recovery->last_log - 1];
-            return log_damaged(recovery, bad->number, bad->size);
-        }
+        enum status status = log_read(lsm->disk, number, ended ? apply : ignore,
+                                      recovery, &replay);
         if (recovery->unwritten)
             return status;
         if (status != STATUS_OK)
-            return log_unread(recovery, recovery->logs[i], status);
-        if (ended) {
-            recovery->last_log = i + 1;
-            next = replay->next;
-            if (replay->sequence > lsm->log_sequence)
-                lsm->log_sequence = replay->sequence;
-        }
-        ended = ended && replay->ended;
+            return log_unread(recovery, number, status);
+        if (replay.damaged)
+            return log_damaged(recovery, &replay);
+        if (!ended && replay.claims)
+            return log_damaged(recovery, &recovery->last);
+        if (!ended)
+            continue;
+        recovery->last = replay;
+        ended = replay.ended;
+        next = replay.next;
+        if (replay.sequence > lsm->log_sequence)
+            lsm->log_sequence = replay.sequence;
     }
     return ended && next != 0 ? log_unread(recovery, next, STATUS_NOT_FOUND)
                               : STATUS_OK;
 }
 
-/* Make the log to go on with, before another names it: the last one anew if it
- * is empty, lest starts that fail leave more and more of them. What lies
- * behind is forgotten. */
+/* Make the log to go on with: the last one anew if it is empty. What lies
+ * behind is forgotten. Otherwise starts that fail would leave more and more. */
 static enum status begin_log(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
-    uint64_t number = 0;
-    for (size_t i = recovery->last_log; i < recovery->log_count; i++)
-        lsm_remove_log(lsm, recovery->logs[i]);
-    if (recovery->last_log > recovery->first_log &&
-        recovery->replays[recovery->last_log - 1].size == 0)
-        number = recovery->logs[--recovery->last_log];
-    enum status status = log_create(
-        &lsm->log, lsm->disk, number != 0 ? number : lsm_new_file(lsm), 0);
-    /* Lest what was torn there show again behind new records. */
-    return status == STATUS_OK ? disk_file_sync(lsm->log.file) : status;
-}
-
-/* Make the logs that were read last. */
-static enum status settle_logs(struct recovery *recovery)
-{
-    struct lsm *lsm = recovery->lsm;
-    enum status status = STATUS_OK;
-    for (size_t i = recovery->first_log;
-         status == STATUS_OK && i < recovery->last_log; i++) {
-        if (recovery->replays[i].number == 0) { /* was not read */
+    const struct log_replay *last = &recovery->last;
+    for (size_t i = recovery->first_log; i < recovery->log_count; i++) {
+        if (recovery->logs[i] > last->number)
             lsm_remove_log(lsm, recovery->logs[i]);
-            continue;
-        }
-        struct retired_log *retired = calloc(1, sizeof *retired);
-        if (retired == NULL)
-            return STATUS_NO_MEMORY;
-        retired->log.number = recovery->logs[i];
-        retired->log.size = recovery->replays[i].size;
-        retired->next = lsm->retired;
-        lsm->retired = retired;
-        status = log_mend(lsm->disk, &recovery->replays[i], lsm->log.number);
     }
+    uint64_t number =
+        last->number != 0 && last->size == 0 ? last->number : lsm_new_file(lsm);
+    enum status status = log_create(&lsm->log, lsm->disk, number, 0);
+    /* Lest what was torn there show again behind new records. */
+    if (status == STATUS_OK)
+        status = disk_file_sync(lsm->log.file);
+    lsm->log.predecessors_synced = true;
     return status;
 }
 
-/* A new log behind those that were read, the view, and a manifest that does
- * not need the old logs: at once, so that a full disk is a reason not to open.
- */
+/* A new log, the view, and a manifest that does not need the old logs: at once,
+ * so that a full disk is a reason not to open. Until it is there, the old ones
+ * are as they were. */
 static enum status begin(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
@@ -404,11 +379,8 @@ static enum status begin(struct recovery *recovery)
         status = store(recovery);
     if (status == STATUS_OK)
         status = begin_log(recovery);
-    if (status == STATUS_OK)
-        status = settle_logs(recovery);
     if (status != STATUS_OK)
         return status;
-    lsm->log.predecessors_synced = true;
     struct memtable *memtable =
         memtable_new(lsm->memtable_bytes, lsm->log.number);
     if (memtable == NULL)
@@ -421,8 +393,12 @@ static enum status begin(struct recovery *recovery)
     struct version_edit edit = {.added = recovery->stored,
                                 .added_count = recovery->stored_count};
     status = lsm_install(lsm, &edit, 0);
-    if (status == STATUS_OK)
-        lsm_recycle_logs(lsm);
+    for (size_t i = recovery->first_log; i < recovery->log_count; i++) {
+        uint64_t number = recovery->logs[i];
+        if (status == STATUS_OK && number <= recovery->last.number &&
+            number != lsm->log.number)
+            lsm_remove_log(lsm, number);
+    }
     return status;
 }
 
@@ -444,11 +420,6 @@ static enum status read_files(struct recovery *recovery)
         return status;
     lsm->log_sequence = recovery->manifest.sequence;
     lsm->flushed_log = recovery->manifest.log_number;
-    recovery->last_log = recovery->first_log;
-    recovery->replays =
-        calloc(recovery->log_count + 1, sizeof *recovery->replays);
-    if (recovery->replays == NULL)
-        return STATUS_NO_MEMORY;
     return read_logs(recovery);
 }
 
@@ -460,7 +431,6 @@ static void recovery_fini(struct recovery *recovery)
     run_fini(&recovery->run);
     version_unref(recovery->version);
     manifest_fini(&recovery->manifest);
-    free(recovery->replays);
     free(recovery->logs);
     free(recovery->tables);
 }

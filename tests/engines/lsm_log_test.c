@@ -406,28 +406,6 @@ static void a_record_is_bounded(void **state)
     expect_log(1, 1, 2);
 }
 
-static void a_mended_log_ends_and_mending_repeats(void **state)
-{
-    (void)state;
-    struct buffer file = {0}, again = {0};
-    uint64_t second = two_records(&file);
-    cut(file_name(1), file.size - 5);
-    struct log_replay replay = expect_log(1, 1, 3);
-    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
-    read_whole(file_name(1), &file);
-    assert_int_equal(file.size, second + LOG_HEADER_BYTES);
-    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
-    replay = expect_log(1, 1, 3);
-    assert_true(replay.ended);
-    assert_int_equal(replay.next, 2);
-    assert_int_equal(replay.size, file.size);
-    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
-    read_whole(file_name(1), &again);
-    assert_true(bytes_equal(buffer_bytes(&file), buffer_bytes(&again)));
-    buffer_fini(&file);
-    buffer_fini(&again);
-}
-
 /* What crashes at every call are checked with: the disk as it comes back. */
 struct crashes {
     void (*check)(void);
@@ -461,7 +439,7 @@ static void crash(void *context, enum memory_call call, const char *name)
 static uint64_t durable, appended;
 static void check_log_after_crash(void)
 {
-    struct log_replay replay, mended;
+    struct log_replay replay;
     uint64_t next = 1;
     enum status status = log_read(disk, 1, check_entry, &next, &replay);
     if (status == STATUS_NOT_FOUND) {
@@ -471,9 +449,6 @@ static void check_log_after_crash(void)
     assert_int_equal(status, STATUS_OK);
     assert_false(replay.damaged);
     assert_in_range(next, durable + 1, appended + 1);
-    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
-    mended = expect_log(1, 1, next);
-    assert_true(mended.ended);
 }
 
 static void crashes_lose_nothing_synced_and_damage_nothing(void **state)
@@ -510,52 +485,6 @@ static void crashes_lose_nothing_synced_and_damage_nothing(void **state)
     }
 }
 
-static void crashes_while_mending_lose_nothing(void **state)
-{
-    (void)state;
-    struct crashes crashes = {check_log_after_crash, 77, 0};
-    struct log log = new_log(1, 0);
-    for (unsigned i = 0; i < 10; i++)
-        put_record(&log, 1 + i, 1, i == 4);
-    durable = 5;
-    appended = 10;
-    uint64_t size = log.size;
-    log_close(&log);
-    memory_disk_flip(memory, file_name(1), size - 1, 1);
-    struct log_replay replay = expect_log(1, 1, 10);
-    memory_disk_watch(memory, crash, &crashes);
-    assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
-    memory_disk_watch(memory, NULL, NULL);
-    assert_int_equal(crashes.checked, 4);
-    durable = appended = 9; /* the one that is flipped is cut */
-    crash(&crashes, MEMORY_SYNC, NULL);
-}
-
-/* The system calls pages clean whose sync failed, so a second sync would
- * answer OK for what is lost. */
-static void mending_saves_what_a_failed_sync_left(void **state)
-{
-    (void)state;
-    for (unsigned ended = 0; ended < 2; ended++) {
-        struct log log = new_log(1, 0);
-        put_record(&log, 1, 3, true);
-        put_record(&log, 4, 3, false);
-        if (ended)
-            assert_int_equal(log_end(&log, 2), STATUS_OK);
-        uint64_t calls = memory_disk_counts(memory).calls;
-        memory_disk_fail(memory, &(struct memory_fault){.call = calls + 1,
-                                                        .status = STATUS_IO});
-        assert_int_equal(log_sync(&log), STATUS_IO);
-        log_close(&log);
-        struct log_replay replay = expect_log(1, 1, 7);
-        assert_int_equal(replay.ended, ended);
-        assert_int_equal(log_mend(disk, &replay, 2), STATUS_OK);
-        struct crashes crashes = {check_log_after_crash, 99, 0};
-        durable = appended = 6;
-        crash(&crashes, MEMORY_SYNC, NULL);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,10 +503,7 @@ int main(void)
         REAL_CASE(sealed_nonsense_is_damage),
         REAL_CASE(what_apply_answers_ends_the_reading),
         REAL_CASE(a_record_is_bounded),
-        REAL_CASE(a_mended_log_ends_and_mending_repeats),
         MEMORY_CASE(crashes_lose_nothing_synced_and_damage_nothing),
-        MEMORY_CASE(crashes_while_mending_lose_nothing),
-        MEMORY_CASE(mending_saves_what_a_failed_sync_left),
     };
     return cmocka_run_group_tests(tests, make_noise, NULL);
 }
