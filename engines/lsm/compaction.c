@@ -82,9 +82,49 @@ static bool is_base(struct job *job, struct bytes key)
     return true;
 }
 
+/* What the disk keeps for logs and flushes, in memtables: one that is in a log
+ * and is being made a table, and the log behind it. */
+enum { SPARED_MEMTABLES = 2 };
+
+/* Beyond that: of level 0 one table is made of all. */
+static uint64_t output_bytes(const struct job *job)
+{
+    const struct compaction *compaction = &job->compaction;
+    uint64_t bytes = 0;
+    if (compaction->output_level > 0)
+        return job->lsm->table_bytes;
+    for (size_t i = 0; i < compaction->upper_count; i++)
+        bytes += compaction->inputs[i]->facts.bytes;
+    return bytes;
+}
+
+/* Compactions can wait for room, logs cannot. What does not fit is told once,
+ * until a compaction does. */
+static bool has_room(const struct job *job)
+{
+    struct lsm *lsm = job->lsm;
+    uint64_t needed =
+        SPARED_MEMTABLES * (uint64_t)lsm->memtable_bytes + output_bytes(job);
+    uint64_t found = lsm->disk->operations->free_bytes(lsm->disk);
+    if (found >= needed)
+        return true;
+    if (!lsm->rest_told && lsm->report != NULL) {
+        char message[320];
+        snprintf(message, sizeof message,
+                 "%.150s: compactions rest: %" PRIu64 " MB free, %" PRIu64
+                 " needed",
+                 lsm->directory, found / 1000000, needed / 1000000 + 1);
+        lsm->report(lsm->report_context, message);
+    }
+    lsm->rest_told = true;
+    return false;
+}
+
 static enum status begin_output(struct job *job)
 {
     struct lsm *lsm = job->lsm;
+    if (!has_room(job))
+        return STATUS_NO_SPACE;
     if (job->output_count == job->output_capacity) {
         size_t capacity = 2 * job->output_capacity + 8;
         struct table **grown = realloc(job->outputs, capacity * sizeof *grown);
@@ -215,40 +255,6 @@ static void job_fini(struct job *job, enum status status)
     version_unref(job->version);
 }
 
-/* What the disk keeps for logs and flushes, in memtables: one that is in a log
- * and is being made a table, and the log behind it. */
-enum { SPARED_MEMTABLES = 2 };
-
-static uint64_t bytes_needed(const struct job *job)
-{
-    const struct compaction *compaction = &job->compaction;
-    uint64_t bytes = SPARED_MEMTABLES * (uint64_t)job->lsm->memtable_bytes;
-    for (size_t i = 0; i < compaction->upper_count + compaction->lower_count;
-         i++)
-        bytes += compaction->inputs[i]->facts.bytes;
-    return bytes;
-}
-
-/* Compactions can wait for room, logs cannot. What does not fit is told once,
- * until something does. */
-static bool has_room(const struct job *job)
-{
-    struct lsm *lsm = job->lsm;
-    uint64_t needed = bytes_needed(job);
-    uint64_t found = lsm->disk->operations->free_bytes(lsm->disk);
-    bool rests = found < needed;
-    if (rests && !lsm->rest_told && lsm->report != NULL) {
-        char message[320];
-        snprintf(message, sizeof message,
-                 "%.150s: compactions rest: %" PRIu64 " MB free, %" PRIu64
-                 " needed",
-                 lsm->directory, found / 1000000, needed / 1000000 + 1);
-        lsm->report(lsm->report_context, message);
-    }
-    lsm->rest_told = rests;
-    return !rests;
-}
-
 static bool writes_tables(const struct compaction *compaction)
 {
     return !compaction->move && !compaction->remove;
@@ -259,11 +265,14 @@ static enum status run(struct job *job)
     const struct compaction *compaction = &job->compaction;
     enum status status = STATUS_OK;
     if (writes_tables(compaction))
-        status = has_room(job) ? merge_inputs(job) : STATUS_NO_SPACE;
-    if (status == STATUS_OK)
+        status = merge_inputs(job);
+    if (status == STATUS_OK) {
+        job->lsm->rest_told &= !writes_tables(compaction);
         return install(job);
+    }
     /* What is damaged is marked and not picked again. A full disk may have
-     * room after the next flush, when what it wrote has replaced a log. */
+     * room after the next flush, when what it wrote has replaced a log, or
+     * when somebody has made some. */
     bool unread = status == STATUS_CORRUPT || status == STATUS_IO;
     if (unread &&
         compaction_any_damaged(compaction->inputs, compaction->upper_count +
@@ -307,25 +316,32 @@ enum { COMPACTION_NICE = 10 };
 /* As long as nothing was written, writes rest. */
 enum { QUIET_MS = 250 };
 
+/* How long compactions rest at most before they look for room again. */
+enum { REST_MS = 2000 };
+
 /* Sleep until something changed since `seen`; not for long, if it is not yet
- * known whether writes rest. False: nothing did. */
+ * known whether writes rest, or compactions do. False: nothing did. */
 static bool wait_for_change(struct lsm *lsm, uint64_t seen, bool quiet)
 {
-    struct timespec until = in_ns(QUIET_MS * UINT64_C(1000000));
     int waited = 0;
     pthread_mutex_lock(&lsm->mutex);
+    bool rests = lsm->compaction_rests;
+    struct timespec until =
+        in_ns((rests ? REST_MS : QUIET_MS) * UINT64_C(1000000));
     if (quiet) {
         lsm->compactor_seen = seen;
         pthread_cond_broadcast(&lsm->changed);
     }
     while (lsm->changes == seen && !lsm->stopping && !lsm->broken &&
            waited == 0) {
-        if (quiet)
+        if (quiet && !rests)
             pthread_cond_wait(&lsm->changed, &lsm->mutex);
         else
             waited = pthread_cond_timedwait(&lsm->changed, &lsm->mutex, &until);
     }
     bool changed = lsm->changes != seen;
+    if (rests && waited != 0)
+        lsm->compaction_rests = false;
     pthread_mutex_unlock(&lsm->mutex);
     return changed;
 }

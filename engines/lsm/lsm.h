@@ -30,7 +30,8 @@
  *                   between would be in a copy that lacks writes before it
  *   lead_mutex      the log; held over its writes and syncs
  *   memtable_mutex  adding to the active memtable; who leads takes it before
- *                   the next group may begin, so groups add in their order
+ *                   the next group may begin, so groups add in their order.
+ *                   Held over all that replaces that memtable and its log
  *   manifest_mutex  from reading a version to having replaced it; held over
  *                   the manifest's I/O and while files are removed or linked
  *   retired_mutex   logs of frozen memtables; held over their syncs
@@ -172,9 +173,6 @@ enum status lsm_store(struct lsm *lsm, lsm_add_entries *add,
 /* Make a table of what is frozen, if anything is. */
 enum status lsm_flush(struct lsm *lsm) MUST_CHECK;
 enum status lsm_flush_or_break(struct lsm *lsm) MUST_CHECK;
-/* Keep the file of one log that is in tables, for the next; remove the others.
- * The caller holds manifest_mutex. */
-void lsm_recycle_logs(struct lsm *lsm);
 /* Make the next log ahead of time, if it is wanted. */
 void lsm_make_spare(struct lsm *lsm);
 /* Without threads: flush, and compact until nothing is due. */
@@ -185,9 +183,10 @@ void *lsm_flusher(void *lsm);
 enum status lsm_checkpoint(struct engine *engine, const char *directory,
                            struct error *error) MUST_CHECK;
 
-/* compaction.c. NOT_FOUND: nothing is due. CLOSED: stopping. CORRUPT: it met a
- * table that cannot be read, which is marked and left alone. quiet: as if
- * writes rested. */
+/* compaction.c. NOT_FOUND: nothing is due, or it rests. CLOSED: stopping.
+ * CORRUPT: it met a table that cannot be read, which is marked and left alone.
+ * NO_SPACE: it rests until the next flush, or for a while. quiet: as if writes
+ * rested. */
 enum status lsm_compact(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_compactor(void *lsm);
 

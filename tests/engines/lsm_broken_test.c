@@ -423,15 +423,15 @@ static void without_room_to_compact_a_store_is_read_and_written(void **state)
     tree_check();
 }
 
-/* So many bytes more than a compaction of level 0 into an empty level 1 has to
- * leave, or fewer. */
+/* So many bytes more than a compaction into level 1 has to leave and takes for
+ * its first table, or fewer. */
 static void leave_room(int more)
 {
     struct lsm *lsm = lsm_of(tree.engine);
     memory_disk_limit(tree.memory,
                       memory_disk_counts(tree.memory).bytes_stored +
-                          2 * lsm->memtable_bytes +
-                          lsm->view->version->levels[0].bytes + (uint64_t)more);
+                          2 * lsm->memtable_bytes + lsm->table_bytes +
+                          (uint64_t)more);
 }
 
 static void add_table(void)
@@ -482,6 +482,55 @@ static void compactions_leave_logs_and_flushes_their_room(void **state)
     tree_check();
 }
 
+/* Until the tree's background has come so far. */
+static void wait_until(bool (*is_so)(const struct lsm *lsm))
+{
+    struct lsm *lsm = lsm_of(tree.engine);
+    struct timespec deadline;
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += 60;
+    pthread_mutex_lock(&lsm->mutex);
+    int waited = 0;
+    while (!is_so(lsm) && waited == 0)
+        waited = pthread_cond_timedwait(&lsm->changed, &lsm->mutex, &deadline);
+    pthread_mutex_unlock(&lsm->mutex);
+    assert_int_equal(waited, 0);
+}
+
+static bool has_flushed(const struct lsm *lsm)
+{
+    return lsm->view->memtable_count == 1;
+}
+
+static bool has_begun_to_rest(const struct lsm *lsm)
+{
+    return lsm->compaction_rests;
+}
+
+static bool has_compacted(const struct lsm *lsm)
+{
+    return lsm->view->version->levels[0].count == 0;
+}
+
+static void a_rest_ends_without_writes_when_there_is_room(void **state)
+{
+    (void)state;
+    tree_set("memtable_bytes", 1 << 20);
+    tree.threads = true;
+    tree_open();
+    memory_disk_limit(tree.memory,
+                      memory_disk_counts(tree.memory).bytes_stored + (3 << 19));
+    for (unsigned i = 0; i < 4; i++) {
+        tree_put_all(0, 10);
+        assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
+        wait_until(has_flushed);
+    }
+    wait_until(has_begun_to_rest);
+    memory_disk_limit(tree.memory, UINT64_MAX);
+    wait_until(has_compacted);
+    tree_check();
+}
+
 static void starts_that_fail_leave_one_log(void **state)
 {
     (void)state;
@@ -520,6 +569,7 @@ int main(void)
         TREE_CASE(a_checkpoint_on_another_file_system_says_so),
         TREE_CASE(without_room_to_compact_a_store_is_read_and_written),
         TREE_CASE(compactions_leave_logs_and_flushes_their_room),
+        TREE_CASE(a_rest_ends_without_writes_when_there_is_room),
         TREE_CASE(starts_that_fail_leave_one_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
