@@ -32,7 +32,6 @@ enum {
 struct recovery {
     struct lsm *lsm;
     struct manifest manifest;
-    bool is_new;             /* there is no manifest */
     uint64_t *logs, *tables; /* numbers found, ascending */
     size_t log_count, table_count;
     size_t first_log;        /* of logs, that is not before log_number */
@@ -406,11 +405,11 @@ static enum status read_files(struct recovery *recovery)
 {
     struct lsm *lsm = recovery->lsm;
     enum status status = manifest_read(lsm->disk, &recovery->manifest);
-    recovery->is_new = status == STATUS_NOT_FOUND;
-    if (status != STATUS_OK && !recovery->is_new)
+    bool is_new = status == STATUS_NOT_FOUND;
+    if (status != STATUS_OK && !is_new)
         return open_failed(recovery, "MANIFEST", status);
     status = list_files(recovery);
-    if (status == STATUS_OK && recovery->is_new)
+    if (status == STATUS_OK && is_new)
         status = check_new(recovery);
     if (status == STATUS_OK)
         status = remove_orphans(recovery);
@@ -425,8 +424,11 @@ static enum status read_files(struct recovery *recovery)
 
 static void recovery_fini(struct recovery *recovery)
 {
-    for (size_t i = 0; i < recovery->stored_count; i++)
+    for (size_t i = 0; i < recovery->stored_count; i++) {
+        if (recovery->lsm->view == NULL) /* nothing names it */
+            lsm_remove_table(recovery->lsm, recovery->stored[i]->number);
         table_unref(recovery->stored[i]);
+    }
     free(recovery->stored);
     run_fini(&recovery->run);
     version_unref(recovery->version);
