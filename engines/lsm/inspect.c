@@ -84,7 +84,9 @@ static bool is_gone(struct look *look, uint64_t number)
     return gone;
 }
 
-static void check_table(struct look *look, const struct manifest_table *of)
+/* NO_MEMORY. */
+static enum status check_table(struct look *look,
+                               const struct manifest_table *of)
 {
     struct table *table = NULL;
     enum status status = open_table(look, of->number, of->level, &table);
@@ -97,12 +99,15 @@ static void check_table(struct look *look, const struct manifest_table *of)
         look->before = table;
         look->level = of->level;
     } else if (status == STATUS_NOT_FOUND && is_gone(look, of->number)) {
-        return;
+        return STATUS_OK;
     }
+    if (status == STATUS_NO_MEMORY)
+        return status;
     if (status == STATUS_NOT_FOUND)
         tell_damage(look, 0, "missing");
     else if (status != STATUS_OK && status != STATUS_CORRUPT)
         tell_damage(look, 0, status_name(status));
+    return STATUS_OK;
 }
 
 static enum status tell_block(struct look *look, struct table *table,
@@ -285,11 +290,13 @@ static enum status check_files(struct look *look)
 {
     const struct inspector *to = look->inspector;
     const struct manifest *manifest = &look->manifest;
-    for (size_t i = 0; i < manifest->table_count; i++) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < manifest->table_count; i++) {
         to->progress(to->context, i, manifest->table_count);
-        check_table(look, &manifest->tables[i]);
+        status = check_table(look, &manifest->tables[i]);
     }
-    enum status status = check_logs(look);
+    if (status == STATUS_OK)
+        status = check_logs(look);
     if (status == STATUS_OK)
         status = look->disk->operations->list(look->disk, tell_unnamed, look);
     if (manifest->content.size == 0 && look->has_data) {

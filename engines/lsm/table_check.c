@@ -86,8 +86,10 @@ enum status table_check(struct table *table,
     for (size_t i = 0; i < index->count; i++) {
         struct cache_block *block = NULL;
         enum status status = table_read_block(table, i, &block);
-        if (status == STATUS_CORRUPT) {
-            tell(&check, index->offsets[i], "the block is damaged");
+        if (status == STATUS_CORRUPT || status == STATUS_IO) {
+            tell(&check, index->offsets[i],
+                 status == STATUS_IO ? "the block cannot be read"
+                                     : "the block is damaged");
             continue;
         }
         if (status != STATUS_OK)
