@@ -270,7 +270,7 @@ static void empty_slot(struct shard *shard, size_t hole)
     slots[hole].block = NULL;
 }
 
-/* Who misses will read a block and put it: meanwhile, let the one that will
+/* Who misses mostly reads a block and puts it: meanwhile, let the one that will
  * have to go come from memory. */
 static void fetch_victim(const struct shard *shard)
 {

@@ -61,6 +61,7 @@ struct disk_operations {
     /* Begin to write back what is dirty in the range, without waiting. */
     void (*start_sync)(struct disk_file *file, uint64_t offset, uint64_t size);
     enum status (*size)(struct disk_file *file, uint64_t *size) MUST_CHECK;
+    /* For tests, which cut files short. */
     enum status (*truncate)(struct disk_file *file, uint64_t size) MUST_CHECK;
     void (*advise)(struct disk_file *file, enum disk_access access);
 

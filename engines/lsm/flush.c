@@ -90,7 +90,7 @@ static bool is_recyclable(const struct lsm *lsm, const struct log *log)
 
 /* Keep one file to use again, remove the others. The caller holds
  * manifest_mutex. */
-void lsm_recycle_logs(struct lsm *lsm)
+static void recycle_logs(struct lsm *lsm)
 {
     struct retired_log *next;
     for (struct retired_log *at = take_retired(lsm); at != NULL; at = next) {
@@ -110,7 +110,7 @@ static enum status install(struct lsm *lsm, struct table *table, size_t flushed)
     pthread_mutex_lock(&lsm->manifest_mutex);
     enum status status = lsm_install(lsm, &edit, flushed);
     if (status == STATUS_OK)
-        lsm_recycle_logs(lsm);
+        recycle_logs(lsm);
     pthread_mutex_unlock(&lsm->manifest_mutex);
     return status;
 }
@@ -139,8 +139,8 @@ enum status lsm_flush(struct lsm *lsm)
     return status;
 }
 
-/* If it fails, an empty log may be there, and one that followed it could not
- * be read. */
+/* If it fails, so may the directory's sync have, which then says nothing any
+ * more of names that were changed before. */
 void lsm_make_spare(struct lsm *lsm)
 {
     pthread_mutex_lock(&lsm->mutex);

@@ -509,8 +509,9 @@ const struct memtable_node *memtable_next(const struct memtable_node *node,
            (node->sequence > sequence || bytes_equal(node_key(node), key)));
     /* Walks are bound by cache misses; this hides those of a node with a short
      * value behind what the caller does with the entry. */
-    if (node != NULL) {
-        const uint8_t *following = (const uint8_t *)load_next(node);
+    const uint8_t *following =
+        node == NULL ? NULL : (const uint8_t *)load_next(node);
+    if (following != NULL) {
         __builtin_prefetch(following);
         __builtin_prefetch(following + 64);
         __builtin_prefetch(following + 128);
