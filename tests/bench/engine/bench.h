@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 
 #include "engines/engine.h"
+#include "proxy/cli/histogram.h"
 #include "tests/bench/engine/device.h"
-#include "tests/bench/engine/histogram.h"
 #include "tests/bench/engine/keys.h"
 #include "tests/bench/engine/options.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/bench/engine/histogram.h"
+#include "proxy/cli/histogram.h"
 
 #include <stddef.h>
 
