@@ -3,6 +3,7 @@
 #define REPLIKV_PROXY_CLI_HISTOGRAM_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 /* Latencies in nanoseconds, log-linear as in HdrHistogram: 64 buckets for each
  * power of two, so that what is read back is at most 1.6 % too low. Recording
@@ -26,7 +27,15 @@ struct histogram {
  * taken. */
 void histogram_record(struct histogram *histogram, uint64_t ns, uint64_t count);
 void histogram_add(struct histogram *to, const struct histogram *from);
+/* Of what to was, and grew from, leave what came since; but for max, which is
+ * that of all. */
+void histogram_subtract(struct histogram *to, const struct histogram *from);
 /* At or below which the fraction, over 0 to 1, of all lies; 0 without any. */
 uint64_t histogram_quantile(const struct histogram *histogram, double fraction);
+/* The distribution in milliseconds, as HdrHistogram's
+ * outputPercentileDistribution writes it and its plotter reads it, five lines
+ * for each halving of what is above. Values are as histogram_quantile has them,
+ * but for the last, which is max. */
+void histogram_print(const struct histogram *histogram, FILE *file);
 
 #endif
