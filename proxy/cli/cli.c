@@ -16,24 +16,28 @@ void *must_have(void *memory)
     return memory;
 }
 
+struct replikv *cli_open_with(const struct replikv_options *options)
+{
+    struct replikv *client = NULL;
+    struct replikv_error error;
+    if (replikv_open(options, &client, &error) != REPLIKV_OK) {
+        fprintf(stderr, "replikv: %s\n", error.text);
+        exit(EXIT_USAGE);
+    }
+    return client;
+}
+
 static struct replikv *open_client(const struct cli *cli,
                                    const char *const *endpoints, size_t count,
                                    bool fail_fast)
 {
-    struct replikv *client = NULL;
-    struct replikv_error error;
-    const struct replikv_options options = {
+    return cli_open_with(&(struct replikv_options){
         .endpoints = endpoints,
         .endpoint_count = count,
         .timeout_ms = cli->timeout_ms,
         .inflight_max = cli->inflight,
         .fail_fast = fail_fast,
-    };
-    if (replikv_open(&options, &client, &error) != REPLIKV_OK) {
-        fprintf(stderr, "replikv: %s\n", error.text);
-        exit(EXIT_USAGE);
-    }
-    return client;
+    });
 }
 
 struct replikv *cli_open(const struct cli *cli, bool fail_fast)

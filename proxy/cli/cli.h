@@ -3,6 +3,7 @@
 #define REPLIKV_PROXY_CLI_CLI_H
 
 #include "proto/replikv.h"
+#include "proxy/cli/bench_options.h"
 
 /* The command line, on libreplikv, but for what looks into files. main.c reads
  * the options; each command is a function that gets them and returns the exit
@@ -24,9 +25,10 @@ struct cli {
     bool json;
     /* Of the command: NULL, 0 or false when not given. */
     const char *bucket, *context, *request_id, *format, *resume;
-    int level;
+    int r, w; /* levels of reads and of writes */
     uint32_t inflight;
     bool base64, overwrite;
+    struct bench_options bench;
     const char *command;
     char **args; /* what follows the command */
     int arg_count;
@@ -39,6 +41,8 @@ int command_del(const struct cli *cli);
 /* load.c, dump.c */
 int command_load(const struct cli *cli);
 int command_dump(const struct cli *cli);
+/* bench.c */
+int command_bench(const struct cli *cli);
 /* admin.c */
 int command_status(const struct cli *cli);
 int command_members(const struct cli *cli);
@@ -56,6 +60,7 @@ int command_lsm_dump(const struct cli *cli);
  * be. */
 struct replikv *cli_open(const struct cli *cli, bool fail_fast);
 struct replikv *cli_open_one(const struct cli *cli, size_t endpoint);
+struct replikv *cli_open_with(const struct replikv_options *options);
 
 /* Bytes of ours, freed with owned_fini. */
 struct owned {

@@ -74,7 +74,7 @@ static bool write_options(const struct cli *cli, struct write *write)
     write->request.key = owned_bytes(&write->key);
     write->request.value = owned_bytes(&write->value);
     write->request.context = owned_bytes(&write->context);
-    write->request.level = cli->level;
+    write->request.level = cli->w;
     write->request.request_id = (const uint8_t *)write->id.data;
     return true;
 }
@@ -215,7 +215,7 @@ int command_get(const struct cli *cli)
         replikv_call(client, &(struct replikv_request){.kind = REPLIKV_GET,
                                                        .bucket = cli->bucket,
                                                        .key = owned_bytes(&key),
-                                                       .level = cli->level});
+                                                       .level = cli->r});
     int code = exit_code_of(result);
     if (code != EXIT_DONE && code != EXIT_NOT_FOUND) {
         code = cli_failed(cli, result);

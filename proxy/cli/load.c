@@ -113,7 +113,7 @@ static enum replikv_status start(struct load_write *write,
         .key = owned_bytes(&write->key),
         .value = owned_bytes(&write->value),
         .context = owned_bytes(&write->context),
-        .level = kind == REPLIKV_PUT ? cli->level : REPLIKV_LEVEL_DEFAULT,
+        .level = kind == REPLIKV_PUT ? cli->w : REPLIKV_LEVEL_DEFAULT,
     };
     return replikv_start(write->load->client, &request, callback, write, error);
 }

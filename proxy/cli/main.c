@@ -26,6 +26,8 @@ static const struct command {
      "write many: lines of JSON or KEY<tab>VALUE"},
     {"dump", command_dump, 0, 0, "u", "dump",
      "print everything as lines of JSON, which load reads"},
+    {"bench", command_bench, 0, 0, "bwrio" BENCH_LETTERS, "bench",
+     "put load on the nodes; print rates, latencies, errors"},
     {"status", command_status, 0, 0, "", "status",
      "each endpoint's node and its counters"},
     {"members", command_members, 0, 0, "", "members",
@@ -59,8 +61,45 @@ static const struct option options[] = {
     {"format", required_argument, NULL, 'f'},
     {"inflight", required_argument, NULL, 'i'},
     {"resume", required_argument, NULL, 'u'},
-    {NULL, 0, NULL, 0},
 };
+enum { OPTION_COUNT = sizeof(options) / sizeof(*options) };
+
+static void print_bench_help(void)
+{
+    puts("\n"
+         "Of bench, which writes keys bench000000000000, ... to --bucket:\n"
+         "      --clients N     connections, spread over the endpoints, with\n"
+         "                      --inflight requests each, the next when one\n"
+         "                      is answered; default 16 and 1\n"
+         "      --rate R        requests/s in all, whatever is answered:\n"
+         "                      what finds all --inflight taken waits, and\n"
+         "                      latencies begin when a request was due\n"
+         "      --workload W    as YCSB's: a (get 50 %, put 50), b (get 95,\n"
+         "                      put 5), c (get), d (get 95, insert 5) or f\n"
+         "                      (get 50, rmw 50); default a. There is no e:\n"
+         "                      scans are not offered\n"
+         "      --mix M         instead: percents that sum to 100, such as\n"
+         "                      get=50,put=40,delete=5,rmw=5, and insert.\n"
+         "                      rmw reads, then writes over what it read; so\n"
+         "                      does delete. put leaves a sibling in a\n"
+         "                      bucket that keeps them, and fails when a key\n"
+         "                      has 100: use one of kind lww, or --overwrite\n"
+         "      --keys N        default 10000\n"
+         "      --distribution D\n"
+         "                      uniform, zipfian (0.99, scattered, as in\n"
+         "                      YCSB) or latest; default: uniform of a mix,\n"
+         "                      latest of d, else zipfian\n"
+         "      --value-size B  bytes, or LEAST-MOST, drawn uniformly;\n"
+         "                      default 100. They do not compress\n"
+         "      --seed S        the same gives each client the same\n"
+         "                      operations; default 1\n"
+         "      --load          first write every key, over what is there\n"
+         "      --warmup S      seconds that do not count; default 2\n"
+         "      --duration S    seconds that do; default 10. Ctrl-C ends it\n"
+         "      --percentiles FILE\n"
+         "                      write the latencies as HdrHistogram does, in\n"
+         "                      ms");
+}
 
 static void print_help(void)
 {
@@ -80,7 +119,7 @@ static void print_help(void)
         "                      fields whose names end in _base64\n"
         "  -h, --help          this text\n"
         "\n"
-        "Of put, get, del, load and explain:\n"
+        "Of put, get, del, load, bench and explain:\n"
         "  -b, --bucket NAME   default: default\n"
         "      --w LEVEL       replicas that must hold a write\n"
         "      --r LEVEL       replicas that must answer a read\n"
@@ -89,7 +128,8 @@ static void print_help(void)
         "      --context CTX   as get printed it: supersede what was read.\n"
         "                      Without one, put leaves what is there as a\n"
         "                      sibling, and del reads first\n"
-        "      --overwrite     of put, load: read first, and supersede that\n"
+        "      --overwrite     of put, load, bench: read first, and supersede\n"
+        "                      that\n"
         "      --request-id ID as an unknown outcome printed it: the same\n"
         "                      write again, which counts once\n"
         "      --base64        KEY and VALUE are base64, and so is what get\n"
@@ -100,14 +140,15 @@ static void print_help(void)
         "                      line looks. JSON lines have key or key_base64,\n"
         "                      value or value_base64, maybe bucket\n"
         "      --inflight N    writes under way at once; default 128\n"
-        "      --resume TOKEN  go on where dump said it stopped\n"
-        "\n"
-        "Exit codes:\n"
-        "  0  done\n"
-        "  1  not found; digest: the replicas differ; lsm: damaged\n"
-        "  2  usage: nothing was sent\n"
-        "  3  refused or failed, and nothing was applied\n"
-        "  4  failed, and the outcome is unknown: some replica may hold it");
+        "      --resume TOKEN  go on where dump said it stopped");
+    print_bench_help();
+    puts("\n"
+         "Exit codes:\n"
+         "  0  done\n"
+         "  1  not found; digest: the replicas differ; lsm: damaged\n"
+         "  2  usage: nothing was sent\n"
+         "  3  refused or failed, and nothing was applied\n"
+         "  4  failed, and the outcome is unknown: some replica may hold it");
 }
 
 /* found: what was given instead, or NULL. */
@@ -188,7 +229,7 @@ static const char *take_option(struct cli *cli, int letter)
                    : "--inflight: 1 to 65536";
     case 'w':
     case 'r':
-        return parse_level(optarg, &cli->level)
+        return parse_level(optarg, letter == 'w' ? &cli->w : &cli->r)
                    ? NULL
                    : "level: one, quorum, all, or 1 to 16";
     case 'f':
@@ -218,13 +259,22 @@ static const char *take_option(struct cli *cli, int letter)
         cli->json = true;
         return NULL;
     default:
-        return "";
+        return bench_take_option(&cli->bench, letter, optarg);
     }
+}
+
+/* The general options and those of bench, with an end mark. */
+static const struct option *all_options(void)
+{
+    static struct option all[OPTION_COUNT + BENCH_OPTION_COUNT + 1];
+    memcpy(all, options, sizeof(options));
+    memcpy(all + OPTION_COUNT, bench_option_table, sizeof(bench_option_table));
+    return all;
 }
 
 static const char *name_of(int letter)
 {
-    for (const struct option *o = options; o->name != NULL; o++)
+    for (const struct option *o = all_options(); o->name != NULL; o++)
         if (o->val == letter)
             return o->name;
     return "";
@@ -277,11 +327,11 @@ static int run(struct cli *cli, const char *used)
 
 int main(int argc, char **argv)
 {
-    struct cli cli = {0};
-    char used[sizeof(options) / sizeof(*options) + 1] = "";
+    struct cli cli = {.bench = bench_defaults};
+    char used[OPTION_COUNT + BENCH_OPTION_COUNT + 1] = "";
     int letter;
-    while ((letter = getopt_long(argc, argv, "e:t:jhb:", options, NULL)) !=
-           -1) {
+    while ((letter = getopt_long(argc, argv, "e:t:jhb:", all_options(),
+                                 NULL)) != -1) {
         if (letter == 'h') {
             print_help();
             return EXIT_DONE;
