@@ -30,7 +30,8 @@ struct bench_slot {
      * came first; who comes second goes on. A result may come within
      * replikv_start, and would else go on deeper and deeper. */
     atomic_int turn;
-    int64_t from_ns;
+    int64_t from_ns; /* where the latency begins; or, the rest */
+    bool unsent;     /* the last one did not even leave */
     struct bench_operation operation;
     char key[BENCH_KEY_BYTES];
     size_t key_bytes;
@@ -46,7 +47,7 @@ struct bench_run {
     bool loading;
     int64_t start_ns, measure_ns, end_ns;
     pthread_t pacer;
-    bool paced; /* the pacer was started */
+    bool paced; /* the pacer was started, and not joined */
     atomic_bool stop;
 
     pthread_mutex_t lock;      /* of what follows */
@@ -62,8 +63,8 @@ struct bench_run {
 /* Start operations in the slot, one after the other, until one is under way,
  * or none is due yet, or it has had its last. */
 void bench_go_on(struct bench_slot *slot);
-/* A thread: hand what is due to the slot that is idle longest, and the end to
- * all. */
+/* A thread of each phase: let the slot that is idle longest go on when
+ * something is due, or it has rested. */
 void *bench_pacer_main(void *run);
 /* With the run's lock: until what is signalled, or until_ns. */
 void bench_wait_until(struct bench_run *run, pthread_cond_t *what,

@@ -113,6 +113,16 @@ static void start_all(struct bench_run *run)
     run->idle_end = &run->idle;
     for (size_t i = 0; i < run->slot_count; i++)
         bench_go_on(&run->slots[i]);
+    if (pthread_create(&run->pacer, NULL, bench_pacer_main, run) != 0)
+        must_have(NULL);
+    run->paced = true;
+}
+
+static void join_pacer(struct bench_run *run)
+{
+    if (run->paced)
+        pthread_join(run->pacer, NULL);
+    run->paced = false;
 }
 
 void bench_run_load(struct bench_run *run)
@@ -124,16 +134,12 @@ void bench_run_load(struct bench_run *run)
 void bench_run_start(struct bench_run *run, int64_t start_ns)
 {
     const struct bench_options *options = run->plan->options;
+    join_pacer(run);
     run->loading = false;
     run->start_ns = start_ns;
     run->measure_ns = start_ns + options->warmup_s * SECOND_NS;
     run->end_ns = run->measure_ns + options->duration_s * SECOND_NS;
     start_all(run);
-    if (options->rate == 0)
-        return;
-    if (pthread_create(&run->pacer, NULL, bench_pacer_main, run) != 0)
-        must_have(NULL);
-    run->paced = true;
 }
 
 void bench_run_stop(struct bench_run *run)
@@ -155,13 +161,12 @@ bool bench_run_wait(struct bench_run *run, uint32_t wait_ms)
 void bench_run_close(struct bench_run *run)
 {
     bench_run_stop(run);
+    /* First, since it calls the clients. */
+    join_pacer(run);
     for (uint32_t i = 0; i < run->plan->options->clients; i++) {
         replikv_close(run->clients[i].connection);
         run->clients[i].connection = NULL;
     }
-    if (run->paced)
-        pthread_join(run->pacer, NULL);
-    run->paced = false;
 }
 
 void bench_run_free(struct bench_run *run)

@@ -10,12 +10,12 @@
  * what came of their requests.
  *
  *   take an operation --> start --> result, recorded --+
- *       ^      | not due yet (open loop)               |
+ *       ^      | not due yet (open loop), or a rest    |
  *       |      +--> idle, until the pacer wakes it     |
  *       +----------------------------------------------+
  *
  * A slot has one operation under way; who gets its result starts the next one
- * in it, so a closed loop has no thread of its own. In an open loop request
+ * in it, after a rest if it could not even be sent. In an open loop request
  * number n is due n / rate seconds after the start, and that is where its
  * latency begins, whenever it is started: when no slot is idle it waits for
  * one, and the wait counts.
@@ -45,8 +45,8 @@ void bench_run_free(struct bench_run *run);
 
 /* Start to write every key once, over what is there. */
 void bench_run_load(struct bench_run *run);
-/* Start the operations. From start_ns on, by bench_now_ns, come the warm-up
- * and the measured time. */
+/* Start the operations, once nothing of the load is under way. From start_ns
+ * on, by bench_now_ns, come the warm-up and the measured time. */
 void bench_run_start(struct bench_run *run, int64_t start_ns);
 /* Start no more of either. */
 void bench_run_stop(struct bench_run *run);

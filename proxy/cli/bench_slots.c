@@ -11,6 +11,10 @@ enum {
     OVERTIME_MS = 100,
     /* How soon the pacer sees that it is to stop. */
     PACER_WAKES_MS = 100,
+    /* Of a slot whose request could not be sent, in a closed loop. Where nobody
+     * listens, and the time-out is shorter than the client's pauses, it would
+     * fail a hundred thousand times a second. */
+    REST_MS = 100,
 };
 
 /* ---- what came of it ---- */
@@ -62,6 +66,7 @@ static void record(struct bench_slot *slot, const struct replikv_result *result)
         return;
     if (status >= BENCH_STATUSES)
         status = BENCH_STATUSES - 1;
+    slot->unsent = !answered && result->attempts == 0;
     if (!answered)
         tell(run, slot, status, result);
     if (!run->loading && slot->from_ns < run->measure_ns)
@@ -124,23 +129,35 @@ static void rest_locked(struct bench_slot *slot)
     run->idle_end = &slot->next;
 }
 
+static bool is_open_loop(const struct bench_run *run)
+{
+    return !run->loading && run->plan->options->rate > 0;
+}
+
+/* Whether a closed loop has an operation for now. */
+static bool take_next(struct bench_slot *slot, bool *over)
+{
+    const struct bench_run *run = slot->client->run;
+    bool rests = slot->unsent;
+    slot->unsent = false;
+    slot->from_ns = bench_now_ns();
+    *over = atomic_load(&run->stop) ||
+            (!run->loading && slot->from_ns >= run->end_ns);
+    return !*over && !rests;
+}
+
 /* Whether the slot may have an operation now. If not it is idle, or has had
  * its last. */
 static bool may_start(struct bench_slot *slot)
 {
     struct bench_run *run = slot->client->run;
-    bool over = atomic_load(&run->stop);
-    if (run->loading || run->plan->options->rate == 0) {
-        slot->from_ns = bench_now_ns();
-        if (!run->loading && slot->from_ns >= run->end_ns)
-            over = true;
-        if (over)
-            retire(run);
-        return !over;
-    }
+    bool over, open = is_open_loop(run);
+    if (!open && take_next(slot, &over))
+        return true;
     pthread_mutex_lock(&run->lock);
-    bool due = take_due(run, &slot->from_ns, &over);
-    if (over)
+    bool due = open && take_due(run, &slot->from_ns, &over);
+    /* Asked with the lock: the pacer is gone when it was stopped. */
+    if (over || (!due && atomic_load(&run->stop)))
         retire_locked(run);
     else if (!due)
         rest_locked(slot);
@@ -257,30 +274,46 @@ static void start_operation(struct bench_slot *slot)
     }
 }
 
-/* ---- the pacer of an open loop ---- */
+/* ---- the pacer ---- */
+
+/* When the slot that is idle longest is to go on. */
+static int64_t wake_due_ns(const struct bench_run *run)
+{
+    if (is_open_loop(run))
+        return due_ns(run);
+    return run->idle->from_ns + REST_MS * 1000000;
+}
+
+/* With the lock, which it gives up meanwhile. */
+static void wake_first(struct bench_run *run)
+{
+    struct bench_slot *slot = run->idle;
+    run->idle = slot->next;
+    if (run->idle == NULL)
+        run->idle_end = &run->idle;
+    pthread_mutex_unlock(&run->lock);
+    bench_go_on(slot);
+    pthread_mutex_lock(&run->lock);
+}
 
 void *bench_pacer_main(void *argument)
 {
     struct bench_run *run = argument;
+    bool open = is_open_loop(run);
     /* Else the kernel wakes it 50 us late, which would count. */
     prctl(PR_SET_TIMERSLACK, 1);
     pthread_mutex_lock(&run->lock);
-    while (run->running > 0) {
-        int64_t now_ns = bench_now_ns(), due = due_ns(run);
-        bool over = atomic_load(&run->stop) || due >= run->end_ns;
-        if (run->idle != NULL && (over || due <= now_ns)) {
-            struct bench_slot *slot = run->idle;
-            run->idle = slot->next;
-            if (run->idle == NULL)
-                run->idle_end = &run->idle;
-            pthread_mutex_unlock(&run->lock);
-            bench_go_on(slot);
-            pthread_mutex_lock(&run->lock);
-            continue;
-        }
+    while (run->running > 0 &&
+           (run->idle != NULL || !atomic_load(&run->stop))) {
+        int64_t now_ns = bench_now_ns();
         int64_t wake_ns = now_ns + PACER_WAKES_MS * 1000000;
-        bench_wait_until(run, &run->idle_again,
-                         run->idle != NULL && due < wake_ns ? due : wake_ns);
+        int64_t due = run->idle != NULL ? wake_due_ns(run) : INT64_MAX;
+        bool over = atomic_load(&run->stop) || (open && due >= run->end_ns);
+        if (run->idle != NULL && (over || due <= now_ns))
+            wake_first(run);
+        else
+            bench_wait_until(run, &run->idle_again,
+                             due < wake_ns ? due : wake_ns);
     }
     pthread_mutex_unlock(&run->lock);
     return NULL;

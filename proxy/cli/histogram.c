@@ -43,6 +43,8 @@ void histogram_subtract(struct histogram *to, const struct histogram *from)
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
         to->buckets[i] -= from->buckets[i];
     to->count -= from->count;
+    if (to->count == 0)
+        to->max = 0;
 }
 
 /* The bucket in which the fraction is reached, and how many are up to it;

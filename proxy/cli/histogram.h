@@ -27,8 +27,7 @@ struct histogram {
  * taken. */
 void histogram_record(struct histogram *histogram, uint64_t ns, uint64_t count);
 void histogram_add(struct histogram *to, const struct histogram *from);
-/* Of what to was, and grew from, leave what came since; but for max, which is
- * that of all. */
+/* Leave what came since to was from; max, that of all, if anything came. */
 void histogram_subtract(struct histogram *to, const struct histogram *from);
 /* At or below which the fraction, over 0 to 1, of all lies; 0 without any. */
 uint64_t histogram_quantile(const struct histogram *histogram, double fraction);

@@ -194,7 +194,21 @@ class OneCluster(Bench):
             self.assertGreater(summary["operations"], 0)
 
 
-class StalledNode(Bench):
+class FailingNode(Bench):
+    def test_a_dead_node_is_not_asked_a_million_times(self):
+        with Cluster("memory", nodes=1, replicas=1) as self.cluster:
+            self.cluster.start()
+            with self.running("--timeout", "100", "--workload", "c",
+                              "--warmup", "0", "--duration",
+                              "3") as process:
+                self.cluster.nodes[0].kill()
+                out, said = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, REFUSED, said)
+            summary = json.loads(out)
+            self.check(summary)
+            # 16 clients, each ten times a second, and what was under way.
+            self.assertIn(summary["failed"], range(1, 1000))
+
     def test_open_loop_sees_a_stall_in_all_that_was_due(self):
         with Cluster("memory", nodes=1, replicas=1) as self.cluster:
             self.cluster.start()

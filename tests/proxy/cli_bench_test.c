@@ -54,6 +54,8 @@ static void what_came_since_is_the_difference(void **state)
     histogram_subtract(&now, &before);
     assert_int_equal(now.count, 1);
     assert_in_range(histogram_quantile(&now, 0.5), 8850000, 9000000);
+    histogram_subtract(&before, &before);
+    assert_int_equal(histogram_quantile(&before, 0.5), 0);
 }
 
 static char *printed(const struct histogram *histogram)
