@@ -11,7 +11,7 @@
 #include <nng/nng.h>
 
 #include "proto/bytes.h"
-#include "tests/bench/engine/histogram.h"
+#include "proxy/cli/histogram.h"
 
 /* What this machine gives to a replicated store at best, piece by piece: the
  * kernel's sockets, nng's streams and sockets, the disk, and all that a quorum
