@@ -63,7 +63,8 @@ class OneCluster(Bench):
     @classmethod
     def setUpClass(cls):
         cls.cluster = Cluster("memory", sections={
-            "buckets": "[{name: late, kind: lww}, {name: kept}]"})
+            "buckets": "[{name: late, kind: lww}, {name: kept},"
+                       " {name: empty, kind: lww}]"})
         cls.addClassCleanup(cls.cluster.__exit__, None)
         cls.cluster.start()
 
@@ -132,7 +133,7 @@ class OneCluster(Bench):
         self.assertIn("siblings", said)
 
     def test_failures_are_counted_by_status_and_outcome(self):
-        summary = self.bench("--bucket", "late", "--keys", "10", "--mix",
+        summary = self.bench("--bucket", "empty", "--keys", "10", "--mix",
                              "get=50,put=50", "--value-size", "1048577",
                              "--clients", "1", expect=REFUSED)
         self.assertEqual([(e["status"], e["outcome"]) for e in
