@@ -553,6 +553,27 @@ static void starts_that_fail_leave_one_log(void **state)
     tree_check();
 }
 
+static void a_start_that_is_refused_leaves_no_tables(void **state)
+{
+    (void)state;
+    char name[MEMORY_NAME_MAX];
+    const char *words[] = {"is corrupt at offset", NULL};
+    tree_set("memtable_bytes", 1 << 20);
+    tree_open();
+    tree.value_bytes = 5000;
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(tree_try_put(i, true), STATUS_OK);
+    tree_files(".log", TREE_FIRST, name);
+    tree_crash(MEMORY_NOTHING);
+    memory_disk_flip(tree.memory, name, 20000, 1);
+    /* What comes before the damage is more than one of these holds. */
+    tree_set("memtable_bytes", 4096);
+    uint64_t written = memory_disk_counts(tree.memory).bytes_written;
+    tree_refused(STATUS_CORRUPT, words);
+    assert_true(memory_disk_counts(tree.memory).bytes_written > written);
+    assert_int_equal(tree_files(".table", TREE_FIRST, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +592,7 @@ int main(void)
         TREE_CASE(compactions_leave_logs_and_flushes_their_room),
         TREE_CASE(a_rest_ends_without_writes_when_there_is_room),
         TREE_CASE(starts_that_fail_leave_one_log),
+        TREE_CASE(a_start_that_is_refused_leaves_no_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
