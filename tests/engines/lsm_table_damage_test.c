@@ -256,6 +256,30 @@ static void check_tells_of_damage_and_of_nothing_else(void **state)
     }
 }
 
+static void check_goes_on_behind_a_block_that_cannot_be_read(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct shape shape = {1000, 23, 100, COMPRESSION_NONE};
+    struct table *table;
+    struct told told = {0};
+    char name[32];
+    write_table(fixture, &shape);
+    table_name(name, TABLE);
+    memory_disk_flip(fixture->memory, name, 20000, 1);
+    assert_int_equal(open_table(fixture, NULL, &table), STATUS_OK);
+    struct memory_fault fault = {
+        .call = memory_disk_counts(fixture->memory).reads + 2,
+        .of_reads = true,
+        .status = STATUS_IO,
+    };
+    memory_disk_fail(fixture->memory, &fault);
+    assert_int_equal(table_check(table, tell, &told), STATUS_CORRUPT);
+    /* The second block, and the one with the flipped bit. */
+    assert_int_equal(told.times, 2);
+    assert_in_range(told.offset, 20000 - TABLE_BLOCK_BYTES, 20000);
+    table_unref(table);
+}
+
 /* A table made while the call-th call of the disk fails: what the failure
  * is, or OK if there are not so many calls. */
 static enum status write_failing(struct fixture *fixture, uint64_t call,
@@ -328,6 +352,7 @@ int main(void)
         TABLE_TEST(index_out_of_order_is_corrupt),
         TABLE_TEST(damage_to_one_block_leaves_the_others),
         TABLE_TEST(check_tells_of_damage_and_of_nothing_else),
+        TABLE_TEST(check_goes_on_behind_a_block_that_cannot_be_read),
         TABLE_TEST(failing_write_is_answered),
         TABLE_TEST(failing_read_is_answered_and_reported),
     };
