@@ -6,8 +6,9 @@
 
 /* Entries in the order in which they came, then, sorted, by key and of one key
  * the newest first: what recovery makes of logs. Nobody reads them before they
- * are a table, so they are sorted once and not kept sorted, in less than half of
- * the time that a memtable takes. Zeroed memory is an empty run; not thread-safe. */
+ * are a table, so they are sorted once and not kept sorted, in less than half
+ * of the time that a memtable takes. Zeroed memory is an empty run; not
+ * thread-safe. */
 struct run {
     struct run_item *items;
     size_t count, capacity;
