@@ -13,8 +13,8 @@ Runs are interleaved: a round runs each row on one engine after the other.
 Figures are medians over the rounds, ratios the medians of each round's ratio.
 Cold reads have data ten times the engine's cache; the page cache of the system
 stays warm, for all engines alike. Rows that only read share a store, filled
-once a round. The exit status is 1 if something claimed is missed, 2 if a run
-failed."""
+once a round. Interrupted, it prints what it has. The exit status is 1 if
+something claimed is missed, 2 if a run failed or is missing."""
 
 import argparse
 import dataclasses
@@ -157,8 +157,8 @@ class Results:
         return statistics.median(found) if found else None
 
 
-def measure(options, directory):
-    results = Results()
+def measure(options, directory, results):
+    """Adds to results run by run, so that they can be read at any time."""
     rows = [row for row in options.rows if not row.of]
     total = (options.rounds * len(options.value_sizes) * len(rows) *
              len(options.engines))
@@ -175,7 +175,6 @@ def measure(options, directory):
                                 if result else "failed")
                         say(f"[{done}/{total}] round {round_number}, "
                             f"{value_bytes} B, {row.name}, {engine}: {rate}")
-    return results
 
 
 # --- the table ---
@@ -449,9 +448,13 @@ def parse():
     return options
 
 
+def rounds_of(results):
+    return max((len(rounds) for rounds in results.runs.values()), default=0)
+
+
 def print_all(results, options, found):
     print(f"{options.keys:,} keys of {KEY_BYTES} B, compression "
-          f"{options.compression}, medians of {options.rounds}")
+          f"{options.compression}, medians of {rounds_of(results)}")
     for value_bytes in options.value_sizes:
         print_table(results, options, value_bytes)
     if any(row.threads > 1 for row in options.rows):
@@ -463,9 +466,15 @@ def print_all(results, options, found):
 
 def main():
     options = parse()
-    with tempfile.TemporaryDirectory(prefix="engine_compare.",
-                                     dir=options.directory) as directory:
-        results = measure(options, directory)
+    results = Results()
+    interrupted = False
+    try:
+        with tempfile.TemporaryDirectory(prefix="engine_compare.",
+                                         dir=options.directory) as directory:
+            measure(options, directory, results)
+    except KeyboardInterrupt:
+        interrupted = True
+        say("interrupted: this is of the runs until now")
     found = claims(results, options)
     if options.json:
         print(json.dumps({
@@ -476,7 +485,7 @@ def main():
             "claims": [dataclasses.asdict(claim) for claim in found]}))
     else:
         print_all(results, options, found)
-    if any(None in rounds for rounds in results.runs.values()):
+    if interrupted or any(None in rounds for rounds in results.runs.values()):
         return 2
     return 0 if all(claim.reached for claim in found) else 1
 

@@ -4,6 +4,7 @@
 here, and runs from its command line to its table."""
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -119,6 +120,23 @@ class Program(unittest.TestCase):
         self.assertRegex(done.stdout, r"overwrite +[0-9.,]+ +[0-9.,]+ +[0-9.]+")
         self.assertIn("What is claimed of lsm", done.stdout)
         self.assertIn("[4/4]", done.stderr)
+
+    def test_interrupted_it_prints_what_it_has(self):
+        # A shell's background job has SIGINT ignored, and so its children.
+        process = subprocess.Popen(
+            ["env", "--default-signal=INT", engine_compare.__file__, "--keys",
+             "1000", "--rounds", "1000000", "--rows", "overwrite", "--engines",
+             "lsm,leveldb", "--value-sizes", "100"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            while "[2/" not in (line := process.stderr.readline()):
+                self.assertNotEqual(line, "")
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        self.assertEqual(process.returncode, 2)
+        self.assertRegex(said, r"overwrite +[0-9.,]+ +[0-9.,]+ +[0-9.]+")
 
 
 if __name__ == "__main__":
