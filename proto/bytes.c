@@ -25,17 +25,6 @@ enum status buffer_reserve(struct buffer *buffer, size_t more)
     return STATUS_OK;
 }
 
-enum status buffer_append(struct buffer *buffer, struct bytes bytes)
-{
-    enum status status = buffer_reserve(buffer, bytes.size);
-    if (status != STATUS_OK)
-        return status;
-    if (bytes.size > 0)
-        memcpy(buffer->data + buffer->size, bytes.data, bytes.size);
-    buffer->size += bytes.size;
-    return STATUS_OK;
-}
-
 void buffer_fini(struct buffer *buffer)
 {
     free(buffer->data);

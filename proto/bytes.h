@@ -59,7 +59,20 @@ static inline struct bytes buffer_bytes(const struct buffer *buffer)
 /* Make room for more bytes behind size; STATUS_NO_MEMORY leaves the buffer as
  * it was. Capacity doubles, so that appends are amortised. */
 enum status buffer_reserve(struct buffer *buffer, size_t more) MUST_CHECK;
-enum status buffer_append(struct buffer *buffer, struct bytes bytes) MUST_CHECK;
+MUST_CHECK static inline enum status buffer_append(struct buffer *buffer,
+                                                   struct bytes bytes)
+{
+    if (bytes.size > buffer->capacity - buffer->size) {
+        enum status status = buffer_reserve(buffer, bytes.size);
+        if (status != STATUS_OK)
+            return status;
+    }
+    if (bytes.size > 0)
+        memcpy(buffer->data + buffer->size, bytes.data, bytes.size);
+    buffer->size += bytes.size;
+    return STATUS_OK;
+}
+
 void buffer_fini(struct buffer *buffer);
 
 static inline void buffer_clear(struct buffer *buffer)

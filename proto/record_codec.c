@@ -146,13 +146,6 @@ static void take_superseded(struct reader *reader, struct record *record)
     record->superseded_count = count;
 }
 
-static int compare_requests(const void *a, const void *b)
-{
-    const struct request_id *left = a;
-    const struct request_id *right = b;
-    return request_id_compare(*left, *right);
-}
-
 static int compare_dots(const void *a, const void *b)
 {
     const struct dot *left = a;
@@ -160,42 +153,48 @@ static int compare_dots(const void *a, const void *b)
     return dot_compare(*left, *right);
 }
 
-static bool has_equal(const void **items, size_t count,
-                      int (*compare)(const void *, const void *))
+/* A request is live once or superseded once. */
+static enum status check_requests(const struct record *record,
+                                  struct arena *arena)
 {
-    sort_pointers(items, count, compare);
-    for (size_t i = 1; i < count; i++) {
-        if (compare(items[i - 1], items[i]) == 0)
-            return true;
-    }
-    return false;
+    struct request_places met;
+    enum status status = request_places_init(
+        &met, record->value_count + record->superseded_count, arena);
+    bool again = false;
+    for (size_t i = 0; i < record->value_count && status == STATUS_OK; i++)
+        again |= (*request_place(&met, &record->values[i].request))++ > 0;
+    for (size_t i = 0; i < record->superseded_count && status == STATUS_OK; i++)
+        again |= (*request_place(&met, &record->superseded[i].request))++ > 0;
+    return again ? STATUS_CORRUPT : status;
 }
 
-/* A request is live once or superseded once, and a dot made one value. */
+/* A dot made one value. */
+static enum status check_dots(const struct record *record, struct arena *arena)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < record->value_count; i++)
+        count += record->values[i].dot_count;
+    const void **dots = arena_alloc(arena, count * sizeof *dots);
+    if (dots == NULL)
+        return STATUS_NO_MEMORY;
+    count = 0;
+    for (size_t i = 0; i < record->value_count; i++)
+        for (size_t k = 0; k < record->values[i].dot_count; k++)
+            dots[count++] = &record->values[i].dots[k];
+    sort_pointers(dots, count, compare_dots);
+    for (size_t i = 1; i < count; i++)
+        if (compare_dots(dots[i - 1], dots[i]) == 0)
+            return STATUS_CORRUPT;
+    return STATUS_OK;
+}
+
 static enum status check_distinct(const struct record *record,
                                   struct arena *arena)
 {
-    size_t dots = 0;
-    for (size_t i = 0; i < record->value_count; i++)
-        dots += record->values[i].dot_count;
-    /* Each value has a dot, so this holds the values too. */
-    const void **items =
-        arena_alloc(arena, (dots + record->superseded_count) * sizeof *items);
-    if (items == NULL)
-        return STATUS_NO_MEMORY;
-    size_t count = 0;
-    for (size_t i = 0; i < record->value_count; i++)
-        items[count++] = &record->values[i].request;
-    for (size_t i = 0; i < record->superseded_count; i++)
-        items[count++] = &record->superseded[i].request;
-    if (has_equal(items, count, compare_requests))
-        return STATUS_CORRUPT;
-    count = 0;
-    for (size_t i = 0; i < record->value_count; i++) {
-        for (size_t k = 0; k < record->values[i].dot_count; k++)
-            items[count++] = &record->values[i].dots[k];
-    }
-    return has_equal(items, count, compare_dots) ? STATUS_CORRUPT : STATUS_OK;
+    if (record->value_count + record->superseded_count < 2)
+        return STATUS_OK; /* the dots of one value are in order */
+    enum status status = check_requests(record, arena);
+    return status == STATUS_OK ? check_dots(record, arena) : status;
 }
 
 enum status record_decode(struct bytes encoded, struct arena *arena,

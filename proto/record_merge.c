@@ -10,39 +10,6 @@
  * that holds it under another dot dies whichever merge comes first. That holds
  * as far back as the list reaches. */
 
-/* Heapsort: libc's qsort may allocate, and a hostile record must not make it
- * quadratic. */
-static void sift_down(const void **items, size_t root, size_t count,
-                      int (*compare)(const void *, const void *))
-{
-    for (;;) {
-        size_t child = 2 * root + 1;
-        if (child >= count)
-            return;
-        if (child + 1 < count && compare(items[child], items[child + 1]) < 0)
-            child++;
-        if (compare(items[root], items[child]) >= 0)
-            return;
-        const void *item = items[root];
-        items[root] = items[child];
-        items[child] = item;
-        root = child;
-    }
-}
-
-void sort_pointers(const void **items, size_t count,
-                   int (*compare)(const void *, const void *))
-{
-    for (size_t i = count / 2; i-- > 0;)
-        sift_down(items, i, count, compare);
-    for (size_t i = count; i > 1; i--) {
-        const void *item = items[0];
-        items[0] = items[i - 1];
-        items[i - 1] = item;
-        sift_down(items, 0, i - 1, compare);
-    }
-}
-
 struct record record_empty(enum record_kind kind)
 {
     return (struct record){.kind = kind};
@@ -81,14 +48,6 @@ static int compare_stamps(const struct value *a, const struct value *b)
 static int compare_superseded(const void *a, const void *b)
 {
     return superseded_compare(a, b);
-}
-
-static int compare_superseded_requests(const void *a, const void *b)
-{
-    const struct superseded *left = a;
-    const struct superseded *right = b;
-    int order = request_id_compare(left->request, right->request);
-    return order != 0 ? order : dot_compare(left->dot, right->dot);
 }
 
 static bool lists_superseded(const struct record *record,
@@ -142,9 +101,8 @@ struct merging {
     struct arena *arena;
     const void **live; /* of struct value */
     size_t live_count;
-    const void **gone; /* of struct superseded */
-    size_t gone_count;
-    struct superseded *dying; /* what this merge adds to gone */
+    struct superseded *dying; /* what this merge supersedes */
+    const void **dying_sorted;
     size_t dying_count;
 };
 
@@ -152,28 +110,24 @@ static enum status merging_init(struct merging *merging, const struct record *a,
                                 const struct record *b, struct arena *arena)
 {
     size_t values = a->value_count + b->value_count;
-    size_t gone = values + a->superseded_count + b->superseded_count;
     *merging = (struct merging){.a = a, .b = b, .arena = arena};
     merging->live = arena_alloc(arena, values * sizeof *merging->live);
-    merging->gone = arena_alloc(arena, gone * sizeof *merging->gone);
     merging->dying = arena_alloc(arena, values * sizeof *merging->dying);
-    if (merging->live == NULL || merging->gone == NULL ||
-        merging->dying == NULL)
+    merging->dying_sorted =
+        arena_alloc(arena, values * sizeof *merging->dying_sorted);
+    if (merging->live == NULL || merging->dying == NULL ||
+        merging->dying_sorted == NULL)
         return STATUS_NO_MEMORY;
-    for (size_t i = 0; i < a->superseded_count; i++)
-        merging->gone[merging->gone_count++] = &a->superseded[i];
-    for (size_t i = 0; i < b->superseded_count; i++)
-        merging->gone[merging->gone_count++] = &b->superseded[i];
     return STATUS_OK;
 }
 
 static void bury(struct merging *merging, const struct value *value)
 {
-    struct superseded *gone = &merging->dying[merging->dying_count++];
+    struct superseded *gone = &merging->dying[merging->dying_count];
     *gone = (struct superseded){.request = value->request,
                                 .dot = value->dots[0],
                                 .written_ms = value->written_ms};
-    merging->gone[merging->gone_count++] = gone;
+    merging->dying_sorted[merging->dying_count++] = gone;
 }
 
 /* One request that two coordinators applied: the lower dot's value under the
@@ -298,33 +252,96 @@ static bool is_lww_winner(const struct merging *merging,
     return request_id_equal(value->request, request);
 }
 
-/* Each request once, by its lowest dot; the newest of those in the window. */
+/* What is left of the three lists of superseded requests, each in order. */
+struct superseded_heads {
+    const struct superseded *of_a, *end_a;
+    const struct superseded *of_b, *end_b;
+    const void **dying, **end_dying;
+};
+
+/* The next of all in order, NULL at the end. */
+static const struct superseded *take_first(struct superseded_heads *heads)
+{
+    const struct superseded *first = NULL;
+    if (heads->of_a < heads->end_a)
+        first = heads->of_a;
+    if (heads->of_b < heads->end_b &&
+        (first == NULL || superseded_compare(heads->of_b, first) < 0))
+        first = heads->of_b;
+    if (heads->dying < heads->end_dying &&
+        (first == NULL || superseded_compare(*heads->dying, first) < 0)) {
+        heads->dying++;
+        return heads->dying[-1];
+    }
+    if (first != NULL && first == heads->of_a)
+        heads->of_a++;
+    else if (first != NULL)
+        heads->of_b++;
+    return first;
+}
+
+/* Into kept, in order, each request once, by its lowest dot: a NULL is where
+ * one was that turned up under a lower dot later. How many, NULLs included. */
+static size_t collect_superseded(struct merging *merging, int64_t oldest_ms,
+                                 struct request_places *places,
+                                 const struct superseded **kept)
+{
+    const struct record *a = merging->a, *b = merging->b;
+    struct superseded_heads heads = {
+        .of_a = a->superseded,
+        .end_a = a->superseded + a->superseded_count,
+        .of_b = b->superseded,
+        .end_b = b->superseded + b->superseded_count,
+        .dying = merging->dying_sorted,
+        .end_dying = merging->dying_sorted + merging->dying_count,
+    };
+    size_t count = 0;
+    const struct superseded *entry;
+    while ((entry = take_first(&heads)) != NULL) {
+        if (entry->written_ms < oldest_ms ||
+            is_lww_winner(merging, entry->request))
+            continue;
+        size_t *place = request_place(places, &entry->request);
+        if (*place > 0) {
+            if (dot_compare(kept[*place - 1]->dot, entry->dot) <= 0)
+                continue;
+            kept[*place - 1] = NULL;
+        }
+        kept[count++] = entry;
+        *place = count;
+    }
+    return count;
+}
+
+/* The newest of those in the window. A key that is written often has all of
+ * them all the time, so this is linear in their number. */
 static enum status keep_superseded(struct merging *merging, int64_t oldest_ms,
                                    struct record *merged)
 {
-    const void **gone = merging->gone;
-    sort_pointers(gone, merging->gone_count, compare_superseded_requests);
-    size_t count = 0;
-    for (size_t i = 0; i < merging->gone_count; i++) {
-        const struct superseded *entry = gone[i];
-        const struct superseded *kept = count > 0 ? gone[count - 1] : NULL;
-        if (entry->written_ms < oldest_ms ||
-            (kept != NULL && request_id_equal(kept->request, entry->request)) ||
-            is_lww_winner(merging, entry->request))
-            continue;
-        gone[count++] = entry;
-    }
-    sort_pointers(gone, count, compare_superseded);
-    size_t first = count > DEDUP_ENTRIES_MAX ? count - DEDUP_ENTRIES_MAX : 0;
-    merged->superseded_count = count - first;
+    size_t most = merging->a->superseded_count + merging->b->superseded_count +
+                  merging->dying_count;
+    if (most == 0)
+        return STATUS_OK;
+    sort_pointers(merging->dying_sorted, merging->dying_count,
+                  compare_superseded);
+    struct request_places places;
+    const struct superseded **kept =
+        arena_alloc(merging->arena, most * sizeof *kept);
+    if (kept == NULL ||
+        request_places_init(&places, most, merging->arena) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    size_t first = collect_superseded(merging, oldest_ms, &places, kept);
+    size_t end = first;
+    while (first > 0 && merged->superseded_count < DEDUP_ENTRIES_MAX)
+        merged->superseded_count += kept[--first] != NULL;
     merged->superseded = arena_alloc(
         merging->arena, merged->superseded_count * sizeof *merged->superseded);
     if (merged->superseded == NULL)
         return STATUS_NO_MEMORY;
-    for (size_t i = first; i < count; i++) {
-        const struct superseded *entry = gone[i];
-        merged->superseded[i - first] = *entry;
-    }
+    struct superseded *next = merged->superseded;
+    for (size_t i = first; i < end; i++)
+        if (kept[i] != NULL)
+            *next++ = *kept[i];
     return STATUS_OK;
 }
 

@@ -50,4 +50,21 @@ enum status context_join(const struct context *a, const struct context *b,
 void sort_pointers(const void **items, size_t count,
                    int (*compare)(const void *, const void *));
 
+/* Which requests were met, and where: a hash table in an arena. */
+struct request_places {
+    struct {
+        const struct request_id *request; /* NULL: free */
+        size_t place;
+    } * slots;
+    size_t mask;
+};
+
+/* For count requests. NO_MEMORY when the arena is spent. */
+enum status request_places_init(struct request_places *places, size_t count,
+                                struct arena *arena) MUST_CHECK;
+/* What was noted for an equal request; 0, for the caller to change, when there
+ * was none. The id is borrowed as long as the table is used. */
+size_t *request_place(struct request_places *places,
+                      const struct request_id *request);
+
 #endif

@@ -7,21 +7,6 @@
 #include "proto/assert.h"
 #include "proto/record_order.h"
 
-void put_bytes(struct writer *writer, struct bytes bytes)
-{
-    if (writer->status == STATUS_OK)
-        writer->status = buffer_append(writer->out, bytes);
-}
-
-void put_number(struct writer *writer, uint64_t number, size_t size)
-{
-    uint8_t bytes[8];
-    ASSERT(size <= sizeof bytes);
-    for (size_t i = 0; i < size; i++)
-        bytes[i] = (uint8_t)(number >> (8 * i));
-    put_bytes(writer, bytes_of(bytes, size));
-}
-
 void put_dot(struct writer *writer, struct dot dot)
 {
     put_number(writer, dot.actor.incarnation, 8);
@@ -49,27 +34,6 @@ void reader_fail(struct reader *reader, enum status status)
 {
     if (reader->status == STATUS_OK)
         reader->status = status;
-}
-
-struct bytes take_bytes(struct reader *reader, size_t size)
-{
-    if (size > reader->rest.size)
-        reader_fail(reader, STATUS_CORRUPT);
-    if (reader->status != STATUS_OK)
-        return (struct bytes){0};
-    struct bytes taken = bytes_of(reader->rest.data, size);
-    reader->rest.data += size;
-    reader->rest.size -= size;
-    return taken;
-}
-
-uint64_t take_number(struct reader *reader, size_t size)
-{
-    struct bytes bytes = take_bytes(reader, size);
-    uint64_t number = 0;
-    for (size_t i = 0; i < bytes.size; i++)
-        number |= (uint64_t)bytes.data[i] << (8 * i);
-    return number;
 }
 
 size_t take_count(struct reader *reader, size_t size_min)

@@ -2,6 +2,8 @@
 #ifndef REPLIKV_PROTO_RECORD_WIRE_H
 #define REPLIKV_PROTO_RECORD_WIRE_H
 
+#include <endian.h>
+
 #include "proto/record.h"
 
 /* How records and contexts are laid out: little-endian, fixed width, and an
@@ -34,8 +36,21 @@ struct writer {
     enum status status;
 };
 
-void put_bytes(struct writer *writer, struct bytes bytes);
-void put_number(struct writer *writer, uint64_t number, size_t size);
+static inline void put_bytes(struct writer *writer, struct bytes bytes)
+{
+    if (writer->status == STATUS_OK)
+        writer->status = buffer_append(writer->out, bytes);
+}
+
+/* Inline, as the next ones: of a size that is known they are one store, one
+ * load, and a hot key's record has some two hundred numbers. */
+static inline void put_number(struct writer *writer, uint64_t number,
+                              size_t size)
+{
+    number = htole64(number);
+    put_bytes(writer, bytes_of(&number, size));
+}
+
 void put_dot(struct writer *writer, struct dot dot);
 void put_context(struct writer *writer, const struct context *context);
 /* The checksum of out's bytes from start on. */
@@ -50,8 +65,28 @@ struct reader {
 };
 
 void reader_fail(struct reader *reader, enum status status);
-struct bytes take_bytes(struct reader *reader, size_t size);
-uint64_t take_number(struct reader *reader, size_t size);
+
+static inline struct bytes take_bytes(struct reader *reader, size_t size)
+{
+    if (size > reader->rest.size)
+        reader_fail(reader, STATUS_CORRUPT);
+    if (reader->status != STATUS_OK)
+        return (struct bytes){0};
+    struct bytes taken = bytes_of(reader->rest.data, size);
+    reader->rest.data += size;
+    reader->rest.size -= size;
+    return taken;
+}
+
+static inline uint64_t take_number(struct reader *reader, size_t size)
+{
+    struct bytes bytes = take_bytes(reader, size);
+    uint64_t number = 0;
+    if (bytes.size > 0)
+        memcpy(&number, bytes.data, size);
+    return le64toh(number);
+}
+
 /* A count of things that take at least size_min bytes each: one that the rest
  * cannot hold is CORRUPT before any memory is taken. */
 size_t take_count(struct reader *reader, size_t size_min);
