@@ -34,7 +34,8 @@ struct connection *connection_new(struct transport *transport,
     snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
     pthread_mutex_init(&connection->lock, NULL);
     if (nng_aio_alloc(&connection->recv_aio, on_recv, connection) != 0 ||
-        nng_aio_alloc(&connection->send_aio, on_send, connection) != 0) {
+        nng_aio_alloc(&connection->send_aio, on_send, connection) != 0 ||
+        nng_aio_alloc(&connection->try_aio, NULL, NULL) != 0) {
         connection_release(connection);
         return NULL;
     }
@@ -54,6 +55,8 @@ static void free_streams(struct connection *connection)
         nng_aio_free(connection->recv_aio);
     if (connection->send_aio != NULL)
         nng_aio_free(connection->send_aio);
+    if (connection->try_aio != NULL)
+        nng_aio_free(connection->try_aio);
     /* The dialer first: the stream refers to it, so that nng destroys both on
      * its own reaper, behind the lock of its queue. */
     if (connection->dialer != NULL)
@@ -62,6 +65,7 @@ static void free_streams(struct connection *connection)
         nng_stream_free(connection->stream);
     connection->recv_aio = NULL;
     connection->send_aio = NULL;
+    connection->try_aio = NULL;
     connection->stream = NULL;
     connection->dialer = NULL;
 }
@@ -112,14 +116,64 @@ static void fail_locked(struct connection *connection, int result)
         shut_locked(connection, STATUS_IO, nng_strerror(result));
 }
 
-static void send_locked(struct connection *connection)
+/* What is left of sending. */
+static void set_rest(struct connection *connection, nng_aio *aio)
 {
     nng_iov iov = {.iov_buf = connection->sending.data + connection->sent,
                    .iov_len = connection->sending.size - connection->sent};
     ASSERT(!connection->send_busy && iov.iov_len > 0);
-    connection->send_busy = true;
-    ASSERT(nng_aio_set_iov(connection->send_aio, 1, &iov) == 0);
-    nng_stream_send(connection->stream, connection->send_aio);
+    ASSERT(nng_aio_set_iov(aio, 1, &iov) == 0);
+}
+
+static void sent_locked(struct connection *connection, size_t size)
+{
+    connection->sent += size;
+    if (!connection->greeting)
+        atomic_fetch_sub(&connection->queued, size);
+    count(&connection->transport->counters.bytes_out, size);
+    if (connection->sent < connection->sending.size)
+        return;
+    connection->greeting = false;
+    connection->sent = 0;
+    buffer_clear(&connection->sending);
+    if (connection->sending.capacity > WRITE_BYTES_KEPT)
+        buffer_fini(&connection->sending);
+}
+
+/* Most writes fit the socket's buffer and are done at once. nng calls back for
+ * those, too, on another thread, which costs more than the write; so they are
+ * tried with an aio that has no callback, and taken back if they would wait:
+ * nng has not written any of it then. */
+static int try_send_locked(struct connection *connection)
+{
+    nng_aio *aio = connection->try_aio;
+    set_rest(connection, aio);
+    nng_stream_send(connection->stream, aio);
+    nng_aio_cancel(aio);
+    nng_aio_wait(aio);
+    int result = nng_aio_result(aio);
+    if (result == 0)
+        sent_locked(connection, nng_aio_count(aio));
+    return result;
+}
+
+/* What is in sending and pending leaves, as far as the socket takes it at
+ * once; on_send goes on when it takes more. */
+static void send_locked(struct connection *connection)
+{
+    while (connection->sending.size > 0) {
+        int result = try_send_locked(connection);
+        if (result == NNG_ECANCELED) {
+            set_rest(connection, connection->send_aio);
+            connection->send_busy = true;
+            nng_stream_send(connection->stream, connection->send_aio);
+            return;
+        }
+        if (result != 0) {
+            fail_locked(connection, result);
+            return;
+        }
+    }
 }
 
 static void flush_locked(struct connection *connection)
@@ -132,26 +186,7 @@ static void flush_locked(struct connection *connection)
     struct buffer empty = connection->sending;
     connection->sending = connection->pending;
     connection->pending = empty;
-    connection->sent = 0;
     send_locked(connection);
-}
-
-static void sent_locked(struct connection *connection, size_t size)
-{
-    connection->sent += size;
-    if (!connection->greeting)
-        atomic_fetch_sub(&connection->queued, size);
-    count(&connection->transport->counters.bytes_out, size);
-    if (connection->sent < connection->sending.size) {
-        send_locked(connection);
-        return;
-    }
-    connection->greeting = false;
-    buffer_clear(&connection->sending);
-    if (connection->sending.capacity > WRITE_BYTES_KEPT)
-        buffer_fini(&connection->sending);
-    if (connection->state == CONNECTION_OPEN)
-        flush_locked(connection);
 }
 
 static void on_send(void *argument)
@@ -162,8 +197,12 @@ static void on_send(void *argument)
     connection->send_busy = false;
     if (result != 0)
         fail_locked(connection, result);
-    else if (connection->state != CONNECTION_CLOSING)
+    if (result == 0 && connection->state != CONNECTION_CLOSING) {
         sent_locked(connection, nng_aio_count(connection->send_aio));
+        send_locked(connection);
+    }
+    if (connection->state == CONNECTION_OPEN)
+        flush_locked(connection);
     pthread_mutex_unlock(&connection->lock);
 }
 

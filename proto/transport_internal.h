@@ -66,6 +66,7 @@ struct connection {
     nng_stream *stream;
     nng_aio *recv_aio; /* the dial's, too */
     nng_aio *send_aio;
+    nng_aio *try_aio;      /* for writes that are done at once */
     struct buffer pending; /* leaves with the next write */
     struct buffer sending; /* under way, up to sent already gone */
     size_t sent;
