@@ -1,0 +1,190 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""A cluster beside what the machine could do at best: quorum puts and gets of
+three nodes beside a skeleton that only moves, appends and syncs what they need;
+one node in memory beside bare echoes of messages of its sizes.
+
+    cmake --preset release && cmake --build --preset release
+    ./tests/bench/limits_bench.py            # five minutes
+
+Rounds are interleaved, and each measures both sides; ratios are the medians of
+the rounds' ratios. The exit status is 1 if a limit is not reached."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.setdefault(
+    "REPLIKV_BUILD", os.path.join(HERE, "..", "..", "build", "release"))
+WIRE_BENCH = os.path.join(BUILD, "wire_bench")
+sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
+from harness import REPLIKV, Cluster  # noqa: E402
+
+CLIENTS = 3  # connections, one to each node, as the skeleton's
+# As many as the skeleton has in flight.
+IN_FLIGHT = (15, 48, 192)
+DEPTH = 64
+PUT_KEYS, GET_KEYS = 1000000, 100000
+VALUE_BYTES = 100
+# Of a request with a key of 17 bytes and such a value, and of its reply.
+ECHO_BYTES = 160
+
+PUTS_FLOOR = 0.6    # of the skeleton
+GETS_FLOOR = 0.5    # of the skeleton without a disk
+STREAM_FLOOR = 0.4  # one node, of an echo over nng's streams
+REQREP_FLOOR = 4    # one node, of an echo over nng's REQ and REP
+ADDED_P50_US = 30   # one node, over the echo, one request at a time
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def load(cluster, options, mix, keys, clients, in_flight, *more):
+    """The summary of one run of `replikv bench`."""
+    endpoints = ",".join(node.endpoint() for node in cluster.nodes)
+    done = subprocess.run(
+        [REPLIKV, "--json", "bench", "--bucket", "latest", "--mix",
+         f"{mix}=100", "--keys", str(keys), "--value-size", str(VALUE_BYTES),
+         "--clients", str(clients), "--inflight", str(in_flight // clients),
+         "--warmup", "1", "--duration", f"{options.seconds}", *more],
+        capture_output=True, text=True, check=True,
+        env=dict(os.environ, REPLIKV_ENDPOINTS=endpoints))
+    summary = json.loads(done.stdout)
+    assert summary["failed"] == 0, summary["errors"]
+    return summary
+
+
+def measure_cluster(options, found):
+    buckets = [{"name": "latest", "kind": "lww"}]
+    with Cluster(options.engine, sections={
+            "buckets": json.dumps(buckets),
+            "storage": {"sync": options.sync}}) as cluster:
+        cluster.start()
+        for in_flight in IN_FLIGHT:
+            found["puts", in_flight] = load(
+                cluster, options, "put", PUT_KEYS, CLIENTS, in_flight)
+        more = ["--load"]
+        for in_flight in IN_FLIGHT:
+            found["gets", in_flight] = load(
+                cluster, options, "get", GET_KEYS, CLIENTS, in_flight, *more)
+            more = []
+
+
+def measure_one(options, found):
+    buckets = [{"name": "latest", "kind": "lww"}]
+    with Cluster("memory", nodes=1, replicas=1, sections={
+            "buckets": json.dumps(buckets)}) as cluster:
+        cluster.start()
+        for depth in (DEPTH, 1):
+            found["one node", depth] = load(
+                cluster, options, "get", GET_KEYS, 1, depth,
+                *(["--load"] if depth == DEPTH else []))
+
+
+def measure_limits(options, found):
+    for name in ("skeleton", "skeleton-no-disk", "stream", "reqrep"):
+        done = subprocess.run(
+            [WIRE_BENCH, "--only", name, "--rounds", "1", "--seconds",
+             f"{options.seconds}", "--bytes", str(ECHO_BYTES), "--json"],
+            capture_output=True, text=True, check=True)
+        for row in json.loads(done.stdout)["rows"]:
+            found[name, row["in_flight"]] = row
+
+
+def measure(options):
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        found = {}
+        measure_limits(options, found)
+        measure_cluster(options, found)
+        measure_one(options, found)
+        rounds.append(found)
+        say(f"round {number} of {options.rounds}")
+    return rounds
+
+
+def rate(summary):
+    if "requests_per_s" in summary:
+        return summary["requests_per_s"]
+    return summary["per_second"]
+
+
+def p50_us(summary):
+    return summary["p50_us"] if "p50_us" in summary else \
+        summary["latency"]["p50_us"]
+
+
+def comparisons():
+    """(ours, beside it, the least ratio)"""
+    for in_flight in IN_FLIGHT:
+        yield ("puts", in_flight), ("skeleton", in_flight), PUTS_FLOOR
+    for in_flight in IN_FLIGHT:
+        yield ("gets", in_flight), ("skeleton-no-disk", in_flight), GETS_FLOOR
+    yield ("one node", DEPTH), ("stream", DEPTH), STREAM_FLOOR
+    yield ("one node", DEPTH), ("reqrep", DEPTH), REQREP_FLOOR
+
+
+def rows_of(rounds):
+    def median(value):
+        return statistics.median(value(found) for found in rounds)
+
+    for ours, limit, floor in comparisons():
+        ratio = median(lambda found: rate(found[ours]) / rate(found[limit]))
+        yield {"what": f"{ours[0]}, {ours[1]} in flight", "limit": limit[0],
+               "per_s": median(lambda found: rate(found[ours])),
+               "limit_per_s": median(lambda found: rate(found[limit])),
+               "ratio": ratio, "floor": floor, "reached": ratio >= floor,
+               "p99_us": median(
+                   lambda found: found[ours]["latency"]["p99_us"])}
+    added = median(lambda found: p50_us(found["one node", 1]) -
+                   p50_us(found["stream", 1]))
+    yield {"what": "one node, 1 in flight: p50 over the stream's, us",
+           "added_us": added, "ceiling_us": ADDED_P50_US,
+           "reached": added <= ADDED_P50_US}
+
+
+def show(row):
+    verdict = "reached" if row["reached"] else "NOT REACHED"
+    if "added_us" in row:
+        print(f"{row['what']}: {row['added_us']:.1f}, at most "
+              f"{row['ceiling_us']}: {verdict}")
+    else:
+        print(f"{row['what']:24} {row['per_s']:>10,.0f} "
+              f"{row['limit']:>16} {row['limit_per_s']:>10,.0f} "
+              f"{row['ratio']:>6.2f} {row['floor']:>6} "
+              f"{row['p99_us'] / 1000:>8.2f}  {verdict}")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default="lsm", help="(lsm)")
+    parser.add_argument("--sync", default="batch",
+                        choices=("batch", "interval", "none"))
+    parser.add_argument("--rounds", type=int, default=5, help="(5)")
+    parser.add_argument("--seconds", type=int, default=2,
+                        help="of each measurement (2)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds: at least 1")
+    rows = list(rows_of(measure(options)))
+    if options.json:
+        print(json.dumps({"engine": options.engine, "sync": options.sync,
+                          "rounds": options.rounds, "rows": rows}, indent=2))
+    else:
+        print(f"{'':24} {'per s':>10} {'beside':>16} {'per s':>10} "
+              f"{'ratio':>6} {'least':>6} {'p99 ms':>8}")
+        for row in rows:
+            show(row)
+    return 0 if all(row["reached"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
