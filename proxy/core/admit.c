@@ -98,19 +98,30 @@ void reply_result(struct node *node, struct effects *effects,
     reply_with(effects, token, RKV__ENVELOPE__BODY_RESULT, result);
 }
 
+static uint32_t rank(const struct node *node, struct node_id id)
+{
+    if (node_id_equal(id, node->self))
+        return 0;
+    if (!membership_is_reachable(node->membership, id))
+        return UINT32_MAX;
+    return 1 + read_debt(node, id);
+}
+
 size_t preference_list(const struct node *node, struct partition partition,
                        struct node_id *list)
 {
-    size_t owners = topology_owner_count(&node->topology);
-    size_t count = 0;
-    if (topology_owns(&node->topology, partition, node->self))
-        list[count++] = node->self;
-    for (int there = 1; there >= 0; there--)
-        for (size_t i = 0; i < owners; i++) {
-            struct node_id id = topology_owner(&node->topology, partition, i);
-            if (!node_id_equal(id, node->self) &&
-                membership_is_reachable(node->membership, id) == there)
-                list[count++] = id;
+    uint32_t ranks[REPLICAS_MAX];
+    size_t count = topology_owner_count(&node->topology);
+    for (size_t i = 0; i < count; i++) {
+        struct node_id id = topology_owner(&node->topology, partition, i);
+        uint32_t its = rank(node, id);
+        size_t at = i;
+        for (; at > 0 && ranks[at - 1] > its; at--) {
+            ranks[at] = ranks[at - 1];
+            list[at] = list[at - 1];
         }
+        ranks[at] = its;
+        list[at] = id;
+    }
     return count;
 }

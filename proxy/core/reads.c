@@ -96,10 +96,35 @@ static void reply_record(struct node *node, const struct read_op *op,
           body, effects);
 }
 
+uint32_t read_debt(const struct node *node, struct node_id id)
+{
+    int index = topology_node(&node->topology, id);
+    return index < 0 ? 0 : node->read_debts[index];
+}
+
+/* What was sent is answered, or given up for good when its session ends. */
+static void send(struct node *node, const struct read_op *op,
+                 struct node_id whom, const Rkv__Envelope *envelope,
+                 struct effects *effects)
+{
+    size_t sent = effects->out.count;
+    int index = topology_node(&node->topology, whom);
+    outbox_request(&effects->out, whom, LANE_FOREGROUND,
+                   request_number(OWNER_READ, op->serial), envelope);
+    if (index >= 0 && effects->out.count > sent)
+        node->read_debts[index]++;
+}
+
+static void settle_debt(struct node *node, struct node_id from)
+{
+    int index = topology_node(&node->topology, from);
+    if (index >= 0 && node->read_debts[index] > 0)
+        node->read_debts[index]--;
+}
+
 static void ask(struct node *node, const struct read_op *op,
                 struct node_id whom, struct effects *effects)
 {
-    uint64_t number = request_number(OWNER_READ, op->serial);
     /* Copied, because the operation may end in the same step. */
     struct bytes key = {arena_copy(&effects->arena, op->key, op->key_size),
                         op->key_size};
@@ -108,7 +133,7 @@ static void ask(struct node *node, const struct read_op *op,
     if (node_id_equal(whom, node->self)) {
         struct storage_op storage = {
             .kind = STORAGE_READ,
-            .token = number,
+            .token = request_number(OWNER_READ, op->serial),
             .key = {.table = TABLE_DATA,
                     .partition = op->partition,
                     .bucket = op->bucket->id,
@@ -124,16 +149,15 @@ static void ask(struct node *node, const struct read_op *op,
     fetch->bucket = op->bucket->id.value;
     fetch->key = binary_of_bytes(key);
     fetch->epoch = node->topology.epoch;
-    outbox_request(
-        &effects->out, whom, LANE_FOREGROUND, number,
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH, fetch));
+    send(node, op, whom,
+         envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH, fetch),
+         effects);
 }
 
 static void write_back(struct node *node, const struct read_op *op,
                        struct node_id whom, struct effects *effects)
 {
     node_count(node, COUNTER_READ_REPAIRS);
-    uint64_t number = request_number(OWNER_READ, op->serial);
     struct arena *arena = &effects->arena;
     struct bytes key = {arena_copy(arena, op->key, op->key_size), op->key_size};
     struct bytes record = {
@@ -144,7 +168,7 @@ static void write_back(struct node *node, const struct read_op *op,
     if (node_id_equal(whom, node->self)) {
         struct storage_op storage = {
             .kind = STORAGE_MERGE,
-            .token = number,
+            .token = request_number(OWNER_READ, op->serial),
             .key = {.table = TABLE_DATA,
                     .partition = op->partition,
                     .bucket = op->bucket->id,
@@ -163,8 +187,8 @@ static void write_back(struct node *node, const struct read_op *op,
     store->key = binary_of_bytes(key);
     store->record = binary_of_bytes(record);
     store->epoch = node->topology.epoch;
-    outbox_request(&effects->out, whom, LANE_FOREGROUND, number,
-                   envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store));
+    send(node, op, whom, envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store),
+         effects);
 }
 
 /* What it was told counts among the bytes in flight: who reads much at once
@@ -288,6 +312,7 @@ void read_reply(struct node *node, uint64_t request, struct node_id from,
                 const Rkv__Envelope *reply, struct effects *effects)
 {
     struct read_op *op = find(node, request);
+    settle_debt(node, from);
     if (op == NULL)
         return;
     struct get_actions actions = {.count = 0};

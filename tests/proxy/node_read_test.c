@@ -78,6 +78,33 @@ static void a_slow_replica_is_hedged(void **state)
     expect_trace(&f, "");
 }
 
+/* Before anybody suspects it; also while the reads that asked it are over. */
+static void who_owes_an_answer_is_asked_last(void **state)
+{
+    (void)state;
+    get(&f, 1, 1, read_of(&f, "k"));
+    get(&f, 2, 2, read_of(&f, "k"));
+    get(&f, 3, 3, read_of(&f, "k"));
+    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
+                     "[  2] ask 2 -> read k, fetch n2\n"
+                     "[  3] ask 3 -> read k, fetch n3\n");
+    disk(&f, 4);
+    fetched(&f, 5, 2, STATUS_NOT_FOUND, nothing);
+    tick(&f, 53);
+    fetched(&f, 54, 2, STATUS_NOT_FOUND, nothing);
+    fetched(&f, 54, 2, STATUS_NOT_FOUND, nothing);
+    get(&f, 55, 4, read_of(&f, "k"));
+    expect_trace(&f, "[  5] n2 fetched not_found -> reply 2 not_found 2/2\n"
+                     "[ 53] tick -> fetch n2, fetch n2\n"
+                     "[ 54] n2 fetched not_found -> reply 1 not_found 2/2\n"
+                     "[ 54] n2 fetched not_found -> reply 3 not_found 2/2\n"
+                     "[ 55] ask 4 -> read k, fetch n2\n");
+    gone(&f, 56, 3);
+    gone(&f, 56, 3);
+    get(&f, 57, 5, read_of(&f, "k"));
+    expect_trace(&f, "[ 57] ask 5 -> read k, fetch n3\n");
+}
+
 static void a_failed_replica_gives_way_at_once(void **state)
 {
     (void)state;
@@ -369,6 +396,7 @@ int main(void)
         WITH(three_nodes, read_asks_r_replicas_us_first),
         WITH(three_nodes, level_one_is_answered_by_our_own_disk),
         WITH(three_nodes, a_slow_replica_is_hedged),
+        WITH(three_nodes, who_owes_an_answer_is_asked_last),
         WITH(three_nodes, a_failed_replica_gives_way_at_once),
         WITH(three_nodes, a_replica_that_may_lack_the_key_does_not_count),
         WITH(three_nodes, a_quorum_read_writes_back_before_it_answers),
