@@ -25,7 +25,7 @@ REPLIKVD = os.path.join(BUILD, "replikvd")
 REPLIKV = os.path.join(BUILD, "replikv")
 PERSISTENT = ("lsm", "leveldb", "lmdb")
 # Below the kernel's own range, in blocks, of which a cluster has one.
-PORTS_FROM, PORTS_EACH, PORT_BLOCKS = 10000, 16, 1300
+PORTS_FROM, PORTS_EACH, PORT_BLOCKS = 10000, 32, 650
 DEADLINE_S = 60
 # Of the sanitizers that the nodes may be built with.
 SANITIZERS = ("WARNING: ThreadSanitizer", "AddressSanitizer",
