@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "engines/lsm/memtable.h"
 
+#include "engines/lsm/digest.h"
+
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -19,22 +21,17 @@ enum {
     CHUNK_GROWTH = 8,
     CHUNK_BYTES_MAX = 2 * 1024 * 1024,
 
-    /* Enough keys to see what they share. Fewer bytes are skipped than those
-     * do, since ascending keys go on to share less. */
+    /* Enough keys to see what they share. */
     LEARN_FROM_KEYS = 64,
-    LEARN_MARGIN_BYTES = 2,
 
     /* One bit of the filter for so many of the memtable, or about 20 bits for
      * a key with 100 bytes and 10 for the smallest. */
     FILTER_BYTES_PER_BIT = 8,
 };
 
-/* With the beginning of the next node's key beside the pointer, most steps of
- * a search that do not move there need not touch that node, which is a cache
- * miss; that made adding a third faster. The beginning is 8 bytes behind a
- * prefix that all keys seem to share, as a big-endian number, 0 for keys
- * before that prefix and all ones for those behind: an order that agrees with
- * the keys', but may take different ones for equal.
+/* With a digest of the next node's key beside the pointer, most steps of a
+ * search that do not move there need not touch that node, which is a cache
+ * miss; that made adding a third faster.
  *
  * Both change when a node is linked in between, the pointer first. What a link
  * points to only ever moves towards the node it is in. So a reader that loads
@@ -72,9 +69,9 @@ struct memtable {
     uint64_t log_number;
     struct memtable_node *head; /* no key, HEIGHT_MAX links */
     atomic_int height;
-    /* What digests skip, once learned; -1 before, when they say nothing. */
-    atomic_int skip;
-    const uint8_t *prefix; /* so many bytes, in a node */
+    /* Before, digests say nothing. */
+    atomic_bool is_learned;
+    struct shape shape;
     struct filter_word *filter;
     uint64_t filter_words;
 
@@ -172,7 +169,7 @@ struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number)
         return NULL;
     atomic_init(&memtable->references, 1);
     atomic_init(&memtable->height, 1);
-    atomic_init(&memtable->skip, -1);
+    atomic_init(&memtable->is_learned, false);
     memtable->log_number = log_number;
     memtable->random = 0x9e3779b97f4a7c15u;
     /* So that at most an eighth of it is room that was not used. */
@@ -240,27 +237,12 @@ struct place {
     uint64_t mask; /* of digests: 0 while they say nothing */
 };
 
-static uint64_t digest_of(const uint8_t *prefix, size_t skip, struct bytes key)
-{
-    size_t shared = key.size < skip ? key.size : skip;
-    int order = shared == 0 ? 0 : memcmp(key.data, prefix, shared);
-    if (order != 0)
-        return order < 0 ? 0 : UINT64_MAX;
-    if (key.size - shared >= 8)
-        return __builtin_bswap64(load_u64(key.data + shared));
-    uint64_t digest = 0;
-    for (size_t i = shared; i < key.size; i++)
-        digest |= (uint64_t)key.data[i] << (56 - 8 * (i - shared));
-    return digest;
-}
-
 static struct place place_of(const struct memtable *memtable, struct bytes key,
                              uint64_t sequence)
 {
     struct place place = {.key = key, .sequence = sequence};
-    int skip = atomic_load_explicit(&memtable->skip, memory_order_acquire);
-    if (skip >= 0) {
-        place.digest = digest_of(memtable->prefix, (size_t)skip, key);
+    if (atomic_load_explicit(&memtable->is_learned, memory_order_acquire)) {
+        place.digest = digest_of(&memtable->shape, key);
         place.mask = UINT64_MAX;
     }
     return place;
@@ -377,27 +359,23 @@ static int random_height(struct memtable *memtable)
  * do not look at them. */
 static void learn(struct memtable *memtable)
 {
-    struct bytes first = node_key(load_next(memtable->head));
-    struct bytes last = node_key(find_last(memtable));
-    size_t skip = 0;
-    while (skip < first.size && skip < last.size &&
-           first.data[skip] == last.data[skip])
-        skip++;
-    skip = skip > LEARN_MARGIN_BYTES ? skip - LEARN_MARGIN_BYTES : 0;
-    memtable->prefix = first.data;
-    struct memtable_node *at = memtable->head;
-    for (; at != NULL; at = load_next(at)) {
+    struct shape_learner learner = {.size = 0};
+    struct memtable_node *at = load_next(memtable->head);
+    for (; at != NULL; at = load_next(at))
+        shape_see(&learner, node_key(at));
+    memtable->shape = shape_learn(&learner);
+    for (at = memtable->head; at != NULL; at = load_next(at)) {
         for (int i = 0; i < at->height; i++) {
             const struct memtable_node *next =
                 atomic_load_explicit(&at->links[i].next, memory_order_relaxed);
             uint64_t digest = next == NULL
                                   ? UINT64_MAX
-                                  : digest_of(first.data, skip, node_key(next));
+                                  : digest_of(&memtable->shape, node_key(next));
             atomic_store_explicit(&at->links[i].digest, digest,
                                   memory_order_relaxed);
         }
     }
-    atomic_store_explicit(&memtable->skip, (int)skip, memory_order_release);
+    atomic_store_explicit(&memtable->is_learned, true, memory_order_release);
 }
 
 /* Point the finger at the place: it is there already if the entry follows the
