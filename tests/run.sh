@@ -14,6 +14,11 @@ ctest --preset tsan -L tsan --no-tests=ignore
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz --target fuzzers
 
+# Instructions are counted of what is shipped; valgrind cannot run sanitizers.
+cmake --preset release >/dev/null
+cmake --build --preset release --target core_cost
+ctest --preset release -R '^core_cost' --no-tests=error
+
 cmake --preset dev >/dev/null
 cmake --build --preset dev
 ctest --preset dev --no-tests=error
