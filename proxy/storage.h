@@ -24,9 +24,9 @@
  * operation is answered BROKEN, at once.
  *
  * The writer is a thread of its own, unless the engine never blocks: then
- * whoever calls storage_run writes, too. Such an engine keeps nothing, so it is
- * not opened again: it would come back empty and say so. It stays BROKEN until
- * the node is started again.
+ * whoever calls storage_run writes, too. An engine that keeps nothing is not
+ * opened again: it would come back empty and say so. It stays BROKEN until the
+ * node is started again.
  *
  * Reads run beside each other and beside the writer. A read that may block
  * takes one of a few permits and runs on the caller's thread; when none is

@@ -55,6 +55,12 @@ static enum status why_broken(struct storage *storage)
     return status == STATUS_OK ? STATUS_BROKEN : status;
 }
 
+/* One that keeps nothing would come back empty, and say so. */
+static bool is_reopened(const struct storage *storage)
+{
+    return storage_is_durable(storage);
+}
+
 /* Under lock, which is let go of and taken again. */
 static void break_down(struct storage *storage, enum status status)
 {
@@ -70,7 +76,7 @@ static void break_down(struct storage *storage, enum status status)
         status = why_broken(storage);
     storage_log(storage, "event=engine_failed engine=%s status=%s reopen=%s",
                 storage->config.type->name, status_name(status),
-                storage_is_inline(storage) ? "never" : "yes");
+                is_reopened(storage) ? "yes" : "never");
     fail_batch(storage, storage->writing, status);
     fail_batch(storage, storage->forming, STATUS_BROKEN);
     pthread_mutex_lock(&storage->lock);
@@ -207,6 +213,8 @@ static void sync_now(struct storage *storage)
 static int64_t next_due(const struct storage *storage)
 {
     bool broken = atomic_load(&storage->broken);
+    if (broken && !is_reopened(storage))
+        return INT64_MAX;
     if (broken)
         return storage->engine != NULL ? 0 : storage->reopen_ms;
     if (atomic_load(&storage->suspect))

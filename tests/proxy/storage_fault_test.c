@@ -302,19 +302,32 @@ static void an_engine_that_never_blocks_runs_in_storage_run(void **state)
     assert_int_equal(fault_counts().syncs, 0);
 }
 
-static void an_engine_that_keeps_nothing_stays_broken(void **state)
+static void expect_to_stay_broken(struct fixture *fixture,
+                                  const struct engine_type *type)
 {
-    struct fixture *fixture = *state;
-    fixture->config.type = &fault_inline_engine_type;
+    fixture->config.type = type;
     fixture_open(fixture);
     fault_fail_write();
     fault_submit(fixture, 1, "k");
-    fixture_expect(fixture, 1, "prepared ok, stored io");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+    assert_non_null(strstr(fixture->logged, "reopen=never"));
     fault_submit(fixture, 2, "k");
-    fixture_expect(fixture, 2, "stored broken");
+    assert_int_equal(fault_stored(fixture, 2), STATUS_BROKEN);
     assert_int_equal(fault_read(fixture, 3, "k"), STATUS_BROKEN);
     fixture_close(fixture);
     assert_int_equal(fault_counts().open_attempts, 1);
+}
+
+static void an_engine_that_keeps_nothing_stays_broken(void **state)
+{
+    expect_to_stay_broken(*state, &fault_inline_engine_type);
+}
+
+static void so_does_one_that_may_block(void **state)
+{
+    struct engine_type forgetful = fault_engine_type;
+    forgetful.capabilities = 0;
+    expect_to_stay_broken(*state, &forgetful);
 }
 
 int main(void)
@@ -340,6 +353,7 @@ int main(void)
         CLAIM(a_writer_that_finds_it_broken_has_it_reopened),
         CLAIM(an_engine_that_never_blocks_runs_in_storage_run),
         CLAIM(an_engine_that_keeps_nothing_stays_broken),
+        CLAIM(so_does_one_that_may_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
