@@ -23,7 +23,7 @@ const struct engine_type *engine_type_find(const char *name)
     for (size_t i = 0; types[i] != NULL; i++)
         if (strcmp(types[i]->name, name) == 0)
             return types[i];
-    return NULL;
+    return twin_type_find(name);
 }
 
 enum status engine_open(const struct engine_type *type,
@@ -31,14 +31,19 @@ enum status engine_open(const struct engine_type *type,
                         struct engine **engine, struct error *error)
 {
     *engine = NULL;
+    struct engine_options own = *options;
+    own.type = type;
     enum status status = engine_check_settings(type, options, error);
+    if (status == STATUS_OK && options->directory != NULL &&
+        type->adopt != NULL)
+        status = type->adopt(type, options->directory, error);
     if (status == STATUS_OK && options->directory != NULL)
         status = directory_claim(options->directory, type->name, error);
     else if (status == STATUS_OK && (type->capabilities & ENGINE_DURABLE) != 0)
         status = error_set(error, STATUS_INVALID,
                            "the engine \"%s\" needs a directory", type->name);
     if (status == STATUS_OK)
-        status = type->open(options, engine, error);
+        status = type->open(&own, engine, error);
     return status;
 }
 

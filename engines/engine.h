@@ -77,6 +77,13 @@ struct engine_stats {
     uint64_t stall_us_max; /* the longest of them */
     uint64_t damaged; /* tables, or the like, of which some place failed its
                             * checksum or could not be read */
+
+    /* Of a twin: see twin.h. */
+    uint64_t twin_behind;      /* 1 unless reads are compared */
+    uint64_t twin_compared;    /* keys, to find what the second lacks */
+    uint64_t twin_mended;      /* keys of the second, made the first's */
+    uint64_t twin_differences; /* rows and gets that were not alike */
+    uint64_t twin_failures;    /* of the second: 1 once it is out */
 };
 
 /* One per-engine option from the configuration, e.g. cache_bytes: 64 MiB. */
@@ -97,13 +104,14 @@ struct engine_setting_spec {
 };
 
 struct engine_options {
-    const char *directory; /* made if missing, its parent not */
+    const struct engine_type *type; /* as engine_open was told: it sets it */
+    const char *directory;          /* made if missing, its parent not */
     const struct engine_setting *settings;
     size_t setting_count;
     /* If not NULL, told once of each thing on disk that is damaged, naming
      * file and offset, of a limit of the system that broke the engine, and of
-     * work that waits for room on the disk. From any thread; must not call the
-     * engine. */
+     * work that waits for room on the disk; by a twin, of how its second
+     * engine does. From any thread; must not call the engine. */
     void (*report)(void *context, const char *message);
     void *report_context;
 };
@@ -112,6 +120,11 @@ struct engine_type {
     const char *name;
     unsigned capabilities; /* of enum engine_capability */
     const struct engine_setting_spec *settings;
+
+    /* NULL, or run before the directory is checked: what another engine made
+     * in it may be made one's own. */
+    enum status (*adopt)(const struct engine_type *type, const char *directory,
+                         struct error *error) MUST_CHECK;
 
     /* Open the store in options->directory, making it durably if it is not
      * there. On failure *engine is NULL and error says what and where, and
@@ -174,14 +187,15 @@ struct engine_iterator {
     const struct engine_type *type;
 };
 
-/* By name, NULL if there is none. */
+/* By name, or twin(NAME, NAME); NULL if there is none. */
 const struct engine_type *engine_type_find(const char *name);
-/* All of them, ended by NULL. */
+/* All of them but twins, ended by NULL. */
 const struct engine_type *const *engine_types(void);
 
-/* Check the directory's ENGINE file (REFUSED: it belongs to another engine;
- * the message names both), write it durably if the directory is new, check the
- * settings' names and ranges (INVALID), then open. */
+/* Check the directory's ENGINE file (REFUSED: it belongs to another engine that
+ * this one cannot adopt; the message names both), write it durably if the
+ * directory is new, check the settings' names and ranges (INVALID), then open.
+ */
 enum status engine_open(const struct engine_type *type,
                         const struct engine_options *options,
                         struct engine **engine, struct error *error) MUST_CHECK;

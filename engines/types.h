@@ -12,4 +12,8 @@ extern const struct engine_type lsm_engine_type;
 extern const struct engine_type memory_engine_type;
 extern const struct engine_type null_engine_type;
 
+/* The twin that a text like "twin(lsm, leveldb)" names; NULL if it names none.
+ * See twin.h. */
+const struct engine_type *twin_type_find(const char *text);
+
 #endif
