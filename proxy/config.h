@@ -51,7 +51,7 @@ struct config {
     size_t founder_count;
     uint32_t replicas, partitions;
 
-    char engine[33];
+    char engine[64]; /* as much as an ENGINE file holds */
     enum config_sync sync;
     uint32_t sync_interval_ms;
     /* Only those that the file names; names are the engine's own strings. */

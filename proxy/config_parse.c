@@ -311,14 +311,32 @@ static void walk_options(struct walk *walk, const yaml_node_t *mapping,
 /* The engines that this build has, of those that the project knows. */
 static void engine_names(struct walk *walk, char *text, size_t size)
 {
-    static const char *const known[] = {"lsm",    "leveldb", "lmdb", "memory",
-                                        "remote", "null",    "twin"};
+    static const char *const known[] = {"lsm",    "leveldb", "lmdb",
+                                        "memory", "remote",  "null"};
     size_t used = 0;
-    text[0] = '\0';
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (walk->find(known[i]) != NULL && used < size)
-            used += (size_t)snprintf(text + used, size - used, "%s%s",
-                                     used == 0 ? "" : ", ", known[i]);
+            used +=
+                (size_t)snprintf(text + used, size - used, "%s, ", known[i]);
+    if (used < size)
+        snprintf(text + used, size - used,
+                 "or twin(A, B) of two of them, but not null");
+}
+
+/* The engine is called as it calls itself, however it was written; and not at
+ * all if there is none, so that options are not taken for the default's. */
+static void walk_engine(struct walk *walk, const yaml_node_t *node,
+                        const char *path)
+{
+    const char *text = engine_text(node);
+    const struct engine_type *type = text == NULL ? NULL : walk->find(text);
+    char allowed[160];
+    snprintf(walk->config->engine, sizeof(walk->config->engine), "%s",
+             type == NULL ? "" : type->name);
+    if (type != NULL)
+        return;
+    engine_names(walk, allowed, sizeof(allowed));
+    wrong(walk, node, path, allowed);
 }
 
 static void walk_value(struct walk *walk, const struct config_key *key,
@@ -335,16 +353,13 @@ static void walk_value(struct walk *walk, const struct config_key *key,
                (node->type == YAML_MAPPING_NODE || is_nothing(node))) {
         if (node->type == YAML_MAPPING_NODE)
             walk_options(walk, node, path);
+    } else if (key->type == CONFIG_ENGINE) {
+        walk_engine(walk, node, path);
     } else {
-        const char *text =
-            key->type == CONFIG_ENGINE ? engine_text(node) : text_of(node);
+        const char *text = text_of(node);
         if (text == NULL || (!is_quotable(key->type) && !is_plain(node)) ||
-            !config_set(key, text, base)) {
+            !config_set(key, text, base))
             wrong(walk, node, path, allowed);
-        } else if (key->type == CONFIG_ENGINE && walk->find(text) == NULL) {
-            engine_names(walk, allowed, sizeof(allowed));
-            wrong(walk, node, path, allowed);
-        }
     }
 }
 

@@ -307,6 +307,11 @@ void server_add_counters(struct server *server, Rkv__AdminReply *reply,
         {"engine_stall_us", storage.engine.stall_us},
         {"engine_stall_us_max", storage.engine.stall_us_max},
         {"engine_damaged", storage.engine.damaged},
+        {"engine_twin_behind", storage.engine.twin_behind},
+        {"engine_twin_compared", storage.engine.twin_compared},
+        {"engine_twin_mended", storage.engine.twin_mended},
+        {"engine_twin_differences", storage.engine.twin_differences},
+        {"engine_twin_failures", storage.engine.twin_failures},
     };
     append_counters(reply, arena, counted, sizeof counted / sizeof *counted);
 }

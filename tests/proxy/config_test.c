@@ -20,6 +20,11 @@ static const struct engine_setting_spec settings[] = {
 static const struct engine_type lsm = {.name = "lsm", .settings = settings};
 static const struct engine_type memory = {.name = "memory"};
 static const struct engine_type null = {.name = "null"};
+static const struct engine_setting_spec twin_settings[] = {
+    {"first.level", 1, 9, 3, "of compression", NULL},
+    {NULL, 0, 0, 0, NULL, NULL}};
+static const struct engine_type twin = {.name = "twin(lsm, memory)",
+                                        .settings = twin_settings};
 
 static const struct engine_type *find(const char *name)
 {
@@ -27,6 +32,8 @@ static const struct engine_type *find(const char *name)
         return &lsm;
     if (strcmp(name, "null") == 0)
         return &null;
+    if (strcmp(name, "twin(lsm,memory)") == 0 || strcmp(name, twin.name) == 0)
+        return &twin;
     return strcmp(name, "memory") == 0 ? &memory : NULL;
 }
 
@@ -128,6 +135,17 @@ static void null_is_an_engine_and_nothing_elsewhere(void **state)
                      STATUS_INVALID);
     assert_int_equal(parse(NODE FOUNDERS "storage: {sync: null}\n"),
                      STATUS_INVALID);
+}
+
+static void twin_is_called_as_it_calls_itself(void **state)
+{
+    (void)state;
+    expect_ok(parse(NODE FOUNDERS "storage: {options: {first.level: 9},"
+                                  " engine: 'twin(lsm,memory)'}\n"));
+    assert_string_equal(config.engine, "twin(lsm, memory)");
+    assert_int_equal(config.setting_count, 1);
+    assert_string_equal(config.settings[0].name, "first.level");
+    expect_ok(parse(NODE FOUNDERS "storage:\n  engine: twin(lsm,memory)\n"));
 }
 
 static void buckets_inherit_what_they_do_not_say(void **state)
@@ -274,6 +292,11 @@ static const struct wrong wrongs[] = {
     {"storage: {sync: }", "f.yaml:3: storage.sync: found nothing;"},
     {"storage: {engine: oracle}", "f.yaml:3: storage.engine: found \"oracle\"; "
                                   "allowed lsm, memory"},
+    {"storage: {engine: oracle, options: {what: 1}}",
+     "f.yaml:3: storage.engine: found \"oracle\"; allowed lsm, memory, null, "
+     "or twin(A, B) of two of them, but not null"},
+    {"storage:\n  sync: none\n  engine: twin(lsm, oracle)",
+     "f.yaml:5: storage.engine: found \"twin(lsm, oracle)\"; allowed lsm, "},
     {"storage: {options: {cash_bytes: 1}}",
      "f.yaml:3: storage.options: found unknown key \"cash_bytes\", nearest is "
      "cache_bytes"},
@@ -552,6 +575,7 @@ int main(void)
         cmocka_unit_test(full_file_sets_every_field),
         cmocka_unit_test(setting_with_words_is_said_by_one_of_them),
         cmocka_unit_test(null_is_an_engine_and_nothing_elsewhere),
+        cmocka_unit_test(twin_is_called_as_it_calls_itself),
         cmocka_unit_test(buckets_inherit_what_they_do_not_say),
         cmocka_unit_test(minimal_file_gives_the_promised_defaults),
         cmocka_unit_test(the_largest_value_needs_no_other_limit),
