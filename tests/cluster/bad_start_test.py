@@ -179,6 +179,31 @@ class BadStart(unittest.TestCase):
                 self.assertIn("allowed", line)
         self.assertFalse(os.path.exists("/tmp/never"))
 
+    def test_what_is_no_twin_is_reported_with_its_line(self):
+        for engine in ("twin(lsm)", "twin(lsm, papyrus)", "twin(lsm, null)",
+                       "twin(lsm, twin(lsm, lmdb))"):
+            node = self.newcomer(engine=engine)
+            ran = subprocess.run([REPLIKVD, "--check-config", node.config],
+                                 check=False, capture_output=True, text=True)
+            self.assertEqual(ran.returncode, 2, ran)
+            self.assertRegex(ran.stderr, r"yaml:\d+: storage\.engine: found ")
+            self.assertIn(f'"{engine}"; allowed lsm, leveldb, ', ran.stderr)
+            self.assertIn("twin(A, B) of two", ran.stderr)
+
+    def test_a_setting_of_a_twin_says_whose_it_is(self):
+        for options, said in (
+                ("{first.cache_bytes: 1MiB, second.cache_bytes: 2MiB}", ""),
+                ("{cache_bytes: 1MiB}", 'unknown key "cache_bytes"'),
+                ("{second.memtable_bytes: 1MiB}", "unknown key"),
+                ("{second.cache_bytes: 1}",
+                 'options.second.cache_bytes: found "1"')):
+            node = self.newcomer(engine="twin(lsm, leveldb)",
+                                 storage={"options": options})
+            ran = subprocess.run([REPLIKVD, "--check-config", node.config],
+                                 check=False, capture_output=True, text=True)
+            self.assertEqual(ran.returncode, 2 if said else 0, ran)
+            self.assertIn(said, ran.stderr)
+
     def test_a_good_file_has_no_mistakes(self):
         node = self.newcomer()
         ran = subprocess.run([REPLIKVD, "--check-config", node.config],

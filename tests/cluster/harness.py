@@ -7,6 +7,7 @@ Conditions are waited for with a deadline, never slept for."""
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -41,6 +42,11 @@ def wait_for(what, condition, deadline_s=DEADLINE_S):
             return answer
         assert time.monotonic() < end, f"waited {deadline_s} s for {what}"
         time.sleep(0.02)
+
+
+def engines_of(text):
+    """What an argument names, with commas: one engine or several."""
+    return re.split(r",(?![^(]*\))", text)
 
 
 def is_free(port):
