@@ -44,7 +44,7 @@ struct turn_read {
  * of their consequences that it can carry out itself. Reused. */
 struct turn {
     struct turn *next;
-    int64_t now_ms, wall_ms;
+    int64_t now_us, now_ms, wall_ms;
     struct arena messages; /* unpacked frames */
     struct turn_read **reads;
     size_t read_count, read_capacity;

@@ -33,7 +33,8 @@ struct turn *turn_take(struct server *server)
 void turn_lock(struct server *server, struct turn *turn)
 {
     pthread_mutex_lock(&server->lock);
-    turn->now_ms = clock_now_ms();
+    turn->now_us = clock_now_us();
+    turn->now_ms = turn->now_us / 1000;
     turn->wall_ms = clock_ms(CLOCK_REALTIME);
     server->now_ms = turn->now_ms;
 }
@@ -190,7 +191,7 @@ static void carry_out(struct server *server, struct turn *turn)
 
 bool turn_step(struct server *server, struct turn *turn, struct event *event)
 {
-    event->now_ms = turn->now_ms;
+    event->now_us = turn->now_us;
     event->wall_ms = turn->wall_ms;
     node_step(server->node, event, &server->effects);
     struct effects *effects = &server->effects;

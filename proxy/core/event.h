@@ -27,7 +27,7 @@ enum event_kind {
 
 struct event {
     enum event_kind kind;
-    int64_t now_ms;               /* monotonic */
+    int64_t now_us;               /* monotonic */
     int64_t wall_ms;              /* Unix time */
     struct node_id from;          /* PEER_REQUEST, REPLY, NO_REPLY */
     struct reply_token token;     /* requests, HELLO */

@@ -536,7 +536,8 @@ void node_step(struct node *node, const struct event *event,
 {
     uint64_t dropped = effects->out.dropped;
     effects->refused_before = effects->arena.refused;
-    node->now_ms = event->now_ms;
+    node->now_us = event->now_us;
+    node->now_ms = event->now_us / 1000;
     node->wall_ms = event->wall_ms;
     switch (event->kind) {
     case EVENT_TICK:

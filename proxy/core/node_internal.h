@@ -179,7 +179,7 @@ struct node {
     struct topology topology;
     struct node_id self;
     uint64_t random, stamp;
-    int64_t now_ms, wall_ms;
+    int64_t now_us, now_ms, wall_ms;
 
     struct slots write_slots, read_slots, relay_slots, batch_slots;
     struct write_op *writes;

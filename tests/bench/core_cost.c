@@ -154,7 +154,7 @@ static void step(struct cluster *cluster, struct host *host,
 {
     ASSERT(cluster->step_count < UNDER_WAY_MAX);
     struct effects *effects = &cluster->effects[cluster->step_count++];
-    event->now_ms = NOW_MS;
+    event->now_us = NOW_MS * INT64_C(1000);
     event->wall_ms = WALL_MS;
     node_step(host->node, event, effects);
     ASSERT(effects->halt == NULL && !effects->hang_up);

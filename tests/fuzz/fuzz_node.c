@@ -130,7 +130,7 @@ static void step(struct world *w, struct event *event)
 {
     struct effects effects;
     effects_init(&effects, BUDGET_BYTES);
-    event->now_ms = w->now_ms;
+    event->now_us = w->now_ms * 1000;
     event->wall_ms = w->now_ms + 1000000;
     node_step(w->node, event, &effects);
     for (size_t i = 0; i < effects.out.count; i++)

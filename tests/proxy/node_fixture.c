@@ -240,7 +240,8 @@ void step(struct fixture *f, int64_t now_ms, const struct event *event,
           const char *cause)
 {
     struct event timed = *event;
-    f->now_ms = timed.now_ms = now_ms;
+    f->now_ms = now_ms;
+    timed.now_us = now_ms * 1000;
     timed.wall_ms = WALL_MS + now_ms;
     snprintf(f->cause, sizeof f->cause, "%s", cause);
     if (event->token.value > 0) {

@@ -371,11 +371,11 @@ static void effects_outlive_the_request_that_caused_them(void **state)
     read->timeout_ms = 1;
     struct event event = {
         .kind = EVENT_CLIENT_REQUEST,
-        .now_ms = 1,
+        .now_us = 1000,
         .message = envelope_new(&f.arena, RKV__ENVELOPE__BODY_READ, read)};
     effects_reset(&f.effects);
     node_step(f.node, &event, &f.effects);
-    event = (struct event){.kind = EVENT_TICK, .now_ms = 2};
+    event = (struct event){.kind = EVENT_TICK, .now_us = 2000};
     node_step(f.node, &event, &f.effects);
     event.kind = EVENT_CLIENT_REQUEST;
     event.message =

@@ -166,7 +166,7 @@ static void leaving_is_said_to_the_others(void **state)
 {
     (void)state;
     effects_reset(&f.effects);
-    struct event leave = {.kind = EVENT_LEAVE, .now_ms = 1};
+    struct event leave = {.kind = EVENT_LEAVE, .now_us = 1000};
     node_step(f.node, &leave, &f.effects);
     size_t told = 0;
     for (size_t i = 0; i < f.effects.out.count; i++) {

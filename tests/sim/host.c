@@ -59,10 +59,15 @@ void host_fini(struct sim *sim, struct host *host)
     *host = (struct host){0};
 }
 
-int64_t host_mono_ms(const struct sim *sim, const struct host *host)
+int64_t host_mono_us(const struct sim *sim, const struct host *host)
 {
     int64_t drifted = sim->now_us + sim->now_us * host->drift_ppm / 1000000;
-    return (host->mono_offset_us + drifted) / 1000;
+    return host->mono_offset_us + drifted;
+}
+
+int64_t host_mono_ms(const struct sim *sim, const struct host *host)
+{
+    return host_mono_us(sim, host) / 1000;
 }
 
 int64_t host_wall_ms(const struct sim *sim, const struct host *host)
@@ -286,7 +291,7 @@ static void became_ready(struct sim *sim, struct host *host)
 bool host_step(struct sim *sim, struct host *host, struct event *event)
 {
     ASSERT(host->node != NULL);
-    event->now_ms = host_mono_ms(sim, host);
+    event->now_us = host_mono_us(sim, host);
     event->wall_ms = host_wall_ms(sim, host);
     trace_mix(&sim->trace, (uint64_t)sim->now_us << 8 | host->index << 4 |
                                (unsigned)event->kind);

@@ -49,6 +49,7 @@ struct host {
 void host_init(struct sim *sim, struct host *host, uint32_t index);
 void host_fini(struct sim *sim, struct host *host);
 
+int64_t host_mono_us(const struct sim *sim, const struct host *host);
 int64_t host_mono_ms(const struct sim *sim, const struct host *host);
 int64_t host_wall_ms(const struct sim *sim, const struct host *host);
 
