@@ -3,28 +3,25 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stddef.h>
 
-static size_t bucket_of(uint64_t ns)
-{
-    if (ns < HISTOGRAM_SUB)
-        return (size_t)ns;
-    unsigned shift = 63 - (unsigned)__builtin_clzll(ns) - HISTOGRAM_SUB_BITS;
-    return (size_t)shift * HISTOGRAM_SUB + (size_t)(ns >> shift);
-}
+#include "proxy/core/log_linear.h"
 
 static uint64_t lowest_in(size_t bucket)
 {
-    if (bucket < HISTOGRAM_SUB)
-        return bucket;
-    unsigned shift = (unsigned)(bucket / HISTOGRAM_SUB) - 1;
-    return (uint64_t)(bucket % HISTOGRAM_SUB + HISTOGRAM_SUB) << shift;
+    return log_linear_lowest(bucket, HISTOGRAM_SUB_BITS);
+}
+
+void histogram_put(struct histogram *histogram, uint64_t value, uint64_t count)
+{
+    histogram->buckets[log_linear_bucket(value, HISTOGRAM_SUB_BITS)] += count;
+    histogram->count += count;
+    if (value > histogram->max)
+        histogram->max = value;
 }
 
 void histogram_record(struct histogram *histogram, uint64_t ns, uint64_t count)
 {
-    histogram->buckets[bucket_of(ns / count)] += count;
-    histogram->count += count;
+    histogram_put(histogram, ns / count, count);
     if (ns > histogram->max)
         histogram->max = ns;
 }

@@ -5,10 +5,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Latencies in nanoseconds, log-linear as in HdrHistogram: 64 buckets for each
- * power of two, so that what is read back is at most 1.6 % too low. Recording
- * is a shift and an increment. Zeroed memory is an empty histogram; one
- * thread at a time. */
+/* Latencies, in nanoseconds where nothing else is said, log-linear as in
+ * HdrHistogram: 64 buckets for each power of two, so that what is read back is
+ * at most 1.6 % too low. Recording is a shift and an increment. Zeroed memory
+ * is an empty histogram; one thread at a time. What a node measures in itself
+ * is in proxy/core/latency.h, with fewer buckets. */
 
 enum {
     HISTOGRAM_SUB_BITS = 6,
@@ -22,6 +23,8 @@ struct histogram {
     uint64_t buckets[HISTOGRAM_BUCKETS];
 };
 
+/* Record `count` of a value, in whatever unit. */
+void histogram_put(struct histogram *histogram, uint64_t value, uint64_t count);
 /* Record `count` operations that took `ns` together. They are taken to be
  * equal, but for the longest: max is all of ns, the most that one can have
  * taken. */
