@@ -7,7 +7,8 @@ _Static_assert((int)REPLIKV_CLOSED == (int)STATUS_CLOSED &&
                    (int)REPLIKV_TIMEOUT == (int)STATUS_TIMEOUT,
                "replikv_status is status");
 _Static_assert((int)REPLIKV_UNKNOWN == (int)RKV__OUTCOME__UNKNOWN &&
-                   (int)REPLIKV_WHAT_DIGEST == (int)RKV__ADMIN__WHAT__DIGEST &&
+                   (int)REPLIKV_WHAT_LATENCY ==
+                       (int)RKV__ADMIN__WHAT__LATENCY &&
                    (int)REPLIKV_LEFT == (int)RKV__MEMBER_STATE__LEFT &&
                    (int)REPLIKV_KEY_BYTES_MAX == (int)KEY_BYTES_MAX,
                "public enums are the wire's");
@@ -173,6 +174,29 @@ static void fill_states(struct request *request, const Rkv__AdminReply *reply,
     node->state_count = reply->n_replica_states;
 }
 
+static void fill_latencies(struct request *request,
+                           const Rkv__AdminReply *reply,
+                           struct replikv_node *node, bool *spent)
+{
+    struct replikv_latency *latencies =
+        array(request, reply->n_latencies, sizeof *latencies, spent);
+    for (size_t i = 0; latencies != NULL && i < reply->n_latencies; i++) {
+        const Rkv__LatencyStage *stage = reply->latencies[i];
+        latencies[i] = (struct replikv_latency){
+            .kind = stage->kind,
+            .stage = stage->stage,
+            .at_least_us = stage->at_least_us,
+            .counts = stage->counts,
+            .count = stage->n_counts < stage->n_at_least_us
+                         ? stage->n_counts
+                         : stage->n_at_least_us,
+            .max_us = stage->max_us,
+        };
+    }
+    node->latencies = latencies;
+    node->latency_count = reply->n_latencies;
+}
+
 static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
                        bool *spent)
 {
@@ -191,10 +215,12 @@ static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
         .partition = reply->partition,
         .digest = reply->digest,
         .records = reply->records,
+        .run = reply->run,
     };
     fill_members(request, reply, node, spent);
     fill_counts(request, reply, node, spent);
     fill_states(request, reply, node, spent);
+    fill_latencies(request, reply, node, spent);
     request->result.node = node;
     request->result.next = lend(reply->next);
     request->result.done = reply->done;

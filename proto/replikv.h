@@ -140,6 +140,7 @@ enum replikv_what {
     REPLIKV_WHAT_HINTS = 3,
     REPLIKV_WHAT_EXPLAIN = 4, /* of bucket and key */
     REPLIKV_WHAT_DIGEST = 5,  /* of the node's own copy of partition */
+    REPLIKV_WHAT_LATENCY = 6,
 };
 
 /* Replicas that must answer: one of these, or their number. */
@@ -230,6 +231,15 @@ struct replikv_replica {
     uint64_t record_bytes;
 };
 
+/* How long one stage of one kind of request took, since the node started:
+ * counts[i] of them at_least_us[i], which rises, or up to a sixteenth more. */
+struct replikv_latency {
+    const char *kind, *stage; /* "put", "queue" */
+    const uint64_t *at_least_us, *counts;
+    size_t count;
+    uint64_t max_us; /* exact */
+};
+
 /* The answer to REPLIKV_ADMIN; the first group always, the rest as asked. */
 struct replikv_node {
     const char *node, *cluster, *engine;
@@ -251,6 +261,9 @@ struct replikv_node {
     uint32_t partition; /* EXPLAIN */
     /* DIGEST, of a chunk: XOR them over the chunks, add the records. */
     uint64_t digest, records;
+    const struct replikv_latency *latencies; /* LATENCY */
+    size_t latency_count;
+    uint64_t run; /* LATENCY: another one after each start of the node */
 };
 
 struct replikv_result {

@@ -242,10 +242,14 @@ static void run(struct storage *storage, const struct storage_op *op,
 size_t batch_run(struct storage *storage, const struct storage_op *ops,
                  size_t count)
 {
+    struct storage_batch *batch = storage->forming;
     int64_t now_ms = clock_now_ms();
-    size_t ran = 0;
-    while (ran < count && !batch_is_full(storage->forming) &&
+    size_t ran = 0, first = batch->stored_count;
+    while (ran < count && !batch_is_full(batch) &&
            !atomic_load(&storage->broken) && !atomic_load(&storage->suspect))
         run(storage, &ops[ran++], now_ms);
+    int64_t prepared_us = clock_now_us();
+    for (size_t i = first; i < batch->stored_count; i++)
+        batch->stored[i].result.prepared_us = prepared_us;
     return ran;
 }

@@ -84,6 +84,49 @@ static void add_hints(const struct node *node, Rkv__AdminReply *reply,
     }
 }
 
+static Rkv__LatencyStage *latency_to_wire(const struct latency *latency,
+                                          enum latency_stage stage,
+                                          struct arena *arena)
+{
+    Rkv__LatencyStage *wire =
+        message_new(arena, &rkv__latency_stage__descriptor);
+    size_t used = 0;
+    for (size_t i = 0; i < LATENCY_BUCKETS; i++)
+        used += latency->buckets[i] > 0;
+    uint64_t *at_least_us = arena_alloc(arena, used * sizeof *at_least_us);
+    uint64_t *counts = arena_alloc(arena, used * sizeof *counts);
+    if (wire == NULL || at_least_us == NULL || counts == NULL)
+        return NULL;
+    wire->kind = arena_string(arena, latency_kind_name(stage));
+    wire->stage = arena_string(arena, latency_stage_name(stage));
+    wire->max_us = latency->max_us;
+    wire->at_least_us = at_least_us;
+    wire->counts = counts;
+    for (size_t i = 0; i < LATENCY_BUCKETS; i++) {
+        if (latency->buckets[i] == 0)
+            continue;
+        at_least_us[wire->n_at_least_us++] = latency_lowest_us(i);
+        counts[wire->n_counts++] = latency->buckets[i];
+    }
+    return wire;
+}
+
+static void add_latencies(const struct node *node, Rkv__AdminReply *reply,
+                          struct arena *arena)
+{
+    Rkv__LatencyStage **list = arena_alloc(arena, LATENCY_COUNT * sizeof *list);
+    if (list == NULL)
+        return;
+    reply->run = node->config.self.run;
+    reply->latencies = list;
+    for (unsigned i = 0; i < LATENCY_COUNT; i++) {
+        Rkv__LatencyStage *stage =
+            latency_to_wire(&node->latencies[i], (enum latency_stage)i, arena);
+        if (stage != NULL)
+            list[reply->n_latencies++] = stage;
+    }
+}
+
 static void fill_in_status(const struct node *node, Rkv__AdminReply *reply,
                            struct arena *arena)
 {
@@ -122,6 +165,9 @@ void admin_request(struct node *node, struct reply_token token,
         break;
     case RKV__ADMIN__WHAT__HINTS:
         add_hints(node, reply, arena);
+        break;
+    case RKV__ADMIN__WHAT__LATENCY:
+        add_latencies(node, reply, arena);
         break;
     case RKV__ADMIN__WHAT__EXPLAIN:
         explain_request(node, token, admin, effects);

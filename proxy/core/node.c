@@ -56,6 +56,11 @@ void node_count(struct node *node, enum counter counter)
     node->counters[counter]++;
 }
 
+void node_took(struct node *node, enum latency_stage stage, int64_t since_us)
+{
+    latency_record(&node->latencies[stage], node->now_us - since_us);
+}
+
 const struct bucket_config *node_bucket(const struct node *node,
                                         struct bucket_id id)
 {

@@ -4,6 +4,7 @@
 
 #include "proxy/core/counters.h"
 #include "proxy/core/get.h"
+#include "proxy/core/latency.h"
 #include "proxy/core/node.h"
 #include "proxy/core/put.h"
 
@@ -15,6 +16,7 @@
  *   serve.c   what other nodes ask of us      fill.c     an emptied disk
  *   list.c    lists, digests                  admin.c    status, members, ring
  *   slots.c   numbered operations             explain.c  one key, everywhere
+ *   latency.c how long stages of them took
  */
 
 /* A write that a client waits for.
@@ -38,6 +40,7 @@ struct write_op {
     uint32_t w;
     bool tombstone, answered;
     int64_t deadline_ms;
+    int64_t arrived_us, prepared_us; /* REPLICATING: since when it is */
     size_t charged_bytes;
     uint16_t key_size;
     uint8_t key[KEY_BYTES_MAX];
@@ -62,6 +65,8 @@ struct read_op {
     uint16_t key_size;
     uint8_t key[KEY_BYTES_MAX];
     struct get get;
+    int64_t arrived_us;
+    bool asks;            /* fewer than R have answered so far */
     size_t charged_bytes; /* of the record that it holds */
 };
 
@@ -200,12 +205,15 @@ struct node {
      * that is being stored, 0 for none. */
     uint64_t boot_known, boot_storing;
     uint64_t counters[COUNTER_COUNT];
+    struct latency latencies[LATENCY_COUNT];
 };
 
 /* node.c */
 uint64_t node_random(struct node *node);
 uint64_t node_stamp(struct node *node);
 void node_count(struct node *node, enum counter counter);
+/* A stage that began then has ended now. */
+void node_took(struct node *node, enum latency_stage stage, int64_t since_us);
 const struct bucket_config *node_bucket(const struct node *node,
                                         struct bucket_id id);
 const char *node_name_of(const struct node *node, struct node_id id);

@@ -24,6 +24,7 @@ static void reply(struct node *node, const struct read_op *op,
 {
     Rkv__Result *result =
         result_new(node, &effects->arena, status, RKV__OUTCOME__NONE, message);
+    node_took(node, LATENCY_GET_ANSWER, op->arrived_us);
     if (body != NULL && result != NULL) {
         result->need = (uint32_t)op->get.r;
         result->got = (uint32_t)get_answers(&op->get);
@@ -138,6 +139,7 @@ static void ask(struct node *node, const struct read_op *op,
                     .partition = op->partition,
                     .bucket = op->bucket->id,
                     .key = key},
+            .asked_us = node->now_us,
             .deadline_ms = op->get.deadline_ms,
         };
         (void)effects_storage(effects, &storage);
@@ -201,10 +203,21 @@ static bool has_room(struct node *node, struct read_op *op)
     return node->inflight_bytes <= node->config.limits.inflight_bytes_max;
 }
 
+/* Asking ends with the R-th answer, or with too few. */
+static void measure_replicas(struct node *node, struct read_op *op)
+{
+    if (!op->asks || op->get.state == GET_ASKING)
+        return;
+    op->asks = false;
+    if (get_answers(&op->get) >= op->get.r)
+        node_took(node, LATENCY_GET_REPLICAS, op->arrived_us);
+}
+
 static void carry_out(struct node *node, struct read_op *op,
                       const struct get_actions *actions,
                       struct effects *effects)
 {
+    measure_replicas(node, op);
     for (size_t i = 0; i < actions->count; i++) {
         const struct get_action *action = &actions->list[i];
         switch (action->kind) {
@@ -257,6 +270,8 @@ void read_request(struct node *node, struct reply_token token,
     op->used = true;
     op->serial = serial;
     op->token = token;
+    op->arrived_us = node->now_us;
+    op->asks = true;
     op->charged_bytes = 0;
     op->bucket = admitted.bucket;
     op->partition = admitted.partition;
@@ -288,6 +303,8 @@ void read_stored(struct node *node, const struct storage_result *result,
     struct get_actions actions;
     enum status status = result->status;
     if (result->op->kind == STORAGE_READ) {
+        if (status == STATUS_OK || status == STATUS_NOT_FOUND)
+            node_took(node, LATENCY_GET_READ, result->op->asked_us);
         if (fill_is_missing(node, op->partition))
             status = STATUS_UNCERTAIN;
         get_hear(&op->get, node->self, status, result->record, &effects->arena,

@@ -75,6 +75,7 @@ void serve_store(struct node *node, struct reply_token token,
         .kind = STORAGE_MERGE,
         .token = request_number(OWNER_SERVE_STORE, 0),
         .reply_token = token.value,
+        .asked_us = node->now_us,
         .wall_ms = node->wall_ms,
         .data = bytes_of_binary(store->record),
     };
@@ -113,6 +114,7 @@ void serve_fetch(struct node *node, struct reply_token token,
         .kind = STORAGE_READ,
         .token = request_number(OWNER_SERVE_FETCH, 0),
         .reply_token = token.value,
+        .asked_us = node->now_us,
     };
     node_count(node, COUNTER_FETCHES);
     if (key_of(node, fetch->bucket, fetch->key, &op.key, &op.record_kind) !=
@@ -294,15 +296,29 @@ static void handoff_row_done(struct node *node,
     end_batch(node, batch, NULL, effects);
 }
 
+static void store_done(struct node *node, const struct storage_result *result,
+                       struct reply_token token, struct effects *effects)
+{
+    int64_t asked_us = result->op->asked_us;
+    if (result->status == STATUS_OK) {
+        latency_record(&node->latencies[LATENCY_STORE_QUEUE],
+                       result->prepared_us - asked_us);
+        node_took(node, LATENCY_STORE_DISK, result->prepared_us);
+    }
+    node_took(node, LATENCY_STORE_ANSWER, asked_us);
+    reply_store(effects, token, result->status, result->message);
+}
+
 void serve_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects)
 {
     struct reply_token token = {result->op->reply_token};
     switch (request_owner_of(result->op->token)) {
     case OWNER_SERVE_STORE:
-        reply_store(effects, token, result->status, result->message);
+        store_done(node, result, token, effects);
         break;
     case OWNER_SERVE_FETCH:
+        node_took(node, LATENCY_FETCH_ANSWER, result->op->asked_us);
         reply_fetch(effects, token, result->status, result->record);
         break;
     case OWNER_SERVE_SCAN:

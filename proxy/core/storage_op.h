@@ -51,6 +51,7 @@ struct storage_op {
      * answers when that is all there is to do with it (0: nobody). */
     uint64_t token;
     uint64_t reply_token;
+    int64_t asked_us; /* now, of what is measured (latency.h) */
     struct storage_key key;
     enum record_kind record_kind;
     /* Past this (monotonic ms) an operation that still waits is answered
@@ -86,6 +87,8 @@ struct storage_result {
      * NOT_FOUND. */
     struct bytes record;
     bool duplicate; /* COORDINATE: the request was already here */
+    /* STORED, of what was written: since when it waited for the disk alone. */
+    int64_t prepared_us;
     /* MERGE, COORDINATE, DROP on hints: how the store grew or shrank. */
     int64_t records_delta, bytes_delta;
     /* SCAN */

@@ -46,6 +46,10 @@ static void answer(struct node *node, struct write_op *op, enum status status,
 {
     ASSERT(!op->answered);
     op->answered = true;
+    node_took(node,
+              op->stage == WRITE_FORWARDED ? LATENCY_FORWARD_ANSWER
+                                           : LATENCY_PUT_ANSWER,
+              op->arrived_us);
     node_count(node, outcome == RKV__OUTCOME__APPLIED ? COUNTER_WRITES_APPLIED
                      : outcome == RKV__OUTCOME__NOT_APPLIED
                          ? COUNTER_WRITES_NOT_APPLIED
@@ -118,14 +122,16 @@ static void carry_out(struct node *node, struct write_op *op,
             send_store(node, op, action, effects);
             break;
         case PUT_REPLY:
-            if (action->applied)
+            if (action->applied) {
+                node_took(node, LATENCY_PUT_REPLICAS, op->prepared_us);
                 answer(node, op, STATUS_OK, RKV__OUTCOME__APPLIED, NULL,
                        effects);
-            else
+            } else {
                 answer(node, op, STATUS_UNAVAILABLE, RKV__OUTCOME__UNKNOWN,
                        "too few replicas acknowledged; send the write again "
                        "with the same request_id",
                        effects);
+            }
             break;
         case PUT_HINT:
             if (!node_id_equal(action->target, node->self))
@@ -148,6 +154,7 @@ static void coordinate(struct node *node, struct write_op *op,
     struct storage_op storage = {
         .kind = STORAGE_COORDINATE,
         .token = request_number(OWNER_WRITE, op->serial),
+        .asked_us = node->now_us,
         .key = data_key(op),
         .record_kind = op->bucket->kind,
         .deadline_ms = op->deadline_ms,
@@ -255,6 +262,8 @@ void write_prepared(struct node *node, const struct storage_result *result,
     }
     if (result->duplicate)
         node_count(node, COUNTER_WRITES_RETRIED);
+    node_took(node, LATENCY_PUT_QUEUE, result->op->asked_us);
+    op->prepared_us = node->now_us;
     op->stage = WRITE_REPLICATING;
     op->charged_bytes += op->payload.size;
     node->inflight_bytes += op->payload.size;
@@ -278,6 +287,8 @@ void write_stored(struct node *node, const struct storage_result *result,
         finish(node, op);
         return;
     }
+    if (result->status == STATUS_OK)
+        node_took(node, LATENCY_PUT_DISK, op->prepared_us);
     struct put_actions actions;
     put_hear(&op->put, node->self, result->status, node->now_ms, &actions);
     carry_out(node, op, &actions, effects);
@@ -446,6 +457,7 @@ static struct write_op *take(struct node *node, const Rkv__Write *write,
     op->answered = op->attempted = false;
     op->got = 0;
     op->deadline_ms = admitted->deadline_ms;
+    op->arrived_us = node->now_us;
     op->charged_bytes = bytes;
     op->key_size = (uint16_t)admitted->key.size;
     memcpy(op->key, admitted->key.data, admitted->key.size);

@@ -105,6 +105,7 @@ static void run(struct world *w, const struct storage_op *op, bool fails)
         result = (struct storage_result){.op = op, .status = STATUS_BROKEN};
     else
         toy_run(&w->toy, op, &result);
+    result.prepared_us = w->now_ms * 1000;
     struct event event = {.kind = EVENT_PREPARED, .storage = &result};
     if (!fails && op->kind == STORAGE_COORDINATE)
         step(w, &event);

@@ -241,7 +241,7 @@ void step(struct fixture *f, int64_t now_ms, const struct event *event,
 {
     struct event timed = *event;
     f->now_ms = now_ms;
-    timed.now_us = now_ms * 1000;
+    timed.now_us = now_ms * 1000 + f->extra_us;
     timed.wall_ms = WALL_MS + now_ms;
     snprintf(f->cause, sizeof f->cause, "%s", cause);
     if (event->token.value > 0) {
@@ -465,6 +465,7 @@ void disk_one(struct fixture *f, int64_t now_ms)
     result.op = &waiting.op;
     if (!waiting.prepared) {
         toy_run(&f->toy, &waiting.op, &result);
+        result.prepared_us = now_ms * 1000 + f->extra_us;
         if (waiting.op.kind == STORAGE_COORDINATE)
             hear(f, now_ms, EVENT_PREPARED, &result);
     }
@@ -483,11 +484,15 @@ void prepare(struct fixture *f, int64_t now_ms)
 {
     for (size_t i = 0; i < f->op_count; i++) {
         struct storage_result result;
-        if (f->ops[i].op.kind != STORAGE_COORDINATE || f->ops[i].prepared)
+        enum storage_kind kind = f->ops[i].op.kind;
+        if ((kind != STORAGE_COORDINATE && kind != STORAGE_MERGE) ||
+            f->ops[i].prepared)
             continue;
         f->ops[i].prepared = true;
         toy_run(&f->toy, &f->ops[i].op, &result);
-        hear(f, now_ms, EVENT_PREPARED, &result);
+        result.prepared_us = now_ms * 1000 + f->extra_us;
+        if (kind == STORAGE_COORDINATE)
+            hear(f, now_ms, EVENT_PREPARED, &result);
         /* What it points to is gone with the next operation. */
         result.record = (struct bytes){0};
         f->ops[i].result = result;

@@ -48,6 +48,7 @@ struct fixture {
     struct effects effects;
     struct arena arena; /* what the test builds messages in */
     int64_t now_ms;
+    int64_t extra_us; /* added to what the node is told */
     struct placement_node founders[FIXTURE_NODES_MAX];
     struct member members[FIXTURE_NODES_MAX];
     struct waiting_op ops[FIXTURE_WAITING_MAX];
@@ -129,7 +130,7 @@ const Rkv__Envelope *request_at(struct fixture *f, int number);
 void disk(struct fixture *f, int64_t now_ms);
 /* The oldest of it alone. */
 void disk_one(struct fixture *f, int64_t now_ms);
-/* Only as far as PREPARED. */
+/* Writes only as far as they wait for the disk, and are PREPARED. */
 void prepare(struct fixture *f, int64_t now_ms);
 /* Nothing of what waits is carried out. */
 void disk_fails(struct fixture *f, int64_t now_ms, enum status status);

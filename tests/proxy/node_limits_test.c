@@ -27,7 +27,7 @@ static void ask_everything(struct fixture *f)
     peer(f, 1, 2, token++, RKV__ENVELOPE__BODY_SCAN, &scan);
     peer(f, 1, 2, token++, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
     client(f, 1, token++, RKV__ENVELOPE__BODY_LIST, &list);
-    for (int what = 0; what <= RKV__ADMIN__WHAT__DIGEST; what++) {
+    for (int what = 0; what <= RKV__ADMIN__WHAT__LATENCY; what++) {
         Rkv__Admin admin = RKV__ADMIN__INIT;
         admin.what = (Rkv__Admin__What)what;
         admin.key = row.key;

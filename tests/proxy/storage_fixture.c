@@ -44,6 +44,7 @@ static void keep(struct fixture *fixture, const struct storage_done *done)
         .done = result->done,
         .records_delta = result->records_delta,
         .bytes_delta = result->bytes_delta,
+        .prepared_us = result->prepared_us,
         .here = pthread_equal(pthread_self(), fixture->thread),
     };
     assert_int_equal(buffer_append(&told->record, result->record), STATUS_OK);

@@ -16,7 +16,7 @@ struct told {
     uint64_t token;
     enum status status;
     bool duplicate, done;
-    int64_t records_delta, bytes_delta;
+    int64_t records_delta, bytes_delta, prepared_us;
     struct buffer record;
     struct buffer next;
     size_t row_count;

@@ -64,6 +64,27 @@ static void a_later_write_of_the_batch_sees_the_earlier(void **state)
     assert_true(fixture_wait(fixture, EVENT_PREPARED, 4).duplicate);
 }
 
+static void what_is_stored_says_since_when_it_waited_for_the_disk(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "value", &record);
+    struct storage_op merge = op_of(STORAGE_MERGE, 2, "k");
+    merge.data = buffer_bytes(&record);
+    fault_open_and_block(fixture);
+    int64_t submitted_us = clock_now_us();
+    fixture_submit(fixture, &merge); /* and prepared, here */
+    int64_t prepared_us = clock_now_us();
+    fault_submit(fixture, 3, "later"); /* into the same batch */
+    fault_block_writes(false);
+    assert_int_equal(fault_stored(fixture, 3), STATUS_OK);
+    struct told told = fixture_wait(fixture, EVENT_STORED, 2);
+    assert_in_range(told.prepared_us, submitted_us, prepared_us);
+    told = fixture_wait(fixture, EVENT_STORED, 1);
+    assert_in_range(told.prepared_us, 1, submitted_us);
+    buffer_fini(&record);
+}
+
 static void a_hint_dropped_in_the_batch_is_gone_for_the_next(void **state)
 {
     struct fixture *fixture = *state;
@@ -363,6 +384,7 @@ int main(void)
         CLAIM(batch_is_told_prepared_before_it_is_written),
         CLAIM(what_waits_shares_one_batch_and_one_sync),
         CLAIM(a_later_write_of_the_batch_sees_the_earlier),
+        CLAIM(what_is_stored_says_since_when_it_waited_for_the_disk),
         CLAIM(a_hint_dropped_in_the_batch_is_gone_for_the_next),
         CLAIM(writes_beyond_the_queue_are_overloaded_at_once),
         CLAIM(bytes_beyond_the_queue_are_overloaded_at_once),

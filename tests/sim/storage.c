@@ -176,6 +176,7 @@ static void tell_stored(struct sim *sim, struct host *host,
         .status = status,
         .message = op->change.message,
         .duplicate = op->change.duplicate,
+        .prepared_us = op->prepared_us,
         .records_delta = ok ? op->change.records_delta : 0,
         .bytes_delta = ok ? op->change.bytes_delta : 0,
     };
@@ -228,6 +229,7 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
     replica_apply(&host->replica, &op->op, current, &scratch, &op->next,
                   &op->change);
     arena_fini(&scratch);
+    op->prepared_us = host_mono_us(sim, host);
     ops_add(&storage->forming, op);
     if (op->op.kind != STORAGE_COORDINATE)
         return;

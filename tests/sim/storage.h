@@ -28,6 +28,7 @@ struct storage_job {
     uint8_t *bytes;
     struct replica_change change;
     struct buffer key, next;
+    int64_t prepared_us;
     enum status refused; /* DISK_ANSWER: instead of running it */
 };
 
