@@ -16,10 +16,8 @@ static struct replikv_result *ask(struct replikv *client,
 
 /* ---- what each endpoint is asked ---- */
 
-/* Answers in the order of the endpoints. Returns the exit code: of the first
- * that failed. */
-static int ask_each(const struct cli *cli, enum replikv_what what,
-                    struct replikv_result **results)
+int cli_ask_each(const struct cli *cli, enum replikv_what what,
+                 struct replikv_result **results)
 {
     int code = EXIT_DONE;
     for (size_t i = 0; i < cli->endpoint_count; i++) {
@@ -117,19 +115,24 @@ static void print_each_json(const struct cli *cli,
     json_document(list);
 }
 
-static void free_results(const struct cli *cli, struct replikv_result **results)
+void cli_free_each(const struct cli *cli, struct replikv_result **results)
 {
     for (size_t i = 0; i < cli->endpoint_count; i++)
         replikv_result_free(results[i]);
 }
 
-static void print_failures(const struct cli *cli,
-                           struct replikv_result *const *results)
+void cli_print_failures(const struct cli *cli,
+                        struct replikv_result *const *results)
 {
     struct cli quiet = *cli;
     quiet.json = false;
     for (size_t i = 0; i < cli->endpoint_count; i++)
-        if (results[i]->node == NULL)
+        if (results[i]->status == REPLIKV_UNSUPPORTED)
+            fprintf(stderr,
+                    "replikv: %s: unsupported: the node at %s is older than "
+                    "this program, and does not know that\n",
+                    cli->command, cli->endpoints[i]);
+        else if (results[i]->node == NULL)
             cli_failed(&quiet, results[i]);
 }
 
@@ -224,15 +227,22 @@ static void print_counters(const struct cli *cli,
 int command_status(const struct cli *cli)
 {
     struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
-    int code = ask_each(cli, REPLIKV_WHAT_STATUS, results);
+    if (cli->latency)
+        return command_latency(cli);
+    if (cli->seconds > 0) {
+        fputs("replikv: status: --seconds is of no use without --latency\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    int code = cli_ask_each(cli, REPLIKV_WHAT_STATUS, results);
     if (cli->json) {
         print_each_json(cli, results, true);
     } else {
         print_status(cli, results);
         print_counters(cli, results);
     }
-    print_failures(cli, results);
-    free_results(cli, results);
+    cli_print_failures(cli, results);
+    cli_free_each(cli, results);
     return code;
 }
 
@@ -241,7 +251,7 @@ int command_hints(const struct cli *cli)
     static const char *const headers[] = {"ENDPOINT", "NODE", "FOR", ">RECORDS",
                                           ">BYTES"};
     struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
-    int code = ask_each(cli, REPLIKV_WHAT_HINTS, results);
+    int code = cli_ask_each(cli, REPLIKV_WHAT_HINTS, results);
     struct grid grid;
     grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; !cli->json && i < cli->endpoint_count; i++) {
@@ -262,8 +272,8 @@ int command_hints(const struct cli *cli)
         puts("no hints");
     else
         grid_finish(&grid);
-    print_failures(cli, results);
-    free_results(cli, results);
+    cli_print_failures(cli, results);
+    cli_free_each(cli, results);
     return code;
 }
 

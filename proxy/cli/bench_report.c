@@ -58,13 +58,6 @@ void bench_seconds_show(struct bench_seconds *seconds)
 
 /* ---- the summary ---- */
 
-static const struct {
-    double fraction;
-    const char *field;
-} quantiles[] = {
-    {0.5, "p50_us"}, {0.9, "p90_us"}, {0.99, "p99_us"}, {0.999, "p999_us"}};
-enum { QUANTILES = sizeof(quantiles) / sizeof(*quantiles) };
-
 static void json_set_us(json_t *object, const char *name, uint64_t ns)
 {
     json_set_number(object, name, (ns + 500) / 1000);
@@ -83,9 +76,9 @@ static json_t *json_of_latency(const struct histogram *latency)
 {
     json_t *object = must_have(json_object());
     json_set_number(object, "count", latency->count);
-    for (size_t i = 0; i < QUANTILES; i++)
-        json_set_us(object, quantiles[i].field,
-                    histogram_quantile(latency, quantiles[i].fraction));
+    for (size_t i = 0; i < HISTOGRAM_SHOWN; i++)
+        json_set_us(object, histogram_shown[i].field,
+                    histogram_quantile(latency, histogram_shown[i].fraction));
     json_set_us(object, "max_us", latency->max);
     return object;
 }
@@ -171,9 +164,9 @@ static void add_row(struct grid *grid, const char *name,
     grid_add(grid, "%s", name);
     grid_add(grid, "%" PRIu64, latency->count);
     grid_add(grid, "%.0f", per_second(latency->count, ns));
-    for (size_t i = 0; i < QUANTILES; i++)
+    for (size_t i = 0; i < HISTOGRAM_SHOWN; i++)
         grid_add(grid, "%.3f",
-                 ms(histogram_quantile(latency, quantiles[i].fraction)));
+                 ms(histogram_quantile(latency, histogram_shown[i].fraction)));
     grid_add(grid, "%.3f", ms(latency->max));
 }
 

@@ -27,7 +27,8 @@ struct cli {
     const char *bucket, *context, *request_id, *format, *resume;
     int r, w; /* levels of reads and of writes */
     uint32_t inflight;
-    bool base64, overwrite;
+    bool base64, overwrite, latency;
+    uint32_t seconds;
     struct bench_options bench;
     const char *command;
     char **args; /* what follows the command */
@@ -49,6 +50,8 @@ int command_members(const struct cli *cli);
 int command_ring(const struct cli *cli);
 int command_hints(const struct cli *cli);
 int command_explain(const struct cli *cli);
+/* latency.c: status --latency */
+int command_latency(const struct cli *cli);
 /* digest.c */
 int command_digest(const struct cli *cli);
 /* lsm_check.c, lsm_dump.c */
@@ -61,6 +64,16 @@ int command_lsm_dump(const struct cli *cli);
 struct replikv *cli_open(const struct cli *cli, bool fail_fast);
 struct replikv *cli_open_one(const struct cli *cli, size_t endpoint);
 struct replikv *cli_open_with(const struct replikv_options *options);
+
+/* admin.c: ask each endpoint's node; results in the order of the endpoints, to
+ * be freed with cli_free_each. Returns the exit code: of the first that
+ * failed. */
+int cli_ask_each(const struct cli *cli, enum replikv_what what,
+                 struct replikv_result **results);
+void cli_free_each(const struct cli *cli, struct replikv_result **results);
+/* To standard error, as cli_failed, of those that failed. */
+void cli_print_failures(const struct cli *cli,
+                        struct replikv_result *const *results);
 
 /* Bytes of ours, freed with owned_fini. */
 struct owned {

@@ -6,6 +6,9 @@
 
 #include "proxy/core/log_linear.h"
 
+const struct histogram_shown histogram_shown[HISTOGRAM_SHOWN] = {
+    {0.5, "p50_us"}, {0.9, "p90_us"}, {0.99, "p99_us"}, {0.999, "p999_us"}};
+
 static uint64_t lowest_in(size_t bucket)
 {
     return log_linear_lowest(bucket, HISTOGRAM_SUB_BITS);

@@ -34,6 +34,14 @@ void histogram_add(struct histogram *to, const struct histogram *from);
 void histogram_subtract(struct histogram *to, const struct histogram *from);
 /* At or below which the fraction, over 0 to 1, of all lies; 0 without any. */
 uint64_t histogram_quantile(const struct histogram *histogram, double fraction);
+
+/* The quantiles that summaries show, and what JSON calls them. */
+enum { HISTOGRAM_SHOWN = 4 };
+extern const struct histogram_shown {
+    double fraction;
+    const char *field;
+} histogram_shown[HISTOGRAM_SHOWN];
+
 /* The distribution in milliseconds, as HdrHistogram's
  * outputPercentileDistribution writes it and its plotter reads it, five lines
  * for each halving of what is above. Values are as histogram_quantile has them,

@@ -28,8 +28,8 @@ static const struct command {
      "print everything as lines of JSON, which load reads"},
     {"bench", command_bench, 0, 0, "bwrio" BENCH_LETTERS, "bench",
      "put load on the nodes; print rates, latencies, errors"},
-    {"status", command_status, 0, 0, "", "status",
-     "each endpoint's node and its counters"},
+    {"status", command_status, 0, 0, "ls", "status",
+     "each endpoint's node and its counters, or latencies"},
     {"members", command_members, 0, 0, "", "members",
      "who is in the cluster, as one node sees it"},
     {"ring", command_ring, 0, 0, "", "ring", "which nodes own which partition"},
@@ -61,6 +61,8 @@ static const struct option options[] = {
     {"format", required_argument, NULL, 'f'},
     {"inflight", required_argument, NULL, 'i'},
     {"resume", required_argument, NULL, 'u'},
+    {"latency", no_argument, NULL, 'l'},
+    {"seconds", required_argument, NULL, 's'},
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(*options) };
 
@@ -140,7 +142,18 @@ static void print_help(void)
         "                      line looks. JSON lines have key or key_base64,\n"
         "                      value or value_base64, maybe bucket\n"
         "      --inflight N    writes under way at once; default 128\n"
-        "      --resume TOKEN  go on where dump said it stopped");
+        "      --resume TOKEN  go on where dump said it stopped\n"
+        "\n"
+        "Of status:\n"
+        "      --latency       where the time of requests goes in each node,\n"
+        "                      since its start: of puts that it coordinates\n"
+        "                      the wait until they are merged (queue), then\n"
+        "                      its own disk and, beside that, the replicas\n"
+        "                      that the level asks for; of gets its own read,\n"
+        "                      and R replicas; of each the whole (answer);\n"
+        "                      and what other nodes ask: stores, fetches\n"
+        "      --seconds N     with --latency: wait, and show what came\n"
+        "                      meanwhile; Ctrl-C ends it");
     print_bench_help();
     puts("\n"
          "Exit codes:\n"
@@ -216,6 +229,7 @@ static bool default_endpoints(struct cli *cli, char *environment)
 static const char *take_option(struct cli *cli, int letter)
 {
     enum { TIMEOUT_MAX_MS = 3600 * 1000, INFLIGHT_MAX = 65536 };
+    enum { SECONDS_MAX = 86400 };
     switch (letter) {
     case 'e':
         return add_endpoint(cli, optarg) ? NULL : "--endpoint: at most 16";
@@ -248,6 +262,13 @@ static const char *take_option(struct cli *cli, int letter)
         return NULL;
     case 'u':
         cli->resume = optarg;
+        return NULL;
+    case 's':
+        return parse_number(optarg, SECONDS_MAX, &cli->seconds)
+                   ? NULL
+                   : "--seconds: 1 to 86400";
+    case 'l':
+        cli->latency = true;
         return NULL;
     case 'o':
         cli->overwrite = true;

@@ -159,6 +159,9 @@ class OneCluster(Cli):
                 (["load", "--format", "xml"], "json or tab"),
                 (["load", "--inflight", "0"], "1 to 65536"),
                 (["dump", "--resume", "17"], "--resume"),
+                (["status", "--seconds", "5"], "without --latency"),
+                (["status", "--latency", "--seconds", "0"], "1 to 86400"),
+                (["get", "a", "--latency"], "no use for --latency"),
                 (["--flag"], "--help")):
             with self.subTest(arguments):
                 self.assertIn(said, self.error(*arguments, expect=USAGE))
