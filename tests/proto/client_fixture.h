@@ -25,7 +25,7 @@ enum manner {
     REFUSES,         /* INVALID, NOT_APPLIED */
 };
 
-enum { NODE_REQUESTS_KEPT = 8192, NODE_RETRY_AFTER_MS = 80 };
+enum { NODE_REQUESTS_KEPT = 8192, NODE_RETRY_AFTER_MS = 400 };
 
 struct node_request {
     struct connection *connection; /* a reference */
