@@ -58,6 +58,19 @@ void arena_reset(struct arena *arena)
     }
 }
 
+void arena_adopt(struct arena *arena, struct arena *other)
+{
+    /* Behind ours: the first chunk is the one that is being filled. */
+    struct arena_chunk **last = &arena->chunks;
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = other->chunks;
+    arena->used += other->used;
+    arena->budget += other->budget;
+    arena->refused += other->refused;
+    *other = (struct arena){0};
+}
+
 static struct arena_chunk *add_chunk(struct arena *arena, size_t size)
 {
     size_t chunk_size = CHUNK_BYTES_MIN;

@@ -27,6 +27,10 @@ void arena_fini(struct arena *arena);
  * budget may be changed when nothing is allocated. */
 void arena_reset(struct arena *arena);
 
+/* Take over all that other holds, which lives on here, and its budget. other
+ * is left empty, without a budget. */
+void arena_adopt(struct arena *arena, struct arena *other);
+
 /* Aligned for any type, not zeroed. NULL once the budget is spent or memory
  * cannot be had. size 0 is allowed and returns a unique pointer. */
 void *arena_alloc(struct arena *arena, size_t size);

@@ -79,16 +79,15 @@ void client_schedule(struct replikv *client, struct request *request,
     pthread_cond_signal(&client->changed);
 }
 
-static enum replikv_outcome outcome_of(const struct request *request)
+enum replikv_outcome client_outcome(bool is_write, const Rkv__Result *said,
+                                    bool maybe_applied)
 {
-    Rkv__Outcome said = RKV__OUTCOME__NONE;
-    if (!request->is_write)
+    if (!is_write)
         return REPLIKV_NONE;
-    if (request->answer != NULL)
-        said = client_result_of(request->answer)->outcome;
-    if (said == RKV__OUTCOME__APPLIED)
+    if (said != NULL && said->outcome == RKV__OUTCOME__APPLIED)
         return REPLIKV_APPLIED;
-    if (said == RKV__OUTCOME__UNKNOWN || request->maybe_applied)
+    if (maybe_applied ||
+        (said != NULL && said->outcome == RKV__OUTCOME__UNKNOWN))
         return REPLIKV_UNKNOWN;
     return REPLIKV_NOT_APPLIED;
 }
@@ -97,9 +96,14 @@ void client_finish(struct replikv *client, struct request *request,
                    enum replikv_status status)
 {
     request->result.status = status;
-    request->result.outcome = outcome_of(request);
+    request->result.outcome = client_outcome(
+        request->is_write,
+        request->answer == NULL ? NULL : client_result_of(request->answer),
+        request->maybe_applied);
+    if (request->batch != NULL)
+        client_batch_end(request);
     client->table[request->id & client->mask] = NULL;
-    client->inflight--;
+    client->inflight -= request->weight;
     client->inflight_bytes -= request->packed.size;
     if (request->previous != NULL)
         request->previous->next = request->next;
@@ -305,27 +309,33 @@ void replikv_close(struct replikv *client)
 
 /* ---- requests ---- */
 
+void client_number(struct replikv *client, struct request *request)
+{
+    do
+        request->id = ++client->next_id | ID_TOP_BIT;
+    while (client->table[request->id & client->mask] != NULL);
+    client->table[request->id & client->mask] = request;
+}
+
 static enum status admit(struct replikv *client, struct request *request,
                          struct error *error)
 {
     const struct replikv_options *options = &client->options;
     if (client->stopping)
         return error_set(error, STATUS_CLOSED, "the client is closed");
-    if (client->inflight >= options->inflight_max)
+    /* One that is larger than a bound goes alone. */
+    if (client->inflight > 0 &&
+        client->inflight + request->weight > options->inflight_max)
         return error_set(error, STATUS_OVERLOADED,
-                         "%u requests are under way, inflight_max",
-                         options->inflight_max);
-    /* One that is larger than the bound goes alone. */
+                         "%zu requests are under way, inflight_max is %u",
+                         client->inflight, options->inflight_max);
     if (client->inflight > 0 && client->inflight_bytes + request->packed.size >
                                     options->inflight_bytes_max)
         return error_set(error, STATUS_OVERLOADED,
                          "%zu bytes are under way, inflight_bytes_max is %zu",
                          client->inflight_bytes, options->inflight_bytes_max);
-    do
-        request->id = ++client->next_id | ID_TOP_BIT;
-    while (client->table[request->id & client->mask] != NULL);
-    client->table[request->id & client->mask] = request;
-    client->inflight++;
+    client_number(client, request);
+    client->inflight += request->weight;
     client->inflight_bytes += request->packed.size;
     request->next = client->requests;
     if (request->next != NULL)
@@ -382,7 +392,7 @@ static struct replikv_result *refusal(const struct replikv_request *from,
     if (request == NULL)
         return cast.out;
     request->result.status = why->status;
-    if (from->kind == REPLIKV_PUT || from->kind == REPLIKV_DELETE)
+    if (client_is_write(from))
         request->result.outcome = REPLIKV_NOT_APPLIED;
     memcpy(request->last.text, why->text, sizeof(why->text));
     request->result.message = request->last.text;
@@ -437,4 +447,46 @@ struct replikv_result *replikv_delete(struct replikv *client,
     return replikv_call(
         client, &(struct replikv_request){
                     .kind = REPLIKV_DELETE, .key = key, .context = context});
+}
+
+static struct replikv_result *call_batch(struct replikv *client,
+                                         struct replikv_request *requests,
+                                         size_t count)
+{
+    static const struct replikv_error spent = {.status = REPLIKV_NO_MEMORY,
+                                               .text = "no memory for a batch"};
+    const struct replikv_request batch = {
+        .kind = REPLIKV_BATCH, .requests = requests, .request_count = count};
+    struct replikv_result *result =
+        requests == NULL ? refusal(&(struct replikv_request){0}, &spent)
+                         : replikv_call(client, &batch);
+    free(requests);
+    return result;
+}
+
+struct replikv_result *replikv_get_many(struct replikv *client,
+                                        const struct replikv_bytes *keys,
+                                        size_t count)
+{
+    struct replikv_request *requests = calloc(count + 1, sizeof(*requests));
+    for (size_t i = 0; requests != NULL && i < count; i++)
+        requests[i] =
+            (struct replikv_request){.kind = REPLIKV_GET, .key = keys[i]};
+    return call_batch(client, requests, count);
+}
+
+struct replikv_result *replikv_put_many(struct replikv *client,
+                                        const struct replikv_bytes *keys,
+                                        const struct replikv_bytes *values,
+                                        const struct replikv_bytes *contexts,
+                                        size_t count)
+{
+    struct replikv_request *requests = calloc(count + 1, sizeof(*requests));
+    for (size_t i = 0; requests != NULL && i < count; i++) {
+        requests[i] = (struct replikv_request){
+            .kind = REPLIKV_PUT, .key = keys[i], .value = values[i]};
+        if (contexts != NULL)
+            requests[i].context = contexts[i];
+    }
+    return call_batch(client, requests, count);
 }

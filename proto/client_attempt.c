@@ -53,9 +53,8 @@ static bool try_endpoint(struct request *request, struct endpoint *endpoint,
     request->endpoint = (size_t)(endpoint - client->endpoints);
     request->state = ATTEMPT_QUEUED;
     if (endpoint->open) {
-        status =
-            connection_send(endpoint->connection, request->id,
-                            bytes_of(NULL, 0), buffer_bytes(&request->packed));
+        status = connection_send(endpoint->connection, request->id,
+                                 bytes_of(NULL, 0), request->payload);
         if (status != STATUS_OK) {
             error_set(&request->last, STATUS_UNAVAILABLE, "%s: %s",
                       endpoint->address, status_name(status));
@@ -74,10 +73,9 @@ static bool try_endpoint(struct request *request, struct endpoint *endpoint,
     return true;
 }
 
-/* Try again then. Past the deadline nothing will have changed: say now what
- * is known. */
-static void pause_until(struct replikv *client, struct request *request,
-                        int64_t until_ms)
+/* Past the deadline nothing will have changed: what is known is said now. */
+void client_pause(struct replikv *client, struct request *request,
+                  int64_t until_ms)
 {
     if (until_ms >= request->deadline_ms) {
         client_finish(client, request,
@@ -122,7 +120,7 @@ void client_attempt(struct replikv *client, struct request *request,
     }
     if (until_ms < now_ms + PAUSE_MIN_MS)
         until_ms = now_ms + PAUSE_MIN_MS;
-    pause_until(client, request, until_ms);
+    client_pause(client, request, until_ms);
 }
 
 /* An endpoint that answers others is slow, not gone: sending it all again
@@ -232,7 +230,7 @@ static void on_closed(struct connection *connection, void *user,
 
 /* Statuses that say something about the node that answered, not about the
  * request: another node may do better. */
-static bool another_may_know(const Rkv__Result *result)
+bool client_may_retry(const Rkv__Result *result)
 {
     switch ((int)result->status) {
     case RKV__STATUS__OK:
@@ -247,6 +245,18 @@ static bool another_may_know(const Rkv__Result *result)
     }
 }
 
+bool client_did_nothing(const Rkv__Result *result)
+{
+    return result->outcome == RKV__OUTCOME__NOT_APPLIED ||
+           (result->outcome == RKV__OUTCOME__NONE &&
+            result->status == RKV__STATUS__OVERLOADED);
+}
+
+uint32_t client_retry_after_ms(const Rkv__Result *result)
+{
+    return result->retry_after_ms > 0 ? result->retry_after_ms : RETRY_AFTER_MS;
+}
+
 static void refused(struct replikv *client, struct request *request,
                     const Rkv__Result *result)
 {
@@ -256,20 +266,14 @@ static void refused(struct replikv *client, struct request *request,
     error_set(&request->last, status, "%s: %s", endpoint->address,
               result->message[0] != '\0' ? result->message
                                          : status_name(status));
-    bool nothing_done =
-        result->outcome == RKV__OUTCOME__NOT_APPLIED ||
-        (result->outcome == RKV__OUTCOME__NONE && status == STATUS_OVERLOADED);
-    if (!nothing_done)
+    if (!client_did_nothing(result))
         request->maybe_applied = true;
     request->result.retry_after_ms = result->retry_after_ms;
     request->result.need = result->need;
     request->result.got = result->got;
     request->result.epoch = result->epoch;
     if (status == STATUS_OVERLOADED)
-        pause_until(client, request,
-                    now_ms + (result->retry_after_ms > 0
-                                  ? result->retry_after_ms
-                                  : RETRY_AFTER_MS));
+        client_pause(client, request, now_ms + client_retry_after_ms(result));
     else if (++request->refusals < client->endpoint_count)
         client_attempt(client, request, request->endpoint + 1, now_ms);
     else
@@ -277,15 +281,14 @@ static void refused(struct replikv *client, struct request *request,
 }
 
 /* A write's OK without APPLIED, or the answer to another question. */
-static bool is_sensible(const struct request *request,
-                        const Rkv__Envelope *envelope,
+bool client_is_sensible(bool is_write, int reply_case, int body_case,
                         const Rkv__Result *result)
 {
-    if (envelope->body_case == RKV__ENVELOPE__BODY_RESULT)
+    if (body_case == RKV__ENVELOPE__BODY_RESULT)
         return result->status != RKV__STATUS__OK;
-    if (envelope->body_case != request->reply_case)
+    if (body_case != reply_case)
         return false;
-    return !request->is_write || result->status != RKV__STATUS__OK ||
+    return !is_write || result->status != RKV__STATUS__OK ||
            result->outcome == RKV__OUTCOME__APPLIED;
 }
 
@@ -297,19 +300,24 @@ static bool heard(struct endpoint *endpoint, uint32_t id,
     struct replikv *client = endpoint->client;
     const Rkv__Result *result = client_result_of(envelope);
     struct request *request = client->table[id & client->mask];
-    if (result == NULL)
+    bool is_batch = envelope->body_case == RKV__ENVELOPE__BODY_BATCH_REPLY;
+    if (result == NULL && !is_batch)
         return false;
     endpoint->failures = 0;
     endpoint->heard_ms = clock_now_ms();
     if (request == NULL || request->id != id)
         return true;
-    if (!is_sensible(request, envelope, result))
-        return false;
     size_t index = (size_t)(endpoint - client->endpoints);
     bool current = request->state == ATTEMPT_SENT && request->endpoint == index;
-    if (!another_may_know(result)) {
-        request->arena = *arena;
-        *arena = (struct arena){0};
+    if (is_batch)
+        return request->batch != NULL &&
+               client_batch_heard(client, request, current,
+                                  envelope->batch_reply, arena);
+    if (!client_is_sensible(request->is_write, (int)request->reply_case,
+                            (int)envelope->body_case, result))
+        return false;
+    if (!client_may_retry(result)) {
+        arena_adopt(&request->arena, arena);
         request->answer = envelope;
         client_finish(client, request, (enum replikv_status)result->status);
     } else if (current) {

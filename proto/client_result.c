@@ -10,7 +10,8 @@ _Static_assert((int)REPLIKV_UNKNOWN == (int)RKV__OUTCOME__UNKNOWN &&
                    (int)REPLIKV_WHAT_LATENCY ==
                        (int)RKV__ADMIN__WHAT__LATENCY &&
                    (int)REPLIKV_LEFT == (int)RKV__MEMBER_STATE__LEFT &&
-                   (int)REPLIKV_KEY_BYTES_MAX == (int)KEY_BYTES_MAX,
+                   (int)REPLIKV_KEY_BYTES_MAX == (int)KEY_BYTES_MAX &&
+                   (int)REPLIKV_BATCH_MAX == (int)BATCH_REQUESTS_MAX,
                "public enums are the wire's");
 
 const char *replikv_status_name(enum replikv_status status)
@@ -42,6 +43,20 @@ const Rkv__Result *client_result_of(const Rkv__Envelope *envelope)
         return envelope->list_reply->result;
     case RKV__ENVELOPE__BODY_ADMIN_REPLY:
         return envelope->admin_reply->result;
+    default:
+        return NULL;
+    }
+}
+
+const Rkv__Result *client_item_result_of(const Rkv__BatchItemReply *reply)
+{
+    switch ((int)reply->body_case) {
+    case RKV__BATCH_ITEM_REPLY__BODY_RESULT:
+        return reply->result;
+    case RKV__BATCH_ITEM_REPLY__BODY_WRITE_REPLY:
+        return reply->write_reply->result;
+    case RKV__BATCH_ITEM_REPLY__BODY_READ_REPLY:
+        return reply->read_reply->result;
     default:
         return NULL;
     }
@@ -226,6 +241,81 @@ static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
     request->result.done = reply->done;
 }
 
+static void fill_read(struct request *request, struct replikv_result *result,
+                      const Rkv__ReadReply *reply, bool *spent)
+{
+    result->value_count = reply->n_values;
+    result->values = lend_all(request, reply->n_values, reply->values, spent);
+    result->context = lend(reply->context);
+}
+
+static void fill_said(struct replikv_result *result, const Rkv__Result *said)
+{
+    result->message = said->message;
+    result->need = said->need;
+    result->got = said->got;
+    result->epoch = said->epoch;
+    result->retry_after_ms = said->retry_after_ms;
+}
+
+/* What became of a write is known all the same. */
+static void forget(struct replikv_result *result)
+{
+    *result = (struct replikv_result){
+        .status = REPLIKV_NO_MEMORY,
+        .outcome = result->outcome,
+        .message = "no memory for the answer",
+        .attempts = result->attempts,
+    };
+}
+
+/* What was said last of one request of a batch. */
+static void fill_item(struct request *request, struct replikv_result *result,
+                      const Rkv__BatchItemReply *reply)
+{
+    bool spent = false;
+    fill_said(result, client_item_result_of(reply));
+    switch ((int)reply->body_case) {
+    case RKV__BATCH_ITEM_REPLY__BODY_WRITE_REPLY:
+        result->context = lend(reply->write_reply->context);
+        break;
+    case RKV__BATCH_ITEM_REPLY__BODY_READ_REPLY:
+        fill_read(request, result, reply->read_reply, &spent);
+        break;
+    default:
+        break;
+    }
+    if (spent)
+        forget(result);
+}
+
+static void fill_batch(struct request *request)
+{
+    const struct batch *batch = request->batch;
+    struct replikv_result *whole = &request->result;
+    const struct replikv_result *first = NULL; /* of those that failed */
+    for (size_t i = 0; i < batch->count; i++) {
+        struct replikv_result *result = &batch->results[i];
+        result->message = request->last.text;
+        if (batch->items[i].answer != NULL)
+            fill_item(request, result, batch->items[i].answer);
+        else if (request->answer != NULL)
+            fill_said(result, client_result_of(request->answer));
+        if (first == NULL && whole->status != REPLIKV_OK &&
+            result->status == whole->status)
+            first = result;
+    }
+    whole->message = first == NULL ? "" : first->message;
+    if (first != NULL) {
+        whole->need = first->need;
+        whole->got = first->got;
+        whole->epoch = first->epoch;
+        whole->retry_after_ms = first->retry_after_ms;
+    }
+    whole->results = batch->results;
+    whole->result_count = batch->count;
+}
+
 static void fill_body(struct request *request, bool *spent)
 {
     const Rkv__Envelope *answer = request->answer;
@@ -235,10 +325,7 @@ static void fill_body(struct request *request, bool *spent)
         result->context = lend(answer->write_reply->context);
         break;
     case RKV__ENVELOPE__BODY_READ_REPLY:
-        result->value_count = answer->read_reply->n_values;
-        result->values = lend_all(request, result->value_count,
-                                  answer->read_reply->values, spent);
-        result->context = lend(answer->read_reply->context);
+        fill_read(request, result, answer->read_reply, spent);
         break;
     case RKV__ENVELOPE__BODY_LIST_REPLY:
         fill_list(request, answer->list_reply, spent);
@@ -254,24 +341,16 @@ static void fill_body(struct request *request, bool *spent)
 void client_result_fill(struct request *request)
 {
     struct replikv_result *result = &request->result;
+    bool spent = false;
     result->message = request->last.text;
+    if (request->batch != NULL) {
+        fill_batch(request);
+        return;
+    }
     if (request->answer == NULL)
         return;
-    const Rkv__Result *said = client_result_of(request->answer);
-    bool spent = false;
-    result->message = said->message;
-    result->need = said->need;
-    result->got = said->got;
-    result->epoch = said->epoch;
-    result->retry_after_ms = said->retry_after_ms;
+    fill_said(result, client_result_of(request->answer));
     fill_body(request, &spent);
-    if (!spent)
-        return;
-    /* What became of a write is known all the same. */
-    *result = (struct replikv_result){
-        .status = REPLIKV_NO_MEMORY,
-        .outcome = result->outcome,
-        .message = "no memory for the answer",
-        .attempts = result->attempts,
-    };
+    if (spent)
+        forget(result);
 }

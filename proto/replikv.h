@@ -70,6 +70,7 @@ const char *replikv_outcome_name(enum replikv_outcome outcome);
 
 enum {
     REPLIKV_ENDPOINTS_MAX = 16,
+    REPLIKV_BATCH_MAX = 1000, /* requests of one batch */
     REPLIKV_REQUEST_ID_BYTES = 16,
     REPLIKV_KEY_BYTES_MAX = 480,
 };
@@ -100,7 +101,8 @@ struct replikv_options {
      * request waits for its deadline. */
     uint32_t attempt_ms;
     /* Requests, and bytes of them, that may be under way; beyond it
-     * replikv_start says REPLIKV_OVERLOADED. 4096, at most 1048576; 64 MiB. */
+     * replikv_start says REPLIKV_OVERLOADED. 4096, at most 1048576; 64 MiB. A
+     * batch counts as its requests, and one that is larger goes alone. */
     uint32_t inflight_max;
     size_t inflight_bytes_max;
     /* The largest request or reply. 128 MiB. A node that sends more is taken
@@ -130,6 +132,7 @@ enum replikv_kind {
     REPLIKV_DELETE,
     REPLIKV_LIST, /* a chunk of one partition, in key order */
     REPLIKV_ADMIN,
+    REPLIKV_BATCH, /* many gets, puts and deletes in one message */
 };
 
 /* What an admin request asks of the node that answers. */
@@ -170,6 +173,15 @@ struct replikv_request {
     struct replikv_bytes after;
     uint32_t bytes_max; /* LIST: about; 0 the node's default */
     enum replikv_what what;
+    /* BATCH: 1 to REPLIKV_BATCH_MAX of GET, PUT and DELETE, in any mix; of the
+     * batch itself only timeout_ms counts, which is also that of those that
+     * name none. They are carried out side by side, in no order, and each has
+     * its own result; the batch ends when all have. Those that another attempt
+     * may help are sent again, without the others and with the same request
+     * ids. All of it has to fit one message: about 1 MiB, a node's
+     * limits.value_bytes_max. */
+    const struct replikv_request *requests;
+    size_t request_count;
 };
 
 /* ---- results ---- */
@@ -289,6 +301,14 @@ struct replikv_result {
     uint32_t partitions;       /* LIST: how many there are */
 
     const struct replikv_node *node; /* ADMIN, or NULL */
+
+    /* BATCH: results[i] is that of requests[i], and part of this one. None
+     * when the batch could not be sent at all: then what is said above is said
+     * of each. Else status is OK if each one's is OK or NOT_FOUND, or the first
+     * other one; and outcome is APPLIED, or NOT_APPLIED, if it is of every
+     * write, or else UNKNOWN. */
+    const struct replikv_result *results;
+    size_t result_count;
 };
 
 /* Takes over result. */
@@ -318,7 +338,17 @@ struct replikv_result *replikv_delete(struct replikv *client,
                                       struct replikv_bytes key,
                                       struct replikv_bytes context);
 
-/* NULL is allowed. */
+/* Many of them in one message: see REPLIKV_BATCH. contexts may be NULL. */
+struct replikv_result *replikv_get_many(struct replikv *client,
+                                        const struct replikv_bytes *keys,
+                                        size_t count);
+struct replikv_result *replikv_put_many(struct replikv *client,
+                                        const struct replikv_bytes *keys,
+                                        const struct replikv_bytes *values,
+                                        const struct replikv_bytes *contexts,
+                                        size_t count);
+
+/* NULL is allowed. Of results of a batch only the whole is freed. */
 void replikv_result_free(struct replikv_result *result);
 
 static inline struct replikv_bytes replikv_bytes_of(const void *data,

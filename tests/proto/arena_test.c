@@ -77,6 +77,27 @@ outbox_keeps_order_and_drops_requests_without_a_message(void **state)
     arena_fini(&arena);
 }
 
+static void what_is_adopted_lives_on(void **state)
+{
+    (void)state;
+    struct arena mine, other;
+    arena_init(&mine, 0);
+    for (int round = 0; round < 3; round++) {
+        arena_init(&other, 100000);
+        char *kept = arena_string(&other, "kept");
+        assert_non_null(arena_alloc(&other, 90000));
+        arena_adopt(&mine, &other);
+        assert_int_equal(other.budget, 0);
+        assert_null(arena_alloc(&other, 1));
+        arena_fini(&other);
+        assert_string_equal(kept, "kept");
+        assert_int_equal(mine.budget, 100000 * (round + 1));
+        assert_true(mine.used > 90000 * (size_t)(round + 1));
+        assert_non_null(arena_alloc(&mine, 100));
+    }
+    arena_fini(&mine);
+}
+
 static void outbox_replies_when_no_memory_is_left(void **state)
 {
     (void)state;
@@ -103,6 +124,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_refuses_what_is_over_its_budget),
         cmocka_unit_test(arena_memory_is_aligned_apart_and_stays),
+        cmocka_unit_test(what_is_adopted_lives_on),
         cmocka_unit_test(
             outbox_keeps_order_and_drops_requests_without_a_message),
         cmocka_unit_test(outbox_replies_when_no_memory_is_left),

@@ -45,45 +45,140 @@ static void send_result(const struct node_request *to, Rkv__Result *result)
     send_envelope(to, &envelope);
 }
 
+/* What a node says to a write; reply and result live in the caller. */
+static void fill_write(Rkv__WriteReply *reply, Rkv__Result *result,
+                       Rkv__Outcome outcome)
+{
+    rkv__write_reply__init(reply);
+    rkv__result__init(result);
+    result->outcome = outcome;
+    result->need = 2;
+    result->got = 3;
+    result->epoch = 7;
+    reply->result = result;
+    reply->context = binary_of_bytes(bytes_of_string("context"));
+}
+
 static void answer_write(const struct node_request *to, Rkv__Outcome outcome)
 {
     Rkv__Envelope envelope = RKV__ENVELOPE__INIT;
-    Rkv__WriteReply reply = RKV__WRITE_REPLY__INIT;
-    Rkv__Result result = RKV__RESULT__INIT;
-    result.outcome = outcome;
-    result.need = 2;
-    result.got = 3;
-    result.epoch = 7;
-    reply.result = &result;
-    reply.context = binary_of_bytes(bytes_of_string("context"));
+    Rkv__WriteReply reply;
+    Rkv__Result result;
+    fill_write(&reply, &result, outcome);
     envelope.version = 1;
     envelope.body_case = RKV__ENVELOPE__BODY_WRITE_REPLY;
     envelope.write_reply = &reply;
     send_envelope(to, &envelope);
 }
 
+/* And to a read; values has room for two. */
+static void fill_read(Rkv__ReadReply *reply, Rkv__Result *result,
+                      ProtobufCBinaryData *values, const Rkv__Read *read)
+{
+    struct bytes key = bytes_of_binary(read->key);
+    rkv__read_reply__init(reply);
+    rkv__result__init(result);
+    values[0] = read->key;
+    values[1] = binary_of_bytes(bytes_of_string("other"));
+    reply->values = values;
+    reply->n_values = 1;
+    if (key.size >= 3 && memcmp(key.data, "sib", 3) == 0)
+        reply->n_values = 2;
+    if (bytes_equal(key, bytes_of_string("gone"))) {
+        reply->n_values = 0;
+        result->status = RKV__STATUS__NOT_FOUND;
+    }
+    reply->result = result;
+    reply->context = binary_of_bytes(bytes_of_string("context"));
+}
+
 static void answer_read(const struct node_request *to, const Rkv__Read *read)
 {
     Rkv__Envelope envelope = RKV__ENVELOPE__INIT;
-    Rkv__ReadReply reply = RKV__READ_REPLY__INIT;
-    Rkv__Result result = RKV__RESULT__INIT;
-    ProtobufCBinaryData values[2] = {read->key,
-                                     binary_of_bytes(bytes_of_string("other"))};
-    struct bytes key = bytes_of_binary(read->key);
-    reply.values = values;
-    reply.n_values = 1;
-    if (key.size >= 3 && memcmp(key.data, "sib", 3) == 0)
-        reply.n_values = 2;
-    if (bytes_equal(key, bytes_of_string("gone"))) {
-        reply.n_values = 0;
-        result.status = RKV__STATUS__NOT_FOUND;
-    }
-    reply.result = &result;
-    reply.context = binary_of_bytes(bytes_of_string("context"));
+    Rkv__ReadReply reply;
+    Rkv__Result result;
+    ProtobufCBinaryData values[2];
+    fill_read(&reply, &result, values, read);
     envelope.version = 1;
     envelope.body_case = RKV__ENVELOPE__BODY_READ_REPLY;
     envelope.read_reply = &reply;
     send_envelope(to, &envelope);
+}
+
+/* Whether the key is one to refuse, and how. */
+static bool refuse_key(struct bytes key, Rkv__Result *result)
+{
+    rkv__result__init(result);
+    result->outcome = RKV__OUTCOME__NOT_APPLIED;
+    result->message = words("because of its key");
+    if (bytes_equal(key, bytes_of_string("overloaded"))) {
+        result->status = RKV__STATUS__OVERLOADED;
+        result->retry_after_ms = NODE_RETRY_AFTER_MS;
+    } else if (bytes_equal(key, bytes_of_string("unavailable"))) {
+        result->status = RKV__STATUS__UNAVAILABLE;
+    } else if (bytes_equal(key, bytes_of_string("unsure"))) {
+        result->status = RKV__STATUS__UNAVAILABLE;
+        result->outcome = RKV__OUTCOME__UNKNOWN;
+    } else if (bytes_equal(key, bytes_of_string("wrong"))) {
+        result->status = RKV__STATUS__INVALID;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+struct item_answer {
+    Rkv__BatchItemReply item;
+    Rkv__WriteReply write;
+    Rkv__ReadReply read;
+    Rkv__Result result;
+    ProtobufCBinaryData values[2];
+};
+
+static void fill_item(struct item_answer *answer, const Rkv__BatchItem *asked,
+                      bool refuses)
+{
+    Rkv__BatchItemReply *item = &answer->item;
+    bool is_write = asked->body_case == RKV__BATCH_ITEM__BODY_WRITE;
+    insist(is_write || asked->body_case == RKV__BATCH_ITEM__BODY_READ);
+    rkv__batch_item_reply__init(item);
+    if (refuses && refuse_key(bytes_of_binary(is_write ? asked->write->key
+                                                       : asked->read->key),
+                              &answer->result)) {
+        item->body_case = RKV__BATCH_ITEM_REPLY__BODY_RESULT;
+        item->result = &answer->result;
+    } else if (is_write) {
+        fill_write(&answer->write, &answer->result, RKV__OUTCOME__APPLIED);
+        item->body_case = RKV__BATCH_ITEM_REPLY__BODY_WRITE_REPLY;
+        item->write_reply = &answer->write;
+    } else {
+        fill_read(&answer->read, &answer->result, answer->values, asked->read);
+        item->body_case = RKV__BATCH_ITEM_REPLY__BODY_READ_REPLY;
+        item->read_reply = &answer->read;
+    }
+}
+
+static void answer_batch(const struct node_request *to, const Rkv__Batch *asked,
+                         bool one_too_few)
+{
+    size_t count = asked->n_requests;
+    struct item_answer *answers = calloc(count, sizeof(*answers));
+    Rkv__BatchItemReply **items = calloc(count, sizeof(*items));
+    Rkv__Envelope envelope = RKV__ENVELOPE__INIT;
+    Rkv__BatchReply reply = RKV__BATCH_REPLY__INIT;
+    insist(answers != NULL && items != NULL);
+    for (size_t i = 0; i < count; i++) {
+        fill_item(&answers[i], asked->requests[i], to->refuses);
+        items[i] = &answers[i].item;
+    }
+    reply.replies = items;
+    reply.n_replies = count - one_too_few;
+    envelope.version = 1;
+    envelope.body_case = RKV__ENVELOPE__BODY_BATCH_REPLY;
+    envelope.batch_reply = &reply;
+    send_envelope(to, &envelope);
+    free(items);
+    free(answers);
 }
 
 static void answer_list(const struct node_request *to)
@@ -160,6 +255,10 @@ static void answer(const struct node_request *to, const Rkv__Envelope *asked,
         break;
     case RKV__ENVELOPE__BODY_ADMIN:
         answer_admin(to);
+        break;
+    case RKV__ENVELOPE__BODY_BATCH:
+    case RKV__ENVELOPE__BODY_BATCH + BESIDE:
+        answer_batch(to, asked->batch, beside);
         break;
     default:
         answer_list(to);
@@ -254,6 +353,11 @@ static void on_request(struct connection *connection, struct test_node *node,
     if (node->ill_mannered > 0) {
         node->ill_mannered--;
         manner = node->manner;
+    }
+    if (envelope->body_case == RKV__ENVELOPE__BODY_BATCH && manner == ANSWERS &&
+        node->refused_batches > 0) {
+        node->refused_batches--;
+        request.refuses = true;
     }
     if (node->seen < NODE_REQUESTS_KEPT)
         keep(node, &request, frame->payload);

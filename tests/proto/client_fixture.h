@@ -10,14 +10,17 @@
 
 /* A node as the client sees it, with the manners that a test asks for. It
  * stores nothing: a read of a key answers with the key itself, of one that
- * begins with "sib" with two siblings, with "gone" NOT_FOUND. */
+ * begins with "sib" with two siblings, with "gone" NOT_FOUND. Of a batch, which
+ * is answered, the first refused_batches refuse the keys that are named for it:
+ * "overloaded", "unavailable" (NOT_APPLIED), "unsure" (UNAVAILABLE, UNKNOWN)
+ * and "wrong" (INVALID, NOT_APPLIED). */
 
 enum manner {
     ANSWERS,
     KEEPS_SILENT, /* notes what comes; node_answer_held answers later */
     HANGS_UP,
     SENDS_GARBAGE,
-    ANSWERS_BESIDE,  /* with a reply of another kind */
+    ANSWERS_BESIDE,  /* with a reply of another kind, a batch one too few */
     FORGETS_OUTCOME, /* OK to a write, and no outcome */
     IS_OVERLOADED,   /* retry_after_ms, nothing was done */
     IS_UNAVAILABLE,  /* NOT_APPLIED */
@@ -33,6 +36,7 @@ struct node_request {
     uint8_t *payload;
     size_t size;
     uint8_t write_id[REPLIKV_REQUEST_ID_BYTES];
+    bool refuses; /* what a batch is refused by its keys */
 };
 
 struct test_node {
@@ -44,6 +48,7 @@ struct test_node {
     /* So many requests are met with manner, the others answered. */
     size_t ill_mannered;
     size_t hang_up_every; /* the n-th request; 0 never */
+    size_t refused_batches;
     size_t seen;
     struct node_request requests[NODE_REQUESTS_KEPT]; /* the first ones */
 };
