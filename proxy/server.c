@@ -229,6 +229,7 @@ static enum status open_sockets(struct server *server, struct error *error)
         .connections_max = config->connections_max,
         .handshake_ms = HANDSHAKE_MS,
     };
+    server->reply_bytes_max = record;
     struct transport_limits peer_limits = limits;
     peer_limits.frame_bytes_max = record;
     enum status status =
@@ -294,6 +295,8 @@ void server_add_counters(struct server *server, Rkv__AdminReply *reply,
         {"hellos_late", edge[EDGE_HELLOS_LATE]},
         {"lanes_silent", edge[EDGE_LANES_SILENT]},
         {"sessions_stalled", edge[EDGE_SESSIONS_STALLED]},
+        {"batches", edge[EDGE_BATCHES]},
+        {"batches_refused", edge[EDGE_BATCHES_REFUSED]},
         {"storage_batches", storage.batches},
         {"storage_operations", storage.operations},
         {"storage_syncs", storage.syncs},
@@ -429,6 +432,7 @@ void server_close(struct server *server)
         storage_close(server->storage);
     node_free(server->node);
     sessions_fini(&server->sessions);
+    batches_fini(&server->batches);
     links_fini(&server->links);
     turns_free(server);
     effects_fini(&server->effects);

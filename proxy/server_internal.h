@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "proto/transport.h"
+#include "proxy/batches.h"
 #include "proxy/links.h"
 #include "proxy/server.h"
 #include "proxy/sessions.h"
@@ -13,7 +14,8 @@
 /* What the parts of the server share:
  *
  *   server.c    open, tick, close         sessions.c  accepted connections
- *   turn.c      step the node, carry out  links.c     connections to nodes
+ *   turn.c      step the node, carry out  batches.c   many requests in one
+ *                                         links.c     connections to nodes
  *
  * The lock guards the node, the effects, sessions, links and what follows
  * them. It is taken before any connection's lock, and never held while a
@@ -22,11 +24,13 @@
 enum edge_counter {
     EDGE_FRAMES_MALFORMED,  /* not an envelope; answered INVALID */
     EDGE_REPLIES_DROPPED,   /* whoever asked is gone, or does not read */
-    EDGE_REPLIES_TOO_LARGE, /* beyond the frame limit; answered TOO_LARGE */
+    EDGE_REPLIES_TOO_LARGE, /* beyond a limit; answered TOO_LARGE, or short */
     EDGE_REQUESTS_UNSENT,   /* no connection, or its queue is full */
     EDGE_HELLOS_LATE,       /* accepted, but did not say who it is in time */
     EDGE_LANES_SILENT,      /* closed after lane_timeout_ms of silence */
     EDGE_SESSIONS_STALLED,  /* closed, as nothing was read for as long */
+    EDGE_BATCHES,           /* taken apart */
+    EDGE_BATCHES_REFUSED,   /* as a whole */
     EDGE_COUNTER_COUNT
 };
 
@@ -51,6 +55,7 @@ struct turn {
     /* Connections with something to flush; each a reference. */
     struct connection **dirty;
     size_t dirty_count, dirty_capacity;
+    size_t steps; /* since the lock was taken */
 };
 
 /* A request of ours that will not be answered, to be told the node. */
@@ -68,6 +73,8 @@ struct server {
     struct node *node;
     struct effects effects;
     struct sessions sessions;
+    struct batches batches;
+    size_t reply_bytes_max; /* of a frame to a client */
     struct links links;
     struct buffer packed;
     struct late *late;
@@ -85,7 +92,8 @@ struct server {
 /* --- turn.c --- */
 
 /* Frames of one turn: enough to share a lock and a flush, few enough that a
- * flood from one peer does not keep the others waiting. */
+ * flood from one peer does not keep the others waiting. A batch counts as its
+ * requests: a turn pauses once it has made so many steps. */
 enum { FRAMES_A_TURN = 64, FRAME_BYTES_A_TURN = 1 << 20 };
 
 /* How many of the frames, at least one, make a turn. */
@@ -107,7 +115,10 @@ struct turn *turn_begin(struct server *server);
 bool turn_step(struct server *server, struct turn *turn, struct event *event);
 /* Carry out what the steps so far asked for, as far as the lock allows. */
 void turn_settle(struct server *server, struct turn *turn);
-/* Settle, let go of the lock, flush, run reads and what comes of them. */
+/* Settle, let go of the lock, flush, run reads and what comes of them; then
+ * take the lock again. Others may have had it. */
+void turn_pause(struct server *server, struct turn *turn);
+/* The same but for the lock, and give the turn back. */
 void turn_end(struct server *server, struct turn *turn);
 /* Flush the connection at the end of the turn. */
 void turn_flush(struct turn *turn, struct connection *connection);

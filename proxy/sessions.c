@@ -19,7 +19,7 @@ enum {
     GREETING_MS = 5000,
 };
 
-static struct reply_token token_of(const struct session *session, uint32_t id)
+struct reply_token sessions_token(const struct session *session, uint32_t id)
 {
     return (struct reply_token){
         (uint64_t)session->generation << (SLOT_BITS + ID_BITS) |
@@ -143,6 +143,27 @@ static void send_too_large(struct server *server, struct session *session,
         server->counters[EDGE_REPLIES_DROPPED]++;
 }
 
+/* See to what became of a reply. */
+static void sent(struct server *server, struct turn *turn,
+                 struct session *session, uint32_t id, enum status status)
+{
+    if (status == STATUS_TOO_LARGE)
+        send_too_large(server, session, id);
+    else if (status != STATUS_OK)
+        server->counters[EDGE_REPLIES_DROPPED]++;
+    /* It asks and does not read: what it waits for is lost anyway. */
+    if (status == STATUS_OVERLOADED)
+        connection_close(session->connection);
+    else
+        turn_flush(turn, session->connection);
+}
+
+void sessions_send(struct server *server, struct turn *turn,
+                   struct session *session, uint32_t id, struct bytes payload)
+{
+    sent(server, turn, session, id, send(session, id, payload));
+}
+
 /* A node dials a lane anew when it has given up the old one, whose end may
  * never have reached us. */
 static void close_older(struct server *server, const struct session *session)
@@ -178,6 +199,10 @@ static void judge(struct server *server, struct session *session,
 void sessions_reply(struct server *server, struct turn *turn,
                     struct reply_token token, const Rkv__Envelope *envelope)
 {
+    if (batches_is_token(token)) {
+        batches_reply(server, turn, token, envelope);
+        return;
+    }
     struct session *session = find(&server->sessions, token);
     if (session == NULL) {
         server->counters[EDGE_REPLIES_DROPPED]++;
@@ -190,16 +215,7 @@ void sessions_reply(struct server *server, struct turn *turn,
         server_add_counters(server, envelope->admin_reply,
                             &server->effects.arena);
     uint32_t id = (uint32_t)token.value | ID_TOP;
-    enum status status = send_packed(server, session, id, envelope);
-    if (status == STATUS_TOO_LARGE)
-        send_too_large(server, session, id);
-    else if (status != STATUS_OK)
-        server->counters[EDGE_REPLIES_DROPPED]++;
-    /* It asks and does not read: what it waits for is lost anyway. */
-    if (status == STATUS_OVERLOADED)
-        connection_close(session->connection);
-    else
-        turn_flush(turn, session->connection);
+    sent(server, turn, session, id, send_packed(server, session, id, envelope));
 }
 
 /* --- requests --- */
@@ -214,7 +230,7 @@ static void answer_malformed(struct server *server, struct turn *turn,
     const Rkv__Envelope *envelope =
         envelope_result(&server->effects.arena, error->status, error->text);
     if (envelope != NULL)
-        sessions_reply(server, turn, token_of(session, id), envelope);
+        sessions_reply(server, turn, sessions_token(session, id), envelope);
 }
 
 static void greet(struct server *server, struct turn *turn,
@@ -240,10 +256,13 @@ static void heard(struct server *server, struct turn *turn,
 {
     struct event event = {
         .from = session->node,
-        .token = token_of(session, id),
+        .token = sessions_token(session, id),
         .message = message,
     };
-    if (session->kind == SESSION_CLIENT) {
+    if (session->kind == SESSION_CLIENT &&
+        message->body_case == RKV__ENVELOPE__BODY_BATCH) {
+        batches_request(server, turn, session, id, message);
+    } else if (session->kind == SESSION_CLIENT) {
         event.kind = EVENT_CLIENT_REQUEST;
         turn_step(server, turn, &event);
     } else if (session->state == SESSION_GREETING) {
@@ -342,6 +361,7 @@ static void on_closed(struct connection *connection, void *user,
     if (session->connection == NULL)
         return; /* it never was more than a connection */
     pthread_mutex_lock(&server->lock);
+    batches_forget(server, session);
     server->sessions.slots[session->slot].session = NULL;
     pthread_mutex_unlock(&server->lock);
     while (session->routes != NULL)

@@ -66,6 +66,11 @@ void sessions_fini(struct sessions *sessions);
 /* Send the envelope to whoever asked; count it if that cannot be. */
 void sessions_reply(struct server *server, struct turn *turn,
                     struct reply_token token, const Rkv__Envelope *envelope);
+/* The same for one that is packed, the answer to the frame with this id. */
+void sessions_send(struct server *server, struct turn *turn,
+                   struct session *session, uint32_t id, struct bytes payload);
+/* Whom to reply to a frame of the session. */
+struct reply_token sessions_token(const struct session *session, uint32_t id);
 /* Close those that were refused, that never say who they are, or that have
  * read nothing of what waits for them for lane_timeout_ms. */
 void sessions_tick(struct server *server, int64_t now_ms);

@@ -37,6 +37,7 @@ void turn_lock(struct server *server, struct turn *turn)
     turn->now_ms = turn->now_us / 1000;
     turn->wall_ms = clock_ms(CLOCK_REALTIME);
     server->now_ms = turn->now_ms;
+    turn->steps = 0;
 }
 
 struct turn *turn_begin(struct server *server)
@@ -193,6 +194,7 @@ bool turn_step(struct server *server, struct turn *turn, struct event *event)
 {
     event->now_us = turn->now_us;
     event->wall_ms = turn->wall_ms;
+    turn->steps++;
     node_step(server->node, event, &server->effects);
     struct effects *effects = &server->effects;
     bool hangs_up = effects->hang_up;
@@ -269,7 +271,7 @@ static void step_reads(struct server *server, struct turn *turn)
     turn->read_count -= ran;
 }
 
-void turn_end(struct server *server, struct turn *turn)
+static void run_out(struct server *server, struct turn *turn)
 {
     turn_settle(server, turn);
     for (;;) {
@@ -282,6 +284,17 @@ void turn_end(struct server *server, struct turn *turn)
         turn_lock(server, turn);
         step_reads(server, turn);
     }
+}
+
+void turn_pause(struct server *server, struct turn *turn)
+{
+    run_out(server, turn);
+    turn_lock(server, turn);
+}
+
+void turn_end(struct server *server, struct turn *turn)
+{
+    run_out(server, turn);
     arena_reset(&turn->messages);
     pthread_mutex_lock(&server->turns_lock);
     turn->next = server->turns;
