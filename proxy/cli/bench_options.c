@@ -9,6 +9,8 @@
 enum {
     CLIENTS_MAX = 1024, /* each has a connection and two threads */
     SLOTS_MAX = 65536,
+    BATCH_MAX = 1000,         /* what a node takes in one */
+    OPERATIONS_MAX = 1 << 18, /* at once, some 300 bytes each */
     RATE_MAX = 10000000,
     KEYS_MAX = 1000000000,
     VALUE_BYTES_MAX = 64 << 20, /* what one connection may have under way */
@@ -18,6 +20,7 @@ enum {
 
 const struct bench_options bench_defaults = {
     .clients = 16,
+    .batch = 1,
     .keys = 10000,
     .value_bytes_min = 100,
     .value_bytes_max = 100,
@@ -28,6 +31,7 @@ const struct bench_options bench_defaults = {
 
 const struct option bench_option_table[BENCH_OPTION_COUNT] = {
     {"clients", required_argument, NULL, 'C'},
+    {"batch", required_argument, NULL, 'B'},
     {"rate", required_argument, NULL, 'R'},
     {"workload", required_argument, NULL, 'W'},
     {"mix", required_argument, NULL, 'M'},
@@ -172,6 +176,10 @@ const char *bench_take_option(struct bench_options *options, int letter,
         return take_u32(argument, 1, CLIENTS_MAX, &options->clients)
                    ? NULL
                    : "--clients: 1 to 1024";
+    case 'B':
+        return take_u32(argument, 1, BATCH_MAX, &options->batch)
+                   ? NULL
+                   : "--batch: 1 to 1000 operations";
     case 'R':
         return take_u32(argument, 1, RATE_MAX, &options->rate)
                    ? NULL
@@ -219,6 +227,8 @@ const char *bench_settle(struct bench_options *options, uint32_t inflight)
         return "--workload and --mix: one of them";
     if ((uint64_t)options->clients * inflight > SLOTS_MAX)
         return "--clients times --inflight: at most 65536";
+    if ((uint64_t)options->clients * inflight * options->batch > OPERATIONS_MAX)
+        return "--clients times --inflight times --batch: at most 262144";
     enum bench_distribution distribution = BENCH_UNIFORM;
     if (options->mix == NULL) {
         if (options->workload == NULL)

@@ -26,6 +26,7 @@ enum bench_distribution {
 
 struct bench_options {
     uint32_t clients;
+    uint32_t batch;       /* operations of a request */
     uint32_t rate;        /* requests a second in all; 0: a closed loop */
     const char *workload; /* a letter, or NULL */
     const char *mix;      /* as given, or NULL */
@@ -43,7 +44,7 @@ extern const struct bench_options bench_defaults;
 
 /* For getopt_long, without an end mark. Each val is a letter of
  * BENCH_LETTERS. */
-#define BENCH_LETTERS "CRWMKDVSLUTP"
+#define BENCH_LETTERS "CBRWMKDVSLUTP"
 enum { BENCH_OPTION_COUNT = sizeof(BENCH_LETTERS) - 1 };
 extern const struct option bench_option_table[BENCH_OPTION_COUNT];
 

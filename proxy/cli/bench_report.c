@@ -102,6 +102,7 @@ static void json_set_options(json_t *object, const struct cli *cli)
     json_set_number(object, "seed", options->seed);
     json_set_number(object, "clients", options->clients);
     json_set_number(object, "inflight", cli->inflight);
+    json_set_number(object, "batch", options->batch);
     if (options->rate > 0)
         json_set_number(object, "rate", options->rate);
 }
@@ -202,10 +203,14 @@ static void print_text(const struct bench_report *report, struct bench_run *run,
                (double)report->load_ns / 1e9,
                per_second(report->loaded, report->load_ns));
     printf("%" PRIu64 " operations in %.1f s, %.0f/s, %" PRIu64
-           " errors, %" PRIu64 " not found\n\n",
+           " errors, %" PRIu64 " not found\n",
            all->count, (double)report->measured_ns / 1e9,
            per_second(all->count, report->measured_ns), report->counts.failed,
            report->counts.not_found);
+    if (options->batch > 1)
+        printf("in batches of %u; a latency is that of a batch\n",
+               options->batch);
+    putchar('\n');
     grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (unsigned kind = 0; kind < BENCH_KINDS; kind++) {
         if (options->share[kind] == 0)

@@ -37,9 +37,9 @@ static struct replikv *connect_to(const struct cli *cli, size_t first)
         .endpoints = endpoints,
         .endpoint_count = cli->endpoint_count,
         .timeout_ms = cli->timeout_ms,
-        .inflight_max = cli->inflight,
-        .inflight_bytes_max =
-            (size_t)cli->inflight * (options->value_bytes_max + REQUEST_BYTES),
+        .inflight_max = cli->inflight * options->batch,
+        .inflight_bytes_max = (size_t)cli->inflight * options->batch *
+                              (options->value_bytes_max + REQUEST_BYTES),
     });
 }
 
@@ -68,9 +68,12 @@ static void open_clients(struct bench_run *run)
                 client->counts.latency[kind] =
                     must_have(calloc(1, sizeof(struct histogram)));
     }
-    /* Neighbours are of different clients, so that the idle are. */
-    for (size_t i = 0; i < run->slot_count; i++)
+    for (size_t i = 0; i < run->slot_count; i++) {
+        /* Neighbours are of different clients, so that the idle are. */
         run->slots[i].client = &run->clients[i % options->clients];
+        run->slots[i].items = run->items + i * options->batch;
+        run->slots[i].requests = run->requests + i * options->batch;
+    }
 }
 
 struct bench_run *bench_run_new(const struct cli *cli,
@@ -85,6 +88,9 @@ struct bench_run *bench_run_new(const struct cli *cli,
     run->slot_count = (size_t)options->clients * cli->inflight;
     run->clients = must_have(calloc(options->clients, sizeof(*run->clients)));
     run->slots = must_have(calloc(run->slot_count, sizeof(*run->slots)));
+    size_t item_count = run->slot_count * options->batch;
+    run->items = must_have(calloc(item_count, sizeof(*run->items)));
+    run->requests = must_have(calloc(item_count, sizeof(*run->requests)));
     run->pool = must_have(malloc(pool_bytes));
     fill_pool(run->pool, pool_bytes, options->seed);
     pthread_condattr_init(&monotonic);
@@ -182,6 +188,8 @@ void bench_run_free(struct bench_run *run)
     pthread_mutex_destroy(&run->lock);
     free(run->clients);
     free(run->slots);
+    free(run->items);
+    free(run->requests);
     free(run->pool);
     free(run);
 }

@@ -9,13 +9,14 @@
 /* The clients of `replikv bench`, each a connection with --inflight slots, and
  * what came of their requests.
  *
- *   take an operation --> start --> result, recorded --+
+ *    draw a request ---> start --> result, recorded ---+
  *       ^      | not due yet (open loop), or a rest    |
  *       |      +--> idle, until the pacer wakes it     |
  *       +----------------------------------------------+
  *
- * A slot has one operation under way; who gets its result starts the next one
- * in it, after a rest if it could not even be sent. In an open loop request
+ * A slot has one request under way, of --batch operations; who gets its result
+ * starts the next one in it, after a rest if it could not even be sent. An
+ * operation's latency is that of its request. In an open loop request
  * number n is due n / rate seconds after the start, and that is where its
  * latency begins, whenever it is started: when no slot is idle it waits for
  * one, and the wait counts.

@@ -21,7 +21,7 @@ enum {
 
 /* One example of each status; the count comes with the summary. What a request
  * is refused for when it is wrong is the same for all that follow. */
-static void tell(struct bench_run *run, const struct bench_slot *slot,
+static void tell(struct bench_run *run, const struct bench_item *item,
                  size_t status, const struct replikv_result *result)
 {
     const char *name = replikv_status_name(result->status);
@@ -33,18 +33,18 @@ static void tell(struct bench_run *run, const struct bench_slot *slot,
         atomic_store(&run->stop, true);
     } else if (!run->told[status]) {
         fprintf(stderr, "replikv: bench: %s %s: %s: %s\n",
-                bench_kind_name(slot->operation.kind), slot->key, name,
+                bench_kind_name(item->operation.kind), item->key, name,
                 result->message);
     }
     run->told[status] = true;
     pthread_mutex_unlock(&run->lock);
 }
 
-static void count_answer(struct bench_slot *slot,
+static void count_answer(struct bench_slot *slot, const struct bench_item *item,
                          const struct replikv_result *result)
 {
     struct bench_counts *counts = &slot->client->counts;
-    struct histogram *latency = counts->latency[slot->operation.kind];
+    struct histogram *latency = counts->latency[item->operation.kind];
     int64_t took_ns = bench_now_ns() - slot->from_ns;
     if (slot->client->run->loading)
         counts->loaded++;
@@ -55,7 +55,8 @@ static void count_answer(struct bench_slot *slot,
         counts->siblings_max = result->value_count;
 }
 
-static void record(struct bench_slot *slot, const struct replikv_result *result)
+static void record(struct bench_slot *slot, const struct bench_item *item,
+                   const struct replikv_result *result)
 {
     struct bench_client *client = slot->client;
     struct bench_run *run = client->run;
@@ -68,12 +69,12 @@ static void record(struct bench_slot *slot, const struct replikv_result *result)
         status = BENCH_STATUSES - 1;
     slot->unsent = !answered && result->attempts == 0;
     if (!answered)
-        tell(run, slot, status, result);
+        tell(run, item, status, result);
     if (!run->loading && slot->from_ns < run->measure_ns)
         return;
     pthread_mutex_lock(&client->lock);
     if (answered) {
-        count_answer(slot, result);
+        count_answer(slot, item, result);
     } else {
         client->counts.failed++;
         client->counts.errors[status][result->outcome]++;
@@ -81,7 +82,7 @@ static void record(struct bench_slot *slot, const struct replikv_result *result)
     pthread_mutex_unlock(&client->lock);
 }
 
-/* ---- one operation after the other ---- */
+/* ---- one request after the other ---- */
 
 /* With the lock. */
 static void retire_locked(struct bench_run *run)
@@ -105,7 +106,7 @@ static int64_t due_ns(const struct bench_run *run)
     return run->start_ns + (int64_t)((double)run->started * 1e9 / (double)rate);
 }
 
-/* Whether the schedule has an operation for now; if not, whether it has one
+/* Whether the schedule has a request for now; if not, whether it has one
  * later. Called with the lock. */
 static bool take_due(struct bench_run *run, int64_t *from_ns, bool *over)
 {
@@ -134,7 +135,7 @@ static bool is_open_loop(const struct bench_run *run)
     return !run->loading && run->plan->options->rate > 0;
 }
 
-/* Whether a closed loop has an operation for now. */
+/* Whether a closed loop has a request for now. */
 static bool take_next(struct bench_slot *slot, bool *over)
 {
     const struct bench_run *run = slot->client->run;
@@ -146,7 +147,7 @@ static bool take_next(struct bench_slot *slot, bool *over)
     return !*over && !rests;
 }
 
-/* Whether the slot may have an operation now. If not it is idle, or has had
+/* Whether the slot may have a request now. If not it is idle, or has had
  * its last. */
 static bool may_start(struct bench_slot *slot)
 {
@@ -165,25 +166,59 @@ static bool may_start(struct bench_slot *slot)
     return due;
 }
 
+static bool draw_one(struct bench_client *client,
+                     struct bench_operation *operation)
+{
+    if (client->run->loading)
+        return bench_stream_load(&client->stream, operation);
+    bench_stream_next(&client->stream, operation);
+    return true;
+}
+
+/* Whether a get comes before its write. */
+static bool reads_first(const struct bench_run *run, enum bench_kind kind)
+{
+    switch (kind) {
+    case BENCH_PUT:
+    case BENCH_INSERT:
+        return run->loading || run->cli->overwrite;
+    case BENCH_DELETE:
+    case BENCH_RMW:
+        return true;
+    case BENCH_GET:
+    case BENCH_KINDS:
+        break;
+    }
+    return false;
+}
+
 /* False when the client has loaded all that it is to load. */
 static bool draw(struct bench_slot *slot)
 {
     struct bench_client *client = slot->client;
-    bool more = true;
+    const struct bench_run *run = client->run;
+    size_t count = 0;
     pthread_mutex_lock(&client->lock);
-    if (client->run->loading)
-        more = bench_stream_load(&client->stream, &slot->operation);
-    else
-        bench_stream_next(&client->stream, &slot->operation);
+    while (count < run->plan->options->batch &&
+           draw_one(client, &slot->items[count].operation))
+        count++;
     pthread_mutex_unlock(&client->lock);
-    slot->key_bytes = (size_t)snprintf(slot->key, sizeof(slot->key),
-                                       "bench%012" PRIu64, slot->operation.key);
-    if (!more)
+    slot->item_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct bench_item *item = &slot->items[i];
+        item->ended = false;
+        item->reads = reads_first(run, item->operation.kind);
+        item->context = replikv_bytes_of(NULL, 0);
+        item->key_bytes =
+            (size_t)snprintf(item->key, sizeof(item->key), "bench%012" PRIu64,
+                             item->operation.key);
+    }
+    if (count == 0)
         retire(client->run);
-    return more;
+    return count > 0;
 }
 
-static void start_operation(struct bench_slot *slot);
+static void send_request(struct bench_slot *slot);
 
 void bench_go_on(struct bench_slot *slot)
 {
@@ -191,87 +226,109 @@ void bench_go_on(struct bench_slot *slot)
         if (!may_start(slot) || !draw(slot))
             return;
         atomic_store(&slot->turn, 0);
-        start_operation(slot);
+        send_request(slot);
     } while (atomic_fetch_add(&slot->turn, 1) == 1);
 }
 
-static void end_operation(struct bench_slot *slot,
-                          const struct replikv_result *result)
+static void end_request(struct bench_slot *slot)
 {
-    record(slot, result);
     if (atomic_fetch_add(&slot->turn, 1) == 1)
         bench_go_on(slot);
 }
 
-static void on_end(void *user, struct replikv_result *result)
+/* Whether the item goes on. What is there is to be superseded; where nothing
+ * is, nothing is deleted. */
+static bool hear(struct bench_slot *slot, struct bench_item *item,
+                 const struct replikv_result *result)
 {
-    end_operation(user, result);
+    bool deletes = item->operation.kind == BENCH_DELETE;
+    bool writes = result->status == REPLIKV_OK ||
+                  (result->status == REPLIKV_NOT_FOUND && !deletes);
+    if (item->reads && writes) {
+        item->reads = false;
+        item->context = result->context;
+        return true;
+    }
+    record(slot, item, result);
+    item->ended = true;
+    return false;
+}
+
+static void on_answer(void *user, struct replikv_result *result)
+{
+    struct bench_slot *slot = user;
+    size_t next = 0;
+    bool more = false;
+    for (size_t i = 0; i < slot->item_count; i++) {
+        if (slot->items[i].ended)
+            continue;
+        const struct replikv_result *one =
+            next < result->result_count ? &result->results[next] : result;
+        more |= hear(slot, &slot->items[i], one);
+        next++;
+    }
+    if (more)
+        send_request(slot);
+    else
+        end_request(slot);
     replikv_result_free(result);
 }
 
-static void start_request(struct bench_slot *slot, enum replikv_kind kind,
-                          struct replikv_bytes context,
-                          replikv_callback *callback)
+static struct replikv_request request_of(const struct bench_slot *slot,
+                                         const struct bench_item *item)
 {
     const struct bench_run *run = slot->client->run;
-    const struct bench_operation *operation = &slot->operation;
-    const struct replikv_request request = {
+    const struct bench_operation *operation = &item->operation;
+    enum replikv_kind kind = REPLIKV_PUT;
+    if (item->reads || operation->kind == BENCH_GET)
+        kind = REPLIKV_GET;
+    else if (operation->kind == BENCH_DELETE)
+        kind = REPLIKV_DELETE;
+    return (struct replikv_request){
         .kind = kind,
         .bucket = run->cli->bucket,
-        .key = replikv_bytes_of(slot->key, slot->key_bytes),
+        .key = replikv_bytes_of(item->key, item->key_bytes),
         .value =
             replikv_bytes_of(run->pool + operation->random % BENCH_POOL_BYTES,
                              operation->value_bytes),
-        .context = context,
+        .context = item->context,
         .level = kind == REPLIKV_GET ? run->cli->r : run->cli->w,
     };
-    struct replikv_error error;
-    if (replikv_start(slot->client->connection, &request, callback, slot,
-                      &error) != REPLIKV_OK)
-        end_operation(
-            slot, &(struct replikv_result){.status = error.status,
-                                           .outcome = kind == REPLIKV_GET
-                                                          ? REPLIKV_NONE
-                                                          : REPLIKV_NOT_APPLIED,
-                                           .message = error.text});
 }
 
-/* What is there is to be superseded; where nothing is, nothing is deleted. */
-static void on_read(void *user, struct replikv_result *result)
+/* The library took none of it. */
+static void refuse(struct bench_slot *slot, const struct replikv_error *error)
 {
-    struct bench_slot *slot = user;
-    bool deletes = slot->operation.kind == BENCH_DELETE;
-    if (result->status == REPLIKV_OK ||
-        (result->status == REPLIKV_NOT_FOUND && !deletes))
-        start_request(slot, deletes ? REPLIKV_DELETE : REPLIKV_PUT,
-                      result->context, on_end);
-    else
-        end_operation(slot, result);
-    replikv_result_free(result);
+    for (size_t i = 0; i < slot->item_count; i++) {
+        struct bench_item *item = &slot->items[i];
+        bool gets = item->reads || item->operation.kind == BENCH_GET;
+        if (item->ended)
+            continue;
+        hear(slot, item,
+             &(struct replikv_result){.status = error->status,
+                                      .outcome = gets ? REPLIKV_NONE
+                                                      : REPLIKV_NOT_APPLIED,
+                                      .message = error->text});
+    }
+    end_request(slot);
 }
 
-static void start_operation(struct bench_slot *slot)
+/* Ask for what has not ended. */
+static void send_request(struct bench_slot *slot)
 {
     const struct bench_run *run = slot->client->run;
-    const struct replikv_bytes none = {NULL, 0};
-    switch (slot->operation.kind) {
-    case BENCH_GET:
-        start_request(slot, REPLIKV_GET, none, on_end);
-        return;
-    case BENCH_PUT:
-    case BENCH_INSERT:
-        if (run->loading || run->cli->overwrite)
-            start_request(slot, REPLIKV_GET, none, on_read);
-        else
-            start_request(slot, REPLIKV_PUT, none, on_end);
-        return;
-    case BENCH_DELETE:
-    case BENCH_RMW:
-        start_request(slot, REPLIKV_GET, none, on_read);
-        return;
-    case BENCH_KINDS:
-        return;
-    }
+    struct replikv_error error;
+    size_t count = 0;
+    for (size_t i = 0; i < slot->item_count; i++)
+        if (!slot->items[i].ended)
+            slot->requests[count++] = request_of(slot, &slot->items[i]);
+    const struct replikv_request batch = {.kind = REPLIKV_BATCH,
+                                          .requests = slot->requests,
+                                          .request_count = count};
+    bool alone = run->plan->options->batch == 1;
+    if (replikv_start(slot->client->connection, alone ? slot->requests : &batch,
+                      on_answer, slot, &error) != REPLIKV_OK)
+        refuse(slot, &error);
 }
 
 /* ---- the pacer ---- */

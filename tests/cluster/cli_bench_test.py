@@ -94,6 +94,33 @@ class OneCluster(Bench):
         self.run_cli("get", "bench000000000200", "--bucket", "late",
                      expect=1)
 
+    def test_batches_count_their_operations(self):
+        def done(*names):
+            return [sum(node["counters"][name] for node in self.json("status"))
+                    for name in names]
+
+        names = ("batches", "reads", "writes")
+        before = done(*names)
+        summary = self.bench(
+            "--bucket", "late", "--load", "--keys", "150", "--clients", "2",
+            "--inflight", "2", "--batch", "32", "--mix",
+            "get=40,put=30,rmw=20,delete=10")
+        batches, reads, writes = (
+            now - then for now, then in zip(done(*names), before))
+        kinds = {name: k["count"] for name, k in summary["kinds"].items()}
+        self.assertEqual((summary["batch"], summary["load"]["loaded"],
+                          summary["load"]["failed"], summary["failed"]),
+                         (32, 150, 0, 0))
+        # Each deleted, or not found, was read first.
+        self.assertGreaterEqual(reads, 150 + kinds["get"] + kinds["rmw"] +
+                                kinds["delete"])
+        self.assertGreaterEqual(writes, 150 + kinds["put"] + kinds["rmw"])
+        self.assertGreaterEqual(batches, summary["operations"] // 32)
+        self.assertEqual(summary["operations"] % 32, 0)
+        shown = self.run_cli("bench", "--bucket", "late", "--workload", "c",
+                             "--batch", "8", *ONE_SECOND)[0].decode()
+        self.assertIn("in batches of 8", shown)
+
     def test_open_loop_keeps_its_schedule(self):
         summary = self.bench("--bucket", "late", "--load", "--rate", "200",
                              "--keys", "50", "--workload", "b")
@@ -152,6 +179,10 @@ class OneCluster(Bench):
                 (["--clients", "0"], "1 to 1024"),
                 (["--clients", "1000", "--inflight", "1000"],
                  "at most 65536"),
+                (["--batch", "0"], '1 to 1000 operations, not "0"'),
+                (["--batch", "1001"], "1 to 1000"),
+                (["--clients", "1000", "--batch", "1000"],
+                 "at most 262144"),
                 (["--keys", "many"], "--keys"),
                 (["--distribution", "normal"], "uniform, zipfian or latest"),
                 (["--value-size", "9-1"], "LEAST-MOST"),

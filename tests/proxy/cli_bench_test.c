@@ -345,6 +345,7 @@ static void options_are_taken(void **state)
     struct bench_options options = bench_defaults;
     (void)state;
     assert_null(bench_take_option(&options, 'C', "1024"));
+    assert_null(bench_take_option(&options, 'B', "4"));
     assert_null(bench_take_option(&options, 'R', "5000"));
     assert_null(bench_take_option(&options, 'V', "0-4096"));
     assert_null(bench_take_option(&options, 'S', "18446744073709551615"));
@@ -352,6 +353,7 @@ static void options_are_taken(void **state)
     assert_null(bench_take_option(&options, 'W', "D"));
     assert_null(bench_settle(&options, 64));
     assert_int_equal(options.clients, 1024);
+    assert_int_equal(options.batch, 4);
     assert_int_equal(options.rate, 5000);
     assert_int_equal(options.value_bytes_min, 0);
     assert_int_equal(options.value_bytes_max, 4096);
@@ -393,6 +395,8 @@ static void wrong_options_are_answered_with_what_is_allowed(void **state)
     } rows[] = {{'C', "0", "1 to 1024"},
                 {'C', "1025", "1 to 1024"},
                 {'C', "4x", "1 to 1024"},
+                {'B', "0", "1 to 1000 operations"},
+                {'B', "1001", "1 to 1000 operations"},
                 {'R', "0", "1 to 10000000"},
                 {'R', "-1", "1 to 10000000"},
                 {'R', "", "1 to 10000000"},
@@ -441,6 +445,9 @@ static void what_does_not_go_together_is_refused(void **state)
     assert_null(bench_take_option(&options, 'C', "1024"));
     assert_null(bench_settle(&options, 64));
     assert_non_null(strstr(bench_settle(&options, 65), "at most 65536"));
+    assert_null(bench_take_option(&options, 'B', "256"));
+    assert_null(bench_settle(&options, 1));
+    assert_non_null(strstr(bench_settle(&options, 2), "at most 262144"));
 }
 
 int main(void)
