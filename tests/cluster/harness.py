@@ -138,12 +138,16 @@ class Client:
             raise Gone(str(error)) from error
         return self.serial
 
-    def receive(self):
+    def receive_bytes(self):
+        """Which request is answered, and the answer as it came."""
         self.take(len(self.prefix))
         size = struct.unpack(">Q", self.take(8))[0]
         body = self.take(size)
-        reply = rkv.Envelope.FromString(body[4:])
-        return struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF, reply
+        return struct.unpack(">I", body[:4])[0] & 0x7FFFFFFF, body[4:]
+
+    def receive(self):
+        number, payload = self.receive_bytes()
+        return number, rkv.Envelope.FromString(payload)
 
     def call(self, envelope):
         wanted = self.send(envelope)
