@@ -8,8 +8,6 @@
 #include "proto/assert.h"
 
 enum {
-    /* malloc's promise: aligned for any type. */
-    ALIGNMENT = _Alignof(max_align_t),
     /* One page holds the usual message; doubling up to 64 KiB keeps the number
      * of chunks of a large one small and what a chunk's end wastes bounded. */
     CHUNK_BYTES_MIN = 4096,
@@ -19,13 +17,20 @@ enum {
 struct arena_chunk {
     struct arena_chunk *next;
     size_t size;
-    size_t used;
     _Alignas(max_align_t) uint8_t data[];
 };
 
 void arena_init(struct arena *arena, size_t budget_bytes)
 {
     *arena = (struct arena){.budget = budget_bytes};
+}
+
+/* The chunk, or NULL, is the first from here on, and empty. */
+static void fill(struct arena *arena, struct arena_chunk *chunk)
+{
+    arena->chunks = chunk;
+    arena->free = chunk == NULL ? NULL : chunk->data;
+    arena->room = chunk == NULL ? 0 : chunk->size;
 }
 
 static void free_chunks(struct arena_chunk *chunk)
@@ -45,22 +50,27 @@ void arena_fini(struct arena *arena)
 
 void arena_reset(struct arena *arena)
 {
+    struct arena_chunk *first = arena->chunks;
     arena->used = 0;
-    if (arena->chunks == NULL)
+    if (first == NULL)
         return;
-    free_chunks(arena->chunks->next);
-    arena->chunks->next = NULL;
-    arena->chunks->used = 0;
+    free_chunks(first->next);
+    first->next = NULL;
     /* One huge message must not hold its memory for ever. */
-    if (arena->chunks->size > CHUNK_BYTES_MAX) {
-        free(arena->chunks);
-        arena->chunks = NULL;
+    if (first->size > CHUNK_BYTES_MAX) {
+        free(first);
+        first = NULL;
     }
+    fill(arena, first);
 }
 
 void arena_adopt(struct arena *arena, struct arena *other)
 {
     /* Behind ours: the first chunk is the one that is being filled. */
+    if (arena->chunks == NULL) {
+        arena->free = other->free;
+        arena->room = other->room;
+    }
     struct arena_chunk **last = &arena->chunks;
     while (*last != NULL)
         last = &(*last)->next;
@@ -86,9 +96,8 @@ static struct arena_chunk *add_chunk(struct arena *arena, size_t size)
     if (chunk == NULL)
         return NULL;
     chunk->size = chunk_size;
-    chunk->used = 0;
     chunk->next = arena->chunks;
-    arena->chunks = chunk;
+    fill(arena, chunk);
     return chunk;
 }
 
@@ -97,22 +106,21 @@ static size_t round_up(size_t size)
 {
     if (size > SIZE_MAX / 2)
         return 0;
-    return ((size == 0 ? 1 : size) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return ((size == 0 ? 1 : size) + ARENA_ALIGNMENT - 1) &
+           ~(ARENA_ALIGNMENT - 1);
 }
 
 static void *take(struct arena *arena, size_t rounded)
 {
-    struct arena_chunk *chunk = arena->chunks;
-    if (chunk == NULL || chunk->size - chunk->used < rounded)
-        chunk = add_chunk(arena, rounded);
-    if (chunk == NULL)
+    if (arena->room < rounded && add_chunk(arena, rounded) == NULL)
         return NULL;
-    void *memory = chunk->data + chunk->used;
-    chunk->used += rounded;
+    void *memory = arena->free;
+    arena->free += rounded;
+    arena->room -= rounded;
     return memory;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+void *arena_alloc_slowly(struct arena *arena, size_t size)
 {
     ASSERT(arena->used <= arena->budget);
     size_t rounded = round_up(size);
