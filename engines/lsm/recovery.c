@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,14 @@ struct recovery {
     struct version *version; /* what the manifest says */
     struct run run;          /* what was read last */
     size_t run_bytes;
+    /* The run before it, sorted, is made a table meanwhile, by a thread of its
+     * own in a store with threads: reading and sorting take about as long. */
+    struct run storing;
+    bool is_storing, has_storer;
+    pthread_t storer;
+    enum status storing_status;
+    int storing_errno; /* what lsm_why tells of it */
+    struct table *storing_table;
     struct table **stored; /* made of what was before, newest first */
     size_t stored_count;
     bool unwritten; /* what failed is writing */
@@ -263,27 +272,59 @@ static size_t run_bytes(size_t memtable_bytes)
     return memtable_bytes < RUN_BYTES_MIN ? memtable_bytes : RUN_BYTES_MIN;
 }
 
-/* Make a table of what was read. */
+static void *store_run(void *argument)
+{
+    struct recovery *recovery = argument;
+    recovery->storing_status =
+        lsm_store(recovery->lsm, add_run, &recovery->storing, recovery->version,
+                  &recovery->storing_table);
+    recovery->storing_errno = errno;
+    return NULL;
+}
+
+/* Wait for the table under way, if there is one. */
+static enum status finish_storing(struct recovery *recovery)
+{
+    struct table **stored = recovery->stored;
+    if (!recovery->is_storing)
+        return STATUS_OK;
+    if (recovery->has_storer)
+        pthread_join(recovery->storer, NULL);
+    recovery->is_storing = recovery->has_storer = false;
+    run_clear(&recovery->storing);
+    if (recovery->storing_status != STATUS_OK) {
+        recovery->unwritten = true;
+        errno = recovery->storing_errno;
+        return recovery->storing_status;
+    }
+    memmove(stored + 1, stored, recovery->stored_count * sizeof *stored);
+    stored[0] = recovery->storing_table;
+    recovery->stored_count++;
+    return STATUS_OK;
+}
+
+/* Begin to make a table of what was read. */
 static enum status store(struct recovery *recovery)
 {
-    size_t count = recovery->stored_count;
+    run_sort(&recovery->run);
+    enum status status = finish_storing(recovery);
+    if (status != STATUS_OK)
+        return status;
     struct table **stored =
-        realloc(recovery->stored, (count + 1) * sizeof(struct table *));
+        realloc(recovery->stored,
+                (recovery->stored_count + 1) * sizeof(struct table *));
     if (stored == NULL)
         return STATUS_NO_MEMORY;
     recovery->stored = stored;
-    run_sort(&recovery->run);
-    struct table *table;
-    enum status status = lsm_store(recovery->lsm, add_run, &recovery->run,
-                                   recovery->version, &table);
-    if (status != STATUS_OK) {
-        recovery->unwritten = true;
-        return status;
-    }
-    memmove(stored + 1, stored, count * sizeof(struct table *));
-    stored[0] = table;
-    recovery->stored_count++;
-    run_clear(&recovery->run);
+    struct run run = recovery->storing;
+    recovery->storing = recovery->run;
+    recovery->run = run;
+    recovery->is_storing = true;
+    recovery->has_storer =
+        recovery->lsm->threads &&
+        pthread_create(&recovery->storer, NULL, store_run, recovery) == 0;
+    if (!recovery->has_storer)
+        store_run(recovery);
     return STATUS_OK;
 }
 
@@ -377,6 +418,8 @@ static enum status begin(struct recovery *recovery)
     if (recovery->run.count > 0)
         status = store(recovery);
     if (status == STATUS_OK)
+        status = finish_storing(recovery);
+    if (status == STATUS_OK)
         status = begin_log(recovery);
     if (status != STATUS_OK)
         return status;
@@ -424,6 +467,7 @@ static enum status read_files(struct recovery *recovery)
 
 static void recovery_fini(struct recovery *recovery)
 {
+    (void)finish_storing(recovery);
     for (size_t i = 0; i < recovery->stored_count; i++) {
         if (recovery->lsm->view == NULL) /* nothing names it */
             lsm_remove_table(recovery->lsm, recovery->stored[i]->number);
@@ -431,6 +475,7 @@ static void recovery_fini(struct recovery *recovery)
     }
     free(recovery->stored);
     run_fini(&recovery->run);
+    run_fini(&recovery->storing);
     version_unref(recovery->version);
     manifest_fini(&recovery->manifest);
     free(recovery->logs);
