@@ -20,7 +20,11 @@ import time
 
 BUILD = os.environ["REPLIKV_BUILD"]
 sys.path.insert(0, os.path.join(BUILD, "generated", "python"))
-import replikv_pb2 as rkv  # noqa: E402
+try:
+    import replikv_pb2 as rkv  # noqa: E402
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{BUILD} is not built whole ({missing}): build a preset "
+                     "with cmake --build, or set REPLIKV_BUILD") from missing
 
 REPLIKVD = os.path.join(BUILD, "replikvd")
 REPLIKV = os.path.join(BUILD, "replikv")
