@@ -26,8 +26,8 @@ Ir
 1,234,567  PROGRAM TOTALS
 
 Ir       file:function
-1,000,000  /work/proto/a.c:step [/work/build/tests/core_cost]
-  100,000  /work/proto/a.c:step'2 [/work/build/tests/core_cost]
+1,000,000  /home/proto/a.c:step [/home/build/tests/core_cost]
+  100,000  /home/proto/a.c:step'2 [/home/build/tests/core_cost]
   120,000  ./string/../memmove.S:__memcpy_sse2_unaligned [/usr/lib/libc.so.6]
    14,567  ???:0x0000000000109000 [???]
 """
