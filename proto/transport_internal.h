@@ -20,9 +20,10 @@
  *
  * Locks, in the order they are taken: a connection's, a listener's, the
  * transport's. nng_stream_send and _recv are called under the connection's:
- * nng completes them on its own threads, never inside the call, and the lock
- * is what keeps the reaper from freeing the stream meanwhile. No callback of
- * the user is called under a lock. */
+ * nng calls back for recv_aio and send_aio on its own threads, never inside the
+ * call, and for try_aio not at all. The lock is what keeps the reaper from
+ * freeing the stream meanwhile: after a send that failed nothing of nng's is
+ * touched. No callback of the user is called under a lock. */
 
 enum { ADDRESS_BYTES_MAX = 160 };
 
