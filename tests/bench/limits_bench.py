@@ -17,20 +17,18 @@ import statistics
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-BUILD = os.environ.setdefault(
-    "REPLIKV_BUILD", os.path.join(HERE, "..", "..", "build", "release"))
-WIRE_BENCH = os.path.join(BUILD, "wire_bench")
-sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
-from harness import REPLIKV, Cluster  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from bench_load import BUILD, SECTIONS, load  # noqa: E402
+from harness import Cluster  # noqa: E402
 
+WIRE_BENCH = os.path.join(BUILD, "wire_bench")
 CLIENTS = 3  # connections, one to each node, as the skeleton's
 # As many as the skeleton has in flight.
 IN_FLIGHT = (15, 48, 192)
 DEPTH = 64
+WARM = ("--warmup", "1")
 PUT_KEYS, GET_KEYS = 1000000, 100000
-VALUE_BYTES = 100
-# Of a request with a key of 17 bytes and such a value, and of its reply.
+# Of a request with a key of 17 bytes and a value of 100, and of its reply.
 ECHO_BYTES = 160
 
 PUTS_FLOOR = 0.6    # of the skeleton
@@ -44,46 +42,31 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def load(cluster, options, mix, keys, clients, in_flight, *more):
-    """The summary of one run of `replikv bench`."""
-    endpoints = ",".join(node.endpoint() for node in cluster.nodes)
-    done = subprocess.run(
-        [REPLIKV, "--json", "bench", "--bucket", "latest", "--mix",
-         f"{mix}=100", "--keys", str(keys), "--value-size", str(VALUE_BYTES),
-         "--clients", str(clients), "--inflight", str(in_flight // clients),
-         "--warmup", "1", "--duration", f"{options.seconds}", *more],
-        capture_output=True, text=True, check=True,
-        env=dict(os.environ, REPLIKV_ENDPOINTS=endpoints))
-    summary = json.loads(done.stdout)
-    assert summary["failed"] == 0, summary["errors"]
-    return summary
-
-
 def measure_cluster(options, found):
-    buckets = [{"name": "latest", "kind": "lww"}]
     with Cluster(options.engine, sections={
-            "buckets": json.dumps(buckets),
-            "storage": {"sync": options.sync}}) as cluster:
-        cluster.start()
+            **SECTIONS, "storage": {"sync": options.sync}}) as cluster:
+        nodes = cluster.start().nodes
         for in_flight in IN_FLIGHT:
             found["puts", in_flight] = load(
-                cluster, options, "put", PUT_KEYS, CLIENTS, in_flight)
+                nodes, "put=100", PUT_KEYS, options.seconds, CLIENTS, in_flight,
+                *WARM)
         more = ["--load"]
         for in_flight in IN_FLIGHT:
             found["gets", in_flight] = load(
-                cluster, options, "get", GET_KEYS, CLIENTS, in_flight, *more)
+                nodes, "get=100", GET_KEYS, options.seconds, CLIENTS, in_flight,
+                *WARM, *more)
             more = []
 
 
 def measure_one(options, found):
-    buckets = [{"name": "latest", "kind": "lww"}]
-    with Cluster("memory", nodes=1, replicas=1, sections={
-            "buckets": json.dumps(buckets)}) as cluster:
-        cluster.start()
+    with Cluster("memory", nodes=1, replicas=1, sections=SECTIONS) as cluster:
+        nodes = cluster.start().nodes
+        more = ["--load"]
         for depth in (DEPTH, 1):
             found["one node", depth] = load(
-                cluster, options, "get", GET_KEYS, 1, depth,
-                *(["--load"] if depth == DEPTH else []))
+                nodes, "get=100", GET_KEYS, options.seconds, 1, depth, *WARM,
+                *more)
+            more = []
 
 
 def measure_limits(options, found):

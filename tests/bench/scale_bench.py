@@ -14,53 +14,28 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-os.environ.setdefault("REPLIKV_BUILD", os.path.join(HERE, "..", "..", "build",
-                                                    "release"))
-sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
-from harness import REPLIKV, Cluster  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from bench_load import SECTIONS, load  # noqa: E402
+from harness import Cluster  # noqa: E402
+from idle_bench import cpu_seconds  # noqa: E402
 
-BUCKETS = json.dumps([{"name": "latest", "kind": "lww"}])
 MIXES = ("put", "get")
 IN_FLIGHT = 48
 
 
-def cpu_us(nodes):
-    ticks = 0
-    for node in nodes:
-        with open(f"/proc/{node.process.pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks * 1e6 / os.sysconf("SC_CLK_TCK")
-
-
-def load(nodes, options, mix, *more):
-    """(requests, microseconds of the nodes' processor time)"""
-    before = cpu_us(nodes)
-    done = subprocess.run(
-        [REPLIKV, "--json", "bench", "--bucket", "latest", "--mix",
-         f"{mix}=100", "--keys", str(options.keys), "--clients", str(IN_FLIGHT),
-         "--warmup", "0", "--duration", str(options.seconds), *more],
-        capture_output=True, text=True, check=True,
-        env=dict(os.environ, REPLIKV_ENDPOINTS=",".join(
-            node.endpoint() for node in nodes)))
-    summary = json.loads(done.stdout)
-    assert summary["failed"] == 0, summary["errors"]
-    return summary["operations"], cpu_us(nodes) - before
-
-
 def measure(options, count):
     found = {}
-    with Cluster(options.engine, nodes=count,
-                 sections={"buckets": BUCKETS}) as cluster:
+    with Cluster(options.engine, nodes=count, sections=SECTIONS) as cluster:
         nodes = cluster.start().nodes
-        load(nodes, options, "get", "--load")
+        load(nodes, "get=100", options.keys, 1, IN_FLIGHT, IN_FLIGHT, "--load")
         for mix in MIXES:
-            requests, spent_us = load(nodes, options, mix)
-            found[mix] = {"cpu_us": spent_us / requests,
+            before = sum(map(cpu_seconds, nodes))
+            requests = load(nodes, f"{mix}=100", options.keys, options.seconds,
+                            IN_FLIGHT, IN_FLIGHT)["operations"]
+            spent = sum(map(cpu_seconds, nodes)) - before
+            found[mix] = {"cpu_us": spent * 1e6 / requests,
                           "per_s": requests / options.seconds}
     return found
 
@@ -102,11 +77,11 @@ def main():
         print(json.dumps({"engine": options.engine, "rounds": options.rounds,
                           "rows": rows}, indent=2))
         return
-    print("nodes", *(f"{mix + 's: ' + name:>18}" for mix in MIXES for name in
+    print("nodes", *(f"{mix + 's: ' + name:>20}" for mix in MIXES for name in
                      ("us a request", "growth", "per s and core")))
     for row in rows:
         print(f"{row['nodes']:5}", *(
-            f"{row[f'{mix}_{field}']:18,.{decimals}f}" for mix in MIXES
+            f"{row[f'{mix}_{field}']:20,.{decimals}f}" for mix in MIXES
             for field, decimals in (("cpu_us", 1), ("growth", 2),
                                     ("per_core_s", 0))))
 

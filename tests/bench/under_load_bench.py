@@ -22,16 +22,13 @@ import os
 import resource
 import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-os.environ.setdefault("REPLIKV_BUILD", os.path.join(HERE, "..", "..", "build",
-                                                    "release"))
-sys.path.insert(0, os.path.join(HERE, "..", "cluster"))
-from harness import REPLIKV, Cluster, wait_for  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from bench_load import SECTIONS, load  # noqa: E402
+from harness import Cluster, wait_for  # noqa: E402
 
 MB = 1e6
 LIMITS = {"memory_mb": 64, "memory_after_mb": 10, "connections_mb": 20,
@@ -40,21 +37,6 @@ CONNECTIONS = 1000
 # After the load: reclaiming memory is nobody's hurry.
 SETTLE_S = 30
 KEYS = 100000
-BUCKETS = json.dumps([{"name": "latest", "kind": "lww"}])
-
-
-def load(nodes, seconds, mix, in_flight, clients=8, *more):
-    """The summary of one run of `replikv bench` through these nodes."""
-    done = subprocess.run(
-        [REPLIKV, "--json", "bench", "--bucket", "latest", "--mix", mix,
-         "--keys", str(KEYS), "--clients", str(clients),
-         "--inflight", str(in_flight // clients), "--warmup", "0",
-         "--duration", str(seconds), *more],
-        capture_output=True, text=True, check=False,
-        env=dict(os.environ, REPLIKV_ENDPOINTS=",".join(
-            node.endpoint() for node in nodes)))
-    assert done.returncode in (0, 3, 4), done.stderr
-    return json.loads(done.stdout)
 
 
 # --- memory ---
@@ -84,15 +66,15 @@ class Watch(threading.Thread):
 
 
 def measure_memory(options):
-    with Cluster(options.engine, sections={"buckets": BUCKETS}) as cluster:
+    with Cluster(options.engine, sections=SECTIONS) as cluster:
         nodes = cluster.start().nodes
         # What is warm stays: buffers of connections, pools.
-        load(nodes, 2, "get=50,put=50", 192, 12, "--load")
+        load(nodes, "get=50,put=50", KEYS, 2, 12, 192, "--load")
         time.sleep(2)
         before = max(map(beyond_engine_mb, nodes))
         watch = Watch(nodes)
         watch.start()
-        load(nodes, options.seconds, "get=50,put=50", 192, 12)
+        load(nodes, "get=50,put=50", KEYS, options.seconds, 12, 192)
         most = watch.end()
         after = None
         end = time.monotonic() + SETTLE_S
@@ -122,17 +104,16 @@ def measure_connections(options):
 # --- a replica that does not answer ---
 
 def p999_us(options, nodes, mix):
-    summary = load(nodes, options.seconds, mix, 16)
-    assert summary["failed"] == 0, summary["errors"]
+    summary = load(nodes, mix, KEYS, options.seconds, 8, 16)
     return summary["latency"]["p999_us"]
 
 
 def measure_paused(options):
     """Both kinds in one cluster: well, paused, well, paused, ..."""
     ratios = {"paused_gets": [], "paused_puts": []}
-    with Cluster(options.engine, sections={"buckets": BUCKETS}) as cluster:
+    with Cluster(options.engine, sections=SECTIONS) as cluster:
         *asked, stopped = cluster.start().nodes
-        load(asked, 1, "get=100", 16, 8, "--load")
+        load(asked, "get=100", KEYS, 1, 8, 16, "--load")
         for _ in range(options.rounds):
             for name, mix in (("paused_gets", "get=100"),
                               ("paused_puts", "put=100")):
