@@ -75,7 +75,7 @@ struct engine_stats {
                             * user_bytes, the write amplification */
     uint64_t stall_us;     /* that writes were held back for housekeeping */
     uint64_t stall_us_max; /* the longest of them */
-    uint64_t damaged; /* tables, or the like, of which some place failed its
+    uint64_t damaged;      /* places, of a table one or two, that failed their
                             * checksum or could not be read */
 
     /* Of a twin: see twin.h. */

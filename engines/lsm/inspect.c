@@ -52,12 +52,11 @@ static bool names_table(const struct manifest *manifest, uint64_t number)
 
 /* ---- tables ---- */
 
-static void note_open(void *context, uint64_t table, uint64_t offset)
+static void note_open(void *context, uint64_t table, uint64_t offset,
+                      const char *what)
 {
     (void)table;
-    tell_damage(context, offset,
-                "damaged or cut short where its blocks are listed, so none "
-                "can be read");
+    tell_damage(context, offset, what);
 }
 
 /* CORRUPT is told. */
@@ -145,10 +144,9 @@ enum status inspect_table(struct disk *disk, uint64_t number,
         status = tell_block(&look, table, i);
         if (status != STATUS_OK && status != STATUS_CORRUPT)
             break;
-        status = look.damaged ? STATUS_CORRUPT : STATUS_OK;
     }
     table_unref(table);
-    return status;
+    return status == STATUS_OK && look.damaged ? STATUS_CORRUPT : status;
 }
 
 /* ---- logs ---- */

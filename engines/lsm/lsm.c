@@ -109,7 +109,8 @@ void lsm_remove_log(struct lsm *lsm, uint64_t number)
     (void)!lsm->disk->operations->remove(lsm->disk, name);
 }
 
-static void report_damage(void *context, uint64_t table, uint64_t offset)
+static void report_damage(void *context, uint64_t table, uint64_t offset,
+                          const char *what)
 {
     struct lsm *lsm = context;
     atomic_fetch_add(&lsm->counters.damaged, 1);
@@ -117,12 +118,8 @@ static void report_damage(void *context, uint64_t table, uint64_t offset)
         return;
     char message[320], name[LSM_NAME_MAX];
     table_name(name, table);
-    snprintf(
-        message, sizeof message,
-        "%.150s/%.31s is damaged at offset %" PRIu64
-        "; keys in that block cannot be read until they are written anew, and "
-        "what it overlaps is not compacted",
-        lsm->directory, name, offset);
+    snprintf(message, sizeof message, "%.130s/%.31s, offset %" PRIu64 ": %s",
+             lsm->directory, name, offset, what);
     lsm->report(lsm->report_context, message);
 }
 

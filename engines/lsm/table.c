@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engines/lsm/filter.h"
 #include "engines/lsm/table_inside.h"
 
 void table_name(char name[32], uint64_t number)
@@ -11,17 +10,20 @@ void table_name(char name[32], uint64_t number)
     snprintf(name, 32, "%08" PRIu64 ".table", number);
 }
 
-void table_damaged(struct table *table, uint64_t offset)
+static void tell(const struct table *table, uint64_t offset, const char *what)
 {
-    const struct table_report *report = &table->inside->report;
-    if (!atomic_exchange(&table->damaged, true) && report->damaged != NULL)
-        report->damaged(report->context, table->number, offset);
+    const struct table_report *to = &table->inside->report;
+    if (to->damaged != NULL)
+        to->damaged(to->context, table->number, offset, what);
 }
 
 void table_read_failed(struct table *table, uint64_t offset, enum status status)
 {
-    if (status == STATUS_CORRUPT || status == STATUS_IO)
-        table_damaged(table, offset);
+    if ((status == STATUS_CORRUPT || status == STATUS_IO) &&
+        !atomic_exchange(&table->damaged, true))
+        tell(table, offset,
+             "a block is damaged: its keys cannot be read until they are "
+             "written anew, and what the table overlaps is not compacted");
 }
 
 enum status table_check_part(const struct table *table, uint64_t offset,
@@ -101,12 +103,23 @@ static enum status read_filter(struct table *table, struct sections *sections)
     if (size == 0 || size % FILTER_LINE_BYTES != 0 ||
         size / FILTER_LINE_BYTES > UINT32_MAX)
         return STATUS_CORRUPT;
-    inside->filter_size = (size_t)size;
-    inside->filter =
+    uint8_t *filter =
         aligned_alloc(FILTER_LINE_BYTES, (size_t)size + FILTER_LINE_BYTES);
-    if (inside->filter == NULL)
+    if (filter == NULL)
         return STATUS_NO_MEMORY;
-    return read_part(table, sections->blocks, (size_t)size, inside->filter);
+    enum status status =
+        read_part(table, sections->blocks, (size_t)size, filter);
+    if (status == STATUS_OK) {
+        inside->filter_size = (size_t)size;
+        inside->filter = filter;
+        return STATUS_OK;
+    }
+    free(filter);
+    if (status != STATUS_CORRUPT)
+        return status;
+    tell(table, sections->blocks,
+         "its filter is damaged: gets are slower until it is written anew");
+    return STATUS_OK;
 }
 
 static enum status read_index(struct table *table, struct sections *sections)
@@ -215,7 +228,8 @@ enum status table_open(struct disk *disk, struct cache *cache, uint64_t number,
     if (status == STATUS_OK)
         status = read_properties(table, &sections);
     if (status == STATUS_CORRUPT)
-        table_damaged(table, sections.reading);
+        tell(table, sections.reading,
+             "damaged or cut short, so that none of it can be read");
     if (status != STATUS_OK) {
         free_table(table);
         return status;
@@ -323,7 +337,7 @@ enum status table_get(struct table *table, struct bytes key, uint64_t hash,
 {
     const struct table_inside *inside = table->inside;
     *block = NULL;
-    if (!filter_may_contain(inside->filter, inside->filter_size, hash))
+    if (!table_may_contain(inside, hash))
         return STATUS_NOT_FOUND;
     size_t number = table_index_find(&inside->index, key);
     if (number == inside->index.count)

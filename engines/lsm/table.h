@@ -62,10 +62,11 @@ void table_writer_free(struct table_writer *writer);
 
 void table_name(char name[32], uint64_t number);
 
-/* Told where a table is damaged, once a table: by the open, which then fails,
- * or of the first block. From any thread. */
+/* Told where a table is damaged, and what of it, in words: by the open, and of
+ * the first block that is. From any thread. */
 struct table_report {
-    void (*damaged)(void *context, uint64_t table, uint64_t offset);
+    void (*damaged)(void *context, uint64_t table, uint64_t offset,
+                    const char *what);
     void *context;
 };
 
@@ -83,9 +84,9 @@ struct table {
     struct table_inside *inside; /* file, index, filter, cache */
 };
 
-/* With one reference, and the cache charged. CORRUPT, IO, NOT_FOUND,
- * NO_MEMORY. cache may be NULL: every block is read. report is copied; its
- * function may be NULL. */
+/* With one reference, and the cache charged; without the filter if that is
+ * damaged, which is only told. CORRUPT, IO, NOT_FOUND, NO_MEMORY. cache may be
+ * NULL: every block is read. report is copied; its function may be NULL. */
 enum status table_open(struct disk *disk, struct cache *cache, uint64_t number,
                        const struct table_report *report,
                        struct table **table) MUST_CHECK;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "engines/lsm/filter.h"
 #include "engines/lsm/table_inside.h"
 
 struct check {
@@ -38,7 +37,7 @@ static const char *check_entry(struct check *check, size_t number)
         (number > 0 &&
          table_index_compare(&inside->index, number - 1, key) >= 0))
         return "the index does not lead to its keys";
-    if (!filter_may_contain(inside->filter, inside->filter_size, key_hash(key)))
+    if (!table_may_contain(inside, key_hash(key)))
         return "the filter denies its keys";
     if (number == 0 && check->found.entries == 1 &&
         !bytes_equal(key, table->smallest))

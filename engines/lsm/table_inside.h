@@ -2,6 +2,7 @@
 #ifndef REPLIKV_ENGINES_LSM_TABLE_INSIDE_H
 #define REPLIKV_ENGINES_LSM_TABLE_INSIDE_H
 
+#include "engines/lsm/filter.h"
 #include "engines/lsm/table.h"
 
 /* What the files behind table.h share: how a table lies in its file, and what
@@ -59,10 +60,17 @@ struct table_inside {
     struct disk_file *file;
     struct cache *cache; /* may be NULL */
     struct table_report report;
-    uint8_t *filter; /* in whole cache lines */
+    uint8_t *filter; /* in whole cache lines; NULL: it is damaged */
     size_t filter_size;
     struct table_index index;
 };
+
+static inline bool table_may_contain(const struct table_inside *inside,
+                                     uint64_t hash)
+{
+    return inside->filter == NULL ||
+           filter_may_contain(inside->filter, inside->filter_size, hash);
+}
 
 /* Check size bytes at an offset of the table, and the trailer behind them. */
 enum status table_check_part(const struct table *table, uint64_t offset,
@@ -76,10 +84,8 @@ enum status table_block(struct table *table, size_t number,
 enum status table_read_block(struct table *table, size_t number,
                              struct cache_block **block) MUST_CHECK;
 
-/* Mark and report it. */
-void table_damaged(struct table *table, uint64_t offset);
-/* The same, if a read of blocks failed so that it would fail again: what the
- * disk cannot read is as lost as what fails its checksum. */
+/* Mark and report it, if a read of blocks failed so that it would fail again:
+ * what the disk cannot read is as lost as what fails its checksum. */
 void table_read_failed(struct table *table, uint64_t offset,
                        enum status status);
 

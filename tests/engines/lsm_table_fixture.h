@@ -62,9 +62,11 @@ static inline int teardown(void **state)
     return 0;
 }
 
-static inline void damaged(void *context, uint64_t table, uint64_t offset)
+static inline void damaged(void *context, uint64_t table, uint64_t offset,
+                           const char *what)
 {
     struct fixture *fixture = context;
+    assert_non_null(what);
     fixture->reports++;
     fixture->reported_table = table;
     fixture->reported_offset = offset;

@@ -334,3 +334,25 @@ size_t tree_files(const char *ending, enum tree_which which,
     disk_free(disk);
     return listing.count;
 }
+
+void tree_make_table(unsigned end, char name[LSM_NAME_MAX])
+{
+    enum { BYTES = 64 << 10 };
+    tree_set("memtable_bytes", BYTES);
+    tree_set("table_bytes", BYTES);
+    tree_open();
+    tree_put_all(0, end);
+    tree_settle();
+    tree_table_name(0, name);
+}
+
+void tree_fail_reads(bool fail)
+{
+    struct memory_fault fault = {
+        .call = fail ? memory_disk_counts(tree.memory).reads + 1 : 0,
+        .of_reads = true,
+        .lasting = true,
+        .status = STATUS_IO,
+    };
+    memory_disk_fail(tree.memory, &fault);
+}

@@ -103,5 +103,10 @@ size_t tree_files(const char *ending, enum tree_which which,
                   char name[MEMORY_NAME_MAX]);
 /* The name of the only table of a level. */
 void tree_table_name(unsigned level, char name[LSM_NAME_MAX]);
+/* In a store that is new: one table in level 0 of the keys below end, 400 at
+ * most, in some ten blocks; its name. Memtables and tables grow for it. */
+void tree_make_table(unsigned end, char name[LSM_NAME_MAX]);
+/* All reads of the disk fail from the next on, or none does any more. */
+void tree_fail_reads(bool fail);
 
 #endif

@@ -193,6 +193,13 @@ static void tell(void *context, uint64_t offset, const char *what)
     ++*(uint64_t *)context;
 }
 
+static void tell_open(void *context, uint64_t number, uint64_t offset,
+                      const char *what)
+{
+    ASSERT(number == TABLE);
+    tell(context, offset, what);
+}
+
 static void use(struct table *table)
 {
     uint64_t told = 0;
@@ -223,11 +230,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             .disk = {&operations},
             .file = {{&operations}, bytes_of(file, size - 1)},
         };
-        struct table_report report = {0};
+        uint64_t opened = 0;
+        struct table_report report = {tell_open, &opened};
         struct table *table;
         enum status status =
             table_open(&disk.disk, NULL, TABLE, &report, &table);
         ASSERT(status == STATUS_OK || status == STATUS_CORRUPT);
+        ASSERT(status == STATUS_OK || opened > 0);
         if (status == STATUS_OK)
             use(table);
         table_unref(table);
