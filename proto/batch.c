@@ -2,30 +2,10 @@
 #include "proto/batch.h"
 
 #include "proto/assert.h"
-#include "proto/envelope.h"
+#include "proto/varint.h"
 
-enum {
-    /* protobuf's wire types, which share a varint with the field's number. */
-    WIRE_VARINT = 0,
-    WIRE_BYTES = 2,
-    VARINT_MAX = 10,
-    FIELD_VERSION = 1,  /* of Envelope */
-    FIELD_REPEATED = 1, /* of Batch and BatchReply */
-};
-
-static size_t put_varint(uint64_t number, uint8_t *out)
-{
-    size_t size = 0;
-    for (; number >= 0x80; number >>= 7)
-        out[size++] = (uint8_t)(number | 0x80);
-    out[size++] = (uint8_t)number;
-    return size;
-}
-
-static size_t put_tag(uint32_t field, uint32_t wire_type, uint8_t *out)
-{
-    return put_varint((uint64_t)field << 3 | wire_type, out);
-}
+/* How protobuf begins field 1, of bytes, as both messages have their parts. */
+enum { TAG_PART = 1 << 3 | 2 };
 
 enum status batch_begin(struct buffer *parts)
 {
@@ -36,10 +16,9 @@ enum status batch_begin(struct buffer *parts)
 
 enum status batch_append(struct buffer *parts, const ProtobufCMessage *item)
 {
-    uint8_t start[1 + VARINT_MAX];
+    uint8_t start[1 + VARINT64_MAX] = {TAG_PART};
     size_t size = protobuf_c_message_get_packed_size(item);
-    size_t used = put_tag(FIELD_REPEATED, WIRE_BYTES, start);
-    used += put_varint(size, start + used);
+    size_t used = (size_t)(put_varint(start + 1, size) - start);
     enum status status = buffer_reserve(parts, used + size);
     if (status != STATUS_OK)
         return status;
@@ -56,12 +35,8 @@ struct bytes batch_seal(struct buffer *parts, Rkv__Envelope__BodyCase body_case)
     ASSERT(body_case == RKV__ENVELOPE__BODY_BATCH ||
            body_case == RKV__ENVELOPE__BODY_BATCH_REPLY);
     ASSERT(parts->size >= BATCH_GAP_BYTES);
-    uint8_t head[BATCH_GAP_BYTES];
-    size_t used = put_tag(FIELD_VERSION, WIRE_VARINT, head);
-    used += put_varint(PROTOCOL_VERSION_MAX, head + used);
-    /* A case is the number of its field. */
-    used += put_tag((uint32_t)body_case, WIRE_BYTES, head + used);
-    used += put_varint(parts->size - BATCH_GAP_BYTES, head + used);
+    uint8_t head[ENVELOPE_HEAD_MAX];
+    size_t used = envelope_head(body_case, parts->size - BATCH_GAP_BYTES, head);
     size_t start = BATCH_GAP_BYTES - used;
     memcpy(parts->data + start, head, used);
     return bytes_of(parts->data + start, parts->size - start);

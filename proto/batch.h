@@ -2,8 +2,7 @@
 #ifndef REPLIKV_PROTO_BATCH_H
 #define REPLIKV_PROTO_BATCH_H
 
-#include "proto/bytes.h"
-#include "proto/replikv.pb-c.h"
+#include "proto/envelope.h"
 
 /* Many requests, or the replies to them, in one envelope.
  *
@@ -19,7 +18,7 @@
 
 enum {
     BATCH_REQUESTS_MAX = 1000,
-    BATCH_GAP_BYTES = 16, /* version 2, tag 3, length 10 */
+    BATCH_GAP_BYTES = ENVELOPE_HEAD_MAX,
 };
 
 /* Append the gap to an empty buffer. */

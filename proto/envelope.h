@@ -8,7 +8,11 @@
 
 /* The versioned message around everything on the wire. */
 
-enum { PROTOCOL_VERSION_MIN = 1, PROTOCOL_VERSION_MAX = 1 };
+enum {
+    PROTOCOL_VERSION_MIN = 1,
+    PROTOCOL_VERSION_MAX = 1,
+    ENVELOPE_HEAD_MAX = 16, /* version 2, tag 3, length 10 */
+};
 
 /* Unpack into the arena, whose budget bounds what a hostile frame can cost:
  * set it with envelope_budget(frame.size). The message borrows nothing from
@@ -21,10 +25,12 @@ const Rkv__Envelope *envelope_unpack(struct bytes frame, struct arena *arena,
 /* Bytes of arena that an honest frame of this size needs at most. */
 size_t envelope_budget(size_t frame_bytes);
 
-/* Append the packed message to out. */
+/* Append the packed message to out. It has a body, and is of this version. */
 enum status envelope_pack(const Rkv__Envelope *envelope,
                           struct buffer *out) MUST_CHECK;
-size_t envelope_packed_size(const Rkv__Envelope *envelope);
+/* What an envelope has before its packed body; how many bytes. */
+size_t envelope_head(Rkv__Envelope__BodyCase body_case, size_t body_bytes,
+                     uint8_t head[ENVELOPE_HEAD_MAX]);
 
 /* A zeroed envelope of this version with the body set; body points to a
  * message of the case's type and is borrowed. NULL when arena is spent. */

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "proto/bytes.h"
+#include "proto/varint.h"
 
 /* Numbers in files: little-endian, or varints of 7 bits a byte, least
  * significant first. Writers return the place behind what they wrote, whose
@@ -16,8 +17,6 @@ enum {
     /* Bytes from which checksum_long pays: 24 ns to 51 for 256, 114 to 743 for
      * 4096. Up to 240 XXH3 is another, short function. */
     CODING_LONG = 256,
-    CODING_VARINT32_MAX = 5,
-    CODING_VARINT64_MAX = 10,
 };
 
 static inline uint8_t *put_u32(uint8_t *at, uint32_t value)
@@ -65,35 +64,6 @@ static inline const uint8_t *take_u64(const uint8_t *at, const uint8_t *end,
         return NULL;
     *value = load_u64(at);
     return at + sizeof *value;
-}
-
-static inline uint8_t *put_varint(uint8_t *at, uint64_t value)
-{
-    for (; value >= 0x80; value >>= 7)
-        *at++ = (uint8_t)(value | 0x80);
-    *at++ = (uint8_t)value;
-    return at;
-}
-
-static inline const uint8_t *take_varint(const uint8_t *at, const uint8_t *end,
-                                         uint64_t *value)
-{
-    if (at == NULL)
-        return NULL;
-    if (at < end && *at < 0x80) {
-        *value = *at;
-        return at + 1;
-    }
-    uint64_t result = 0;
-    for (unsigned shift = 0; at < end && shift < 64; shift += 7) {
-        uint8_t byte = *at++;
-        result |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *value = result;
-            return at;
-        }
-    }
-    return NULL;
 }
 
 /* A varint size, then the bytes, which are borrowed. */

@@ -78,7 +78,7 @@ enum status log_put(struct log *log, const struct batch_operation *operation)
     struct buffer *record = &log->record;
     struct bytes key = operation->key;
     size_t value_size = operation->remove ? 0 : operation->value.size;
-    size_t room = 2 * CODING_VARINT64_MAX + key.size + value_size;
+    size_t room = 2 * VARINT64_MAX + key.size + value_size;
     if (value_size > UINT32_MAX || record->size + room > UINT32_MAX)
         return STATUS_TOO_LARGE;
     enum status status = buffer_reserve(record, room);

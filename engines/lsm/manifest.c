@@ -11,7 +11,7 @@ enum {
     CHECKSUM_BYTES = 8,
     /* A sequence and two empty keys. */
     DROP_BYTES_MIN = 8 + 1 + 1,
-    DROP_BYTES_MAX = 8 + 2 * (CODING_VARINT32_MAX + ENGINE_KEY_BYTES_MAX),
+    DROP_BYTES_MAX = 8 + 2 * (VARINT32_MAX + ENGINE_KEY_BYTES_MAX),
     /* Three million tables; whatever claims to be more is not ours. */
     MANIFEST_BYTES_MAX = 64 << 20,
 };

@@ -14,8 +14,7 @@ enum {
     TABLE_TRAILER_BYTES = 1 + 8,
     TABLE_FOOTER_BYTES = 6 * 8,
     /* Three numbers and two keys. */
-    TABLE_PROPERTIES_MAX =
-        3 * 8 + 2 * (CODING_VARINT32_MAX + ENGINE_KEY_BYTES_MAX),
+    TABLE_PROPERTIES_MAX = 3 * 8 + 2 * (VARINT32_MAX + ENGINE_KEY_BYTES_MAX),
 };
 #define TABLE_MAGIC UINT64_C(0x31306c6261746b72) /* "rktabl01" */
 

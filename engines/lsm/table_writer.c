@@ -151,8 +151,7 @@ static enum status put_index(struct table_writer *writer)
     struct bytes key = bytes_of(writer->last_key, writer->last_size);
     size_t shared =
         key_shared(bytes_of(writer->separator, writer->separator_size), key);
-    enum status status =
-        buffer_reserve(index, key.size + 3 * CODING_VARINT64_MAX);
+    enum status status = buffer_reserve(index, key.size + 3 * VARINT64_MAX);
     if (status != STATUS_OK)
         return status;
     uint8_t *at = put_varint(index->data + index->size, shared);
