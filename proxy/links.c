@@ -19,6 +19,8 @@ enum {
      * node that is back may be seen on this lane. */
     BACKOFF_MIN_MS = 50,
     BACKOFF_MAX_MS = 1000,
+    /* Of the buffer for packing: any usual message. */
+    PACKED_BYTES_KEPT = 64 << 10,
 };
 
 /* --- finding --- */
@@ -71,6 +73,7 @@ void links_fini(struct links *links)
             free(link->pending);
             free(link);
         }
+    buffer_fini(&links->packed);
 }
 
 /* --- requests that wait --- */
@@ -143,11 +146,16 @@ static enum status send(struct server *server, struct turn *turn,
                         struct link *link, uint32_t id,
                         const Rkv__Envelope *envelope)
 {
-    buffer_clear(&server->packed);
-    enum status status = envelope_pack(envelope, &server->packed);
+    struct links *links = &server->links;
+    enum status status = STATUS_OK;
+    if (links->packed_of != envelope) {
+        buffer_clear(&links->packed);
+        status = envelope_pack(envelope, &links->packed);
+        links->packed_of = status == STATUS_OK ? envelope : NULL;
+    }
     if (status == STATUS_OK)
         status = connection_send(link->connection, id, (struct bytes){0},
-                                 buffer_bytes(&server->packed));
+                                 buffer_bytes(&links->packed));
     if (status == STATUS_OK)
         turn_flush(turn, link->connection);
     return status;
@@ -214,6 +222,13 @@ void links_send(struct server *server, struct turn *turn,
         (void)pending_take(link, id);
     server->counters[EDGE_REQUESTS_UNSENT]++;
     server_no_reply(server, message->request, message->to);
+}
+
+void links_forget(struct links *links)
+{
+    links->packed_of = NULL;
+    if (links->packed.capacity > PACKED_BYTES_KEPT)
+        buffer_fini(&links->packed);
 }
 
 void links_tick(struct server *server, int64_t now_ms)

@@ -54,6 +54,9 @@ enum { LINK_BUCKETS = 256 };
 
 struct links {
     struct link *buckets[LINK_BUCKETS];
+    /* What was packed last: a write goes to all replicas in the same words. */
+    struct buffer packed;
+    const Rkv__Envelope *packed_of; /* NULL: nothing */
 };
 
 extern const struct transport_handlers link_handlers;
@@ -61,6 +64,8 @@ extern const struct transport_handlers link_handlers;
 /* Send a request, or tell the node soon that no reply will come. */
 void links_send(struct server *server, struct turn *turn,
                 const struct message_out *message);
+/* The envelopes of the requests since are about to go. */
+void links_forget(struct links *links);
 /* Close lanes that are silent with requests outstanding. */
 void links_tick(struct server *server, int64_t now_ms);
 /* Bytes that have not left, of lanes that are up. */

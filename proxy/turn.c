@@ -180,6 +180,7 @@ static void carry_out(struct server *server, struct turn *turn)
         else
             sessions_reply(server, turn, message->token, message->envelope);
     }
+    links_forget(&server->links);
     carry_out_storage(server, turn);
     if (effects->log != NULL)
         log_line("%s", effects->log);

@@ -81,33 +81,30 @@ static Rkv__Outcome refused(const struct write_op *op)
 
 /* --- replicating --- */
 
-static void send_store(struct node *node, const struct write_op *op,
-                       const struct put_action *action, struct effects *effects)
+/* NULL: the arena is spent, which is as if the message were lost. */
+static const Rkv__Envelope *store_new(const struct node *node,
+                                      const struct write_op *op,
+                                      struct node_id target,
+                                      struct effects *effects)
 {
-    if (node_id_equal(action->node, node->self))
-        return; /* our own copy is under way since PREPARING */
     Rkv__Store *store = message_new(&effects->arena, &rkv__store__descriptor);
     /* Copied, because the operation may end in the same step. */
     void *record =
         arena_copy(&effects->arena, op->payload.data, op->payload.size);
     void *key = arena_copy(&effects->arena, op->key, op->key_size);
     if (store == NULL || record == NULL || key == NULL)
-        return; /* as if the message were lost */
+        return NULL;
     store->bucket = op->bucket->id.value;
     store->key = binary_of_bytes(bytes_of(key, op->key_size));
     store->record = binary_of_bytes(bytes_of(record, op->payload.size));
     store->epoch = node->topology.epoch;
-    if (!node_id_is_zero(action->target)) {
-        void *target =
-            arena_copy(&effects->arena, action->target.bytes, NODE_ID_SIZE);
-        if (target == NULL)
-            return;
-        store->target = binary_of_bytes(bytes_of(target, NODE_ID_SIZE));
+    if (!node_id_is_zero(target)) {
+        void *id = arena_copy(&effects->arena, target.bytes, NODE_ID_SIZE);
+        if (id == NULL)
+            return NULL;
+        store->target = binary_of_bytes(bytes_of(id, NODE_ID_SIZE));
     }
-    outbox_request(
-        &effects->out, action->node, LANE_FOREGROUND,
-        request_number(OWNER_WRITE, op->serial),
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_STORE, store));
+    return envelope_new(&effects->arena, RKV__ENVELOPE__BODY_STORE, store);
 }
 
 static void carry_out(struct node *node, struct write_op *op,
@@ -115,11 +112,19 @@ static void carry_out(struct node *node, struct write_op *op,
                       struct effects *effects)
 {
     struct storage_key key = data_key(op);
+    const Rkv__Envelope *store = NULL; /* the same for all with its target */
+    struct node_id target = {0};
     for (size_t i = 0; i < actions->count; i++) {
         const struct put_action *action = &actions->list[i];
         switch (action->kind) {
         case PUT_SEND:
-            send_store(node, op, action, effects);
+            if (node_id_equal(action->node, node->self))
+                break; /* our own copy is under way since PREPARING */
+            if (store == NULL || !node_id_equal(target, action->target))
+                store = store_new(node, op, action->target, effects);
+            target = action->target;
+            outbox_request(&effects->out, action->node, LANE_FOREGROUND,
+                           request_number(OWNER_WRITE, op->serial), store);
             break;
         case PUT_REPLY:
             if (action->applied) {
