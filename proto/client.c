@@ -44,29 +44,84 @@ static void call_back(struct request *request)
     request->callback(request->user, &request->result);
 }
 
-void client_leave(struct replikv *client)
+/* Who calls back for many at a time: what callbacks start leaves when all have
+ * been called, as many requests in one system call as there were answers. What
+ * ends at once is called back for then, too, on the same thread. */
+struct caller {
+    const struct replikv *client;
+    struct request *first, **end; /* to be called back for */
+    bool was_used;                /* by a callback */
+};
+static _Thread_local struct caller *caller;
+
+/* With the lock, which is let go of. */
+static void flush(struct replikv *client)
 {
-    struct connection *flush[REPLIKV_ENDPOINTS_MAX];
+    struct connection *connections[REPLIKV_ENDPOINTS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < client->endpoint_count; i++) {
         struct endpoint *endpoint = &client->endpoints[i];
         if (endpoint->flush)
-            flush[count++] = connection_retain(endpoint->connection);
+            connections[count++] = connection_retain(endpoint->connection);
         endpoint->flush = false;
     }
+    pthread_mutex_unlock(&client->lock);
+    for (size_t i = 0; i < count; i++) {
+        connection_flush(connections[i]);
+        connection_release(connections[i]);
+    }
+}
+
+static struct request *take_finished(struct replikv *client)
+{
     struct request *finished = client->finished;
     client->finished = NULL;
-    pthread_mutex_unlock(&client->lock);
+    client->finished_end = &client->finished;
+    return finished;
+}
 
-    for (size_t i = 0; i < count; i++) {
-        connection_flush(flush[i]);
-        connection_release(flush[i]);
+static void call_back_all(struct request *request)
+{
+    while (request != NULL) {
+        struct request *next = request->next;
+        call_back(request);
+        request = next;
     }
-    while (finished != NULL) {
-        struct request *next = finished->next;
-        call_back(finished);
-        finished = next;
+}
+
+void client_leave(struct replikv *client)
+{
+    struct request *finished = take_finished(client);
+    if (caller == NULL || caller->client != client) {
+        flush(client);
+        call_back_all(finished);
+        return;
     }
+    caller->was_used = true;
+    *caller->end = finished;
+    while (*caller->end != NULL)
+        caller->end = &(*caller->end)->next;
+    pthread_mutex_unlock(&client->lock);
+}
+
+void client_leave_calling(struct replikv *client)
+{
+    struct caller here = {.client = client, .first = take_finished(client)};
+    struct caller *outer = caller;
+    caller = &here;
+    flush(client);
+    while (here.first != NULL) {
+        struct request *finished = here.first;
+        here.first = NULL;
+        here.end = &here.first;
+        here.was_used = false;
+        call_back_all(finished);
+        if (here.was_used) {
+            client_enter(client);
+            flush(client);
+        }
+    }
+    caller = outer;
 }
 
 void client_schedule(struct replikv *client, struct request *request,
@@ -111,8 +166,9 @@ void client_finish(struct replikv *client, struct request *request,
         client->requests = request->next;
     if (request->next != NULL)
         request->next->previous = request->previous;
-    request->next = client->finished;
-    client->finished = request;
+    request->next = NULL;
+    *client->finished_end = request;
+    client->finished_end = &request->next;
 }
 
 /* ---- deadlines ---- */
@@ -242,6 +298,7 @@ static enum status open_client(struct replikv *client,
                                const struct replikv_options *options,
                                struct error *error)
 {
+    client->finished_end = &client->finished;
     set_options(client, options);
     const struct transport_limits limits = {
         .frame_bytes_max = client->options.message_bytes_max,

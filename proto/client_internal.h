@@ -105,7 +105,7 @@ struct replikv {
      * counted up past taken places, so that one place is one request. */
     struct request **table;
     uint32_t mask, next_id;
-    struct request *finished; /* for client_leave */
+    struct request *finished, **finished_end; /* for client_leave */
 };
 
 enum { ID_TOP_BIT = 1u << 31 };
@@ -136,6 +136,9 @@ enum status client_name(struct names *names, const struct replikv_request *from,
 void client_enter(struct replikv *client);
 /* Unlock, flush what was sent, call back for what ended. */
 void client_leave(struct replikv *client);
+/* The same on a thread that replikv_close waits for: what the callbacks start
+ * is flushed when all have been called. */
+void client_leave_calling(struct replikv *client);
 
 /* The rest is called between the two. */
 

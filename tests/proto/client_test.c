@@ -359,6 +359,56 @@ static void callbacks_may_start_requests(void **state)
     tally_fini(&tally);
 }
 
+/* A get of what the answer was of. */
+static void ask_again(void *user, struct replikv_result *result)
+{
+    struct chain *chain = user;
+    if (atomic_fetch_sub(&chain->left, 1) > 0 &&
+        replikv_start(chain->client,
+                      &(struct replikv_request){.kind = REPLIKV_GET,
+                                                .key = result->values[0]},
+                      ask_again, chain, NULL) != REPLIKV_OK)
+        abort();
+    tally_add(chain->tally, result);
+}
+
+static void
+callbacks_and_what_they_start_come_in_the_order_of_answers(void **state)
+{
+    (void)state;
+    enum { COUNT = 150 }; /* more than are called back for at once */
+    struct tally tally;
+    tally_init(&tally);
+    node_open(&a, NULL, KEEPS_SILENT);
+    struct replikv *client = client_of(&a, NULL, (struct replikv_options){0});
+    struct chain chain = {.client = client, .tally = &tally};
+    atomic_init(&chain.left, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(
+            replikv_start(client,
+                          &(struct replikv_request){.kind = REPLIKV_GET,
+                                                    .key = bytes_from(key)},
+                          ask_again, &chain, NULL),
+            REPLIKV_OK);
+    }
+    node_wait(&a, COUNT);
+    node_answer_held(&a); /* the last one first */
+    node_wait(&a, 2 * COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        const struct node_request *first = &a.requests[COUNT - 1 - i];
+        const struct node_request *again = &a.requests[COUNT + i];
+        assert_int_equal(first->size, again->size);
+        assert_memory_equal(first->payload, again->payload, first->size);
+    }
+    replikv_close(client);
+    assert_int_equal(tally.by_status[REPLIKV_OK], COUNT);
+    assert_int_equal(tally.by_status[REPLIKV_CLOSED], COUNT);
+    node_close(&a);
+    tally_fini(&tally);
+}
+
 enum { THREADS = 4, CALLS = 400 };
 
 static void *call_many(void *user)
@@ -409,6 +459,8 @@ int main(void)
         cmocka_unit_test(close_ends_what_is_under_way),
         cmocka_unit_test(an_answer_that_comes_late_still_counts),
         cmocka_unit_test(callbacks_may_start_requests),
+        cmocka_unit_test(
+            callbacks_and_what_they_start_come_in_the_order_of_answers),
         cmocka_unit_test(threads_share_a_client_while_nodes_hang_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
