@@ -119,6 +119,45 @@ static void iterators_stand_still_while_all_is_rewritten(void **state)
     expect_end(down);
 }
 
+/* The key of a number, and its value as of a step; a step of 0: not there. */
+static void expect_one(struct store *store, size_t number, uint64_t step)
+{
+    char key[32], value[32];
+    snprintf(key, sizeof key, "key%04zu", number);
+    snprintf(value, sizeof value, "%llu", (unsigned long long)step);
+    expect_text(store, key, step == 0 ? NULL : value);
+}
+
+static void gets_are_right_while_iterators_come_and_go(void **state)
+{
+    struct store *store = *state;
+    struct engine_iterator *open[3] = {NULL};
+    uint64_t steps[MANY] = {0}, random = 1;
+    for (uint64_t step = 1; step < (uint64_t)10 * MANY; step++) {
+        size_t number = store_random(&random) % MANY;
+        size_t which = store_random(&random) % 64;
+        bool removes = store_random(&random) % 3 == 0;
+        char key[32], value[32];
+        if (which < 3 && open[which] == NULL) {
+            open[which] = iterate(store, "", "", ENGINE_FORWARD);
+        } else if (which < 3) {
+            engine_iterator_free(open[which]);
+            open[which] = NULL;
+        }
+        snprintf(key, sizeof key, "key%04zu", number);
+        snprintf(value, sizeof value, "%llu", (unsigned long long)step);
+        assert_int_equal(store_put(store, key, removes ? NULL : value, false),
+                         STATUS_OK);
+        steps[number] = removes ? 0 : step;
+        number = store_random(&random) % MANY;
+        expect_one(store, number, steps[number]);
+    }
+    for (size_t i = 0; i < 3; i++)
+        engine_iterator_free(open[i]);
+    for (size_t i = 0; i < MANY; i++)
+        expect_one(store, i, steps[i]);
+}
+
 static void delete_range_holds_its_first_key_and_not_its_last(void **state)
 {
     struct store *store = *state;
@@ -214,6 +253,7 @@ int claims_of_ranges(void)
         CLAIM(keys_are_ordered_as_unsigned_bytes),
         CLAIM(iterator_sees_its_snapshot_only),
         CLAIM(iterators_stand_still_while_all_is_rewritten),
+        CLAIM(gets_are_right_while_iterators_come_and_go),
         CLAIM(delete_range_holds_its_first_key_and_not_its_last),
         CLAIM(delete_range_of_nothing_deletes_nothing),
         CLAIM(what_is_written_after_delete_range_is_there),
