@@ -28,12 +28,17 @@ struct shape {
 /* Zeroed memory has seen no key. */
 struct shape_learner {
     uint8_t first[SHAPE_BYTES_MAX];
-    bool differs[SHAPE_BYTES_MAX];
-    size_t size; /* of the shortest */
-    bool has_first;
+    /* How many keys had another byte there, or none. */
+    uint32_t differ[SHAPE_BYTES_MAX];
+    uint32_t seen; /* keys */
 };
 
+/* The first is the one that others are held against. */
 void shape_see(struct shape_learner *learner, struct bytes key);
+/* Add what another learner has seen, more keys and earlier ones, if they are
+ * like these. */
+void shape_add(struct shape_learner *learner,
+               const struct shape_learner *earlier);
 /* Any shape will do for any keys; one of keys like those seen does best. */
 struct shape shape_learn(const struct shape_learner *learner);
 

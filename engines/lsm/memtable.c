@@ -21,8 +21,10 @@ enum {
     CHUNK_GROWTH = 8,
     CHUNK_BYTES_MAX = 2 * 1024 * 1024,
 
-    /* Enough keys to see what they share. */
+    /* Enough keys to see what they share, with what the memtable before saw.
+     * Of those behind, one in so many is looked at for the next one. */
     LEARN_FROM_KEYS = 64,
+    SEE_EVERY = 8,
 
     /* One bit of the filter for so many of the memtable, or about 20 bits for
      * a key with 100 bytes and 10 for the smallest. */
@@ -84,6 +86,7 @@ struct memtable {
     uint64_t random; /* heights only, so any fixed seed will do */
     /* On every level the last node that is not behind the one added last. */
     struct memtable_node *finger[HEIGHT_MAX];
+    struct shape_learner learner, earlier;
 };
 
 /* --- memory --- */
@@ -162,7 +165,8 @@ static struct memtable_node *allocate_node(struct memtable *memtable,
     return node;
 }
 
-struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number)
+struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number,
+                              const struct memtable *before)
 {
     struct memtable *memtable = calloc(1, sizeof *memtable);
     if (memtable == NULL)
@@ -171,6 +175,8 @@ struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number)
     atomic_init(&memtable->height, 1);
     atomic_init(&memtable->is_learned, false);
     memtable->log_number = log_number;
+    if (before != NULL)
+        memtable->earlier = before->learner;
     memtable->random = 0x9e3779b97f4a7c15u;
     /* So that at most an eighth of it is room that was not used. */
     memtable->chunk_bytes_max = bytes_expected / 8;
@@ -359,10 +365,15 @@ static int random_height(struct memtable *memtable)
  * do not look at them. */
 static void learn(struct memtable *memtable)
 {
-    struct shape_learner learner = {.size = 0};
     struct memtable_node *at = load_next(memtable->head);
-    for (; at != NULL; at = load_next(at))
-        shape_see(&learner, node_key(at));
+    for (int i = 0; i < LEARN_FROM_KEYS / 2; i++)
+        at = load_next(at);
+    /* The middle first, which is like most. */
+    shape_see(&memtable->learner, node_key(at));
+    for (at = load_next(memtable->head); at != NULL; at = load_next(at))
+        shape_see(&memtable->learner, node_key(at));
+    struct shape_learner learner = memtable->learner;
+    shape_add(&learner, &memtable->earlier);
     memtable->shape = shape_learn(&learner);
     for (at = memtable->head; at != NULL; at = load_next(at)) {
         for (int i = 0; i < at->height; i++) {
@@ -384,7 +395,12 @@ static void point(struct memtable *memtable, const struct place *place)
 {
     struct memtable_node **finger = memtable->finger;
     const struct memtable_node *next = load_next(finger[0]);
-    if ((next == NULL || !node_before(next, place)) &&
+    uint64_t next_digest =
+        atomic_load_explicit(&finger[0]->links[0].digest, memory_order_relaxed);
+    /* The next node is a cache miss that its digest mostly spares. */
+    bool follows =
+        next == NULL || place->mask == 0 || next_digest >= place->digest;
+    if (follows && (next == NULL || !node_before(next, place)) &&
         (finger[0] == memtable->head || node_before(finger[0], place)))
         return;
     struct memtable_node *at = memtable->head;
@@ -449,6 +465,8 @@ enum status memtable_add(struct memtable *memtable, const struct entry *entry)
                           memory_order_relaxed);
     if (count == LEARN_FROM_KEYS)
         learn(memtable);
+    else if (count > LEARN_FROM_KEYS && count % SEE_EVERY == 0)
+        shape_see(&memtable->learner, entry->key);
     return STATUS_OK;
 }
 

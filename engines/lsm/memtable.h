@@ -18,8 +18,11 @@ struct memtable_node;
 
 /* With one reference; NULL: no memory. bytes_expected, of memtable_bytes, sizes
  * filter and chunks: memory is taken as it fills, at most an eighth ahead, or
- * 2 MiB. log_number: the log that its entries are in. */
-struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number);
+ * 2 MiB. log_number: the log that its entries are in. before: one to which
+ * nothing is added meanwhile, whose keys are probably like those to come; it
+ * may be NULL. */
+struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number,
+                              const struct memtable *before);
 void memtable_ref(struct memtable *memtable);
 void memtable_unref(struct memtable *memtable); /* NULL is allowed */
 

@@ -29,11 +29,17 @@ static struct bytes bytes_of_key(const struct key *key)
     return bytes_of(key->bytes, key->size);
 }
 
-static struct shape shape_of(const struct key *keys, size_t count)
+static struct shape_learner learner_of(const struct key *keys, size_t count)
 {
-    struct shape_learner learner = {.size = 0};
+    struct shape_learner learner = {.seen = 0};
     for (size_t i = 0; i < count; i++)
         shape_see(&learner, bytes_of_key(&keys[i]));
+    return learner;
+}
+
+static struct shape shape_of(const struct key *keys, size_t count)
+{
+    struct shape_learner learner = learner_of(keys, count);
     return shape_learn(&learner);
 }
 
@@ -62,10 +68,15 @@ static void digests_agree_with_the_order_of_any_keys(void **state)
     (void)state;
     for (int round = 0; round < 50; round++) {
         size_t seen = 1 + draw(SEEN);
+        uint64_t stored = draw(4);
         for (size_t i = 0; i < KEYS; i++)
-            keys[i] =
-                draw(3) > 0 ? draw_key(3) : stored_key((unsigned)draw(1000000));
-        struct shape shape = shape_of(keys, seen);
+            keys[i] = draw(3) < stored ? stored_key((unsigned)draw(1000000))
+                                       : draw_key(3);
+        struct shape_learner learner = learner_of(keys, seen), earlier = {0};
+        for (uint64_t i = draw(3 * KEYS); i > 0; i--)
+            shape_see(&earlier, bytes_of_key(&keys[draw(KEYS)]));
+        shape_add(&learner, &earlier);
+        struct shape shape = shape_learn(&learner);
         for (size_t i = 0; i < KEYS; i++)
             for (size_t k = 0; k < KEYS; k++) {
                 struct bytes a = bytes_of_key(&keys[i]);
@@ -76,6 +87,17 @@ static void digests_agree_with_the_order_of_any_keys(void **state)
     }
 }
 
+/* Pairs of keys whose digests are alike, of KEYS * (KEYS - 1) / 2. */
+static size_t count_alike(const struct shape *shape, const struct key *keys)
+{
+    size_t alike = 0;
+    for (size_t i = 0; i < KEYS; i++)
+        for (size_t k = 0; k < i; k++)
+            alike += digest_of(shape, bytes_of_key(&keys[i])) ==
+                     digest_of(shape, bytes_of_key(&keys[k]));
+    return alike;
+}
+
 static void digests_tell_stored_keys_apart(void **state)
 {
     static struct key keys[KEYS];
@@ -83,16 +105,69 @@ static void digests_tell_stored_keys_apart(void **state)
     for (size_t i = 0; i < KEYS; i++)
         keys[i] = stored_key((unsigned)draw(1000000));
     struct shape shape = shape_of(keys, SEEN);
-    size_t pairs = 0, alike = 0;
-    for (size_t i = 0; i < KEYS; i++)
-        for (size_t k = 0; k < i; k++) {
-            struct bytes a = bytes_of_key(&keys[i]);
-            struct bytes b = bytes_of_key(&keys[k]);
-            pairs++;
-            alike += digest_of(&shape, a) == digest_of(&shape, b);
-        }
     /* By the partition alone it would be one pair in 256. */
-    assert_true(alike < pairs / 10000);
+    assert_true(count_alike(&shape, keys) < KEYS * KEYS / 20000);
+}
+
+static void see_ascending(struct shape_learner *learner, unsigned first,
+                          unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct key key = stored_key(first + i);
+        shape_see(learner, bytes_of_key(&key));
+    }
+}
+
+static void what_was_seen_earlier_tells_ascending_keys_apart(void **state)
+{
+    static struct key keys[KEYS];
+    (void)state;
+    struct shape_learner earlier = {.seen = 0}, learner = {.seen = 0};
+    see_ascending(&earlier, 0, 20000);
+    see_ascending(&learner, 20000, SEEN);
+    for (unsigned i = 0; i < KEYS; i++)
+        keys[i] = stored_key(20000 + SEEN + i * 1000);
+    struct shape alone = shape_learn(&learner);
+    shape_add(&learner, &earlier);
+    struct shape shape = shape_learn(&learner);
+    assert_true(count_alike(&alone, keys) > KEYS * KEYS / 1000);
+    assert_true(count_alike(&shape, keys) < KEYS * KEYS / 20000);
+}
+
+static void keys_of_another_kind_seen_earlier_do_not_count(void **state)
+{
+    (void)state;
+    struct shape_learner earlier = {.seen = 0}, learner = {.seen = 0};
+    see_ascending(&earlier, 0, 20000);
+    for (unsigned i = 0; i < SEEN; i++) {
+        struct key key = stored_key(i);
+        key.bytes[0] = 'e';
+        shape_see(&learner, bytes_of_key(&key));
+    }
+    struct shape_learner before = learner;
+    shape_add(&learner, &earlier);
+    assert_memory_equal(&before, &learner, sizeof learner);
+    shape_add(&learner, &(struct shape_learner){.seen = 0});
+    assert_memory_equal(&before, &learner, sizeof learner);
+}
+
+static void strays_do_not_count(void **state)
+{
+    static struct key keys[KEYS];
+    (void)state;
+    const struct key stray = {"m", 1};
+    struct shape_learner earlier = {.seen = 0}, learner = {.seen = 0};
+    for (size_t i = 0; i < KEYS; i++)
+        keys[i] = stored_key((unsigned)draw(1000000));
+    see_ascending(&earlier, 123456, 1000);
+    shape_see(&earlier, bytes_of_key(&stray));
+    see_ascending(&earlier, 654321, 1000);
+    see_ascending(&learner, 555555, SEEN);
+    shape_see(&learner, bytes_of_key(&stray));
+    shape_add(&learner, &earlier);
+    struct shape shape = shape_learn(&learner);
+    assert_true(count_alike(&shape, keys) < KEYS * KEYS / 20000);
+    assert_int_equal(digest_of(&shape, bytes_of_key(&stray)), UINT64_MAX);
 }
 
 static void a_digest_skips_what_keys_share(void **state)
@@ -117,6 +192,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digests_agree_with_the_order_of_any_keys),
         cmocka_unit_test(digests_tell_stored_keys_apart),
+        cmocka_unit_test(what_was_seen_earlier_tells_ascending_keys_apart),
+        cmocka_unit_test(keys_of_another_kind_seen_earlier_do_not_count),
+        cmocka_unit_test(strays_do_not_count),
         cmocka_unit_test(a_digest_skips_what_keys_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,24 +170,30 @@ static void answers_are_those_of_a_list(void **state)
 {
     (void)state;
     static struct list list;
+    struct memtable *before = NULL;
     for (unsigned round = 0; round < 4 * SHAPES; round++) {
         uint64_t random = round;
         uint8_t key[KEY_MAX];
+        /* Mostly the one before has keys of the same kind. */
+        unsigned shape = round / 4;
         list.count = 0;
-        list.memtable = memtable_new(round % 2 == 0 ? 4096 : 1 << 20, 7);
+        list.memtable =
+            memtable_new(round % 2 == 0 ? 4096 : 1 << 20, 7, before);
         assert_non_null(list.memtable);
         for (unsigned i = 0; i < 400; i++) {
-            size_t size = random_key(&random, round % SHAPES, key);
+            size_t size = random_key(&random, shape, key);
             list_add(&list, bytes_of(key, size), random_next(&random) % 4 == 0);
-            size = random_key(&random, round % SHAPES, key);
+            size = random_key(&random, shape, key);
             expect_around(&list, bytes_of(key, size),
                           random_next(&random) % (list.count + 2));
             if (i % 50 == 13)
                 expect_walks(&list, random_next(&random) % (list.count + 2));
         }
         expect_walks(&list, UINT64_MAX - 1);
-        memtable_unref(list.memtable);
+        memtable_unref(before);
+        before = list.memtable;
     }
+    memtable_unref(before);
 }
 
 /* The first keys teach what all share; these do not. */
@@ -200,7 +206,7 @@ static void keys_that_share_less_than_the_first_are_found(void **state)
         "a",  "prefiy",         "prefix-of-them-all.5", "p",
     };
     list.count = 0;
-    list.memtable = memtable_new(1 << 20, 7);
+    list.memtable = memtable_new(1 << 20, 7, NULL);
     assert_non_null(list.memtable);
     for (unsigned i = 0; i < 100; i++) {
         char key[KEY_MAX];
@@ -223,7 +229,7 @@ static void ascending_and_descending_keys_stay_in_order(void **state)
     static struct list list;
     for (unsigned up = 0; up < 2; up++) {
         list.count = 0;
-        list.memtable = memtable_new(1 << 20, 7);
+        list.memtable = memtable_new(1 << 20, 7, NULL);
         assert_non_null(list.memtable);
         for (unsigned i = 0; i < 600; i++) {
             char key[KEY_MAX];
@@ -255,7 +261,7 @@ static void values_of_any_size_come_back(void **state)
     static const size_t sizes[] = {0,     1,       1000,    5000,   70000,
                                    20000, 3 << 20, 1 << 20, 300000, 40};
     enum { COUNT = sizeof sizes / sizeof sizes[0] };
-    struct memtable *memtable = memtable_new(32 << 20, 1);
+    struct memtable *memtable = memtable_new(32 << 20, 1, NULL);
     uint8_t *value = malloc(3 << 20);
     assert_true(memtable != NULL && value != NULL);
     uint64_t sequence = 0;
@@ -285,7 +291,7 @@ static void values_of_any_size_come_back(void **state)
 static void too_large_entries_change_nothing(void **state)
 {
     (void)state;
-    struct memtable *memtable = memtable_new(4096, 1);
+    struct memtable *memtable = memtable_new(4096, 1, NULL);
     assert_non_null(memtable);
     size_t bytes = memtable_bytes(memtable);
     uint8_t *key = calloc(1, 1 << 16);
@@ -305,7 +311,7 @@ static void too_large_entries_change_nothing(void **state)
 static void it_counts_what_was_added(void **state)
 {
     (void)state;
-    struct memtable *memtable = memtable_new(1 << 20, 42);
+    struct memtable *memtable = memtable_new(1 << 20, 42, NULL);
     assert_non_null(memtable);
     assert_int_equal(memtable_log(memtable), 42);
     assert_int_equal(memtable_last_sequence(memtable), 0);
@@ -327,7 +333,7 @@ static void it_counts_what_was_added(void **state)
 static void it_lives_until_the_last_reference_goes(void **state)
 {
     (void)state;
-    struct memtable *memtable = memtable_new(4096, 1);
+    struct memtable *memtable = memtable_new(4096, 1, NULL);
     assert_non_null(memtable);
     add(memtable, "k", bytes_of("v", 1), 1);
     memtable_ref(memtable);
@@ -432,7 +438,7 @@ static void *read_while_written(void *context)
 static void write_beside_readers(uint64_t keys, uint64_t entries, size_t prefix)
 {
     struct shared shared = {
-        .memtable = memtable_new(1 << 20, 1),
+        .memtable = memtable_new(1 << 20, 1, NULL),
         .keys = keys,
         .entries = entries,
         .prefix = prefix,
