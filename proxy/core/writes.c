@@ -323,8 +323,9 @@ static void coordinate_as_fallback(struct node *node, struct write_op *op,
     coordinate(node, op, envelope->write, op->candidates[0], effects);
 }
 
+/* envelope: the request, if it is at hand; it is kept packed for later. */
 static void forward_next(struct node *node, struct write_op *op,
-                         struct effects *effects)
+                         const Rkv__Envelope *envelope, struct effects *effects)
 {
     if (op->candidate_next == op->candidate_count) {
         if (op->bucket->sloppy && fallback_admit(node))
@@ -334,8 +335,9 @@ static void forward_next(struct node *node, struct write_op *op,
         return;
     }
     struct error error;
-    const Rkv__Envelope *envelope =
-        envelope_unpack(buffer_bytes(&op->payload), &effects->arena, &error);
+    if (envelope == NULL)
+        envelope = envelope_unpack(buffer_bytes(&op->payload), &effects->arena,
+                                   &error);
     if (envelope == NULL) {
         give_up(node, op, effects);
         return;
@@ -353,15 +355,18 @@ static void forward(struct node *node, struct write_op *op,
     op->stage = WRITE_FORWARDED;
     op->candidate_count = preference_list(node, op->partition, op->candidates);
     op->candidate_next = 0;
-    Rkv__Write copy = *write;
-    copy.coordinate = true;
-    copy.timeout_ms = (uint32_t)(op->deadline_ms - node->now_ms);
-    const Rkv__Envelope *envelope =
-        envelope_new(&effects->arena, RKV__ENVELOPE__BODY_WRITE, &copy);
+    const Rkv__Envelope *envelope = NULL;
+    Rkv__Write *copy = arena_copy(&effects->arena, write, sizeof *write);
+    if (copy != NULL) {
+        copy->coordinate = true;
+        copy->timeout_ms = (uint32_t)(op->deadline_ms - node->now_ms);
+        envelope =
+            envelope_new(&effects->arena, RKV__ENVELOPE__BODY_WRITE, copy);
+    }
     if (envelope == NULL || envelope_pack(envelope, &op->payload) != STATUS_OK)
         give_up(node, op, effects);
     else
-        forward_next(node, op, effects);
+        forward_next(node, op, envelope, effects);
 }
 
 void forward_reply(struct node *node, uint64_t request, struct node_id from,
@@ -388,7 +393,7 @@ void forward_reply(struct node *node, uint64_t request, struct node_id from,
         /* An answer of one that was given up on moves nothing on. */
         if (op->candidate_next > 0 &&
             node_id_equal(from, op->candidates[op->candidate_next - 1]))
-            forward_next(node, op, effects);
+            forward_next(node, op, NULL, effects);
         return;
     }
     if (applied && reply->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY &&
@@ -540,7 +545,7 @@ void writes_tick(struct node *node, struct effects *effects)
                 give_up(node, op, effects);
             } else if (node->now_ms >= op->forward_at_ms) {
                 op->attempted = true;
-                forward_next(node, op, effects);
+                forward_next(node, op, NULL, effects);
             }
         }
     }
