@@ -17,6 +17,8 @@ enum {
      * bounds what a put costs when all of them were asked for. */
     LOOKS_MAX = 32,
     SLOTS_PER_LINE = 2, /* of a processor's cache */
+    CALLERS_MIN = 64,
+    USUAL_BYTES = 4096, /* of a block */
 
     /* What blocks' memory is a multiple of, so that most fit where another
      * was: 3 % of a usual block stay unused on average. */
@@ -62,6 +64,10 @@ struct cache {
     size_t pool_budget;
     atomic_size_t charged;
     struct pool pool;
+    /* What was missed last, of those that share a place: a part of its hash.
+     * As many as usual blocks fit, rounded up to a power of two. */
+    _Atomic uint16_t *callers;
+    size_t caller_count;
     size_t shard_count; /* a power of two */
     struct shard shards[];
 };
@@ -172,6 +178,14 @@ struct cache *cache_new(size_t bytes)
     if (cache == NULL)
         return NULL;
     memset(cache, 0, size);
+    cache->caller_count = CALLERS_MIN;
+    while (cache->caller_count < bytes / USUAL_BYTES)
+        cache->caller_count *= 2;
+    cache->callers = calloc(cache->caller_count, sizeof *cache->callers);
+    if (cache->callers == NULL) {
+        free(cache);
+        return NULL;
+    }
     cache->pool_budget = bytes / POOL_SHARE;
     cache->block_budget = bytes - cache->pool_budget;
     cache->shard_count = shards;
@@ -196,6 +210,7 @@ void cache_free(struct cache *cache)
     cache->pool_budget = 0;
     pool_limit(cache);
     pthread_mutex_destroy(&cache->pool.mutex);
+    free(cache->callers);
     free(cache);
 }
 
@@ -346,6 +361,28 @@ struct cache_block *cache_get(struct cache *cache, uint64_t table,
     }
     pthread_mutex_unlock(&shard->mutex);
     return block;
+}
+
+/* The doorkeeper of TinyLFU (Einziger, Friedman, Manes, 2017), which forgets
+ * what others call in the place of. */
+bool cache_wants(struct cache *cache, uint64_t table, uint64_t offset,
+                 size_t size)
+{
+    uint64_t hash = hash_of(table, offset);
+    struct shard *shard = shard_of(cache, hash);
+    size_t bytes_max = shard_bytes_max(cache);
+    size_t bytes = units_of(size) * UNIT_BYTES + 2 * sizeof(struct slot);
+    if (bytes > bytes_max)
+        return false;
+    pthread_mutex_lock(&shard->mutex);
+    bool room = shard->bytes + bytes <= bytes_max;
+    pthread_mutex_unlock(&shard->mutex);
+    _Atomic uint16_t *caller =
+        &cache->callers[hash & (cache->caller_count - 1)];
+    uint16_t mark = (uint16_t)(hash >> 48) | 1; /* 0: nobody called */
+    return atomic_exchange_explicit(caller, mark, memory_order_relaxed) ==
+               mark ||
+           room;
 }
 
 void cache_put(struct cache *cache, uint64_t table, uint64_t offset,

@@ -25,9 +25,9 @@ struct cache_block {
 };
 
 /* bytes: of all blocks in it, their overhead included, and of memory that it
- * keeps for blocks to come. None of it is taken before there are blocks. A
- * block that would not fit into a shard, a 16th of a large cache, is not kept.
- * NULL: no memory. */
+ * keeps for blocks to come. But for 2 bytes a block, none of it is taken before
+ * there are blocks. A block that would not fit into a shard, a 16th of a large
+ * cache, is not kept. NULL: no memory. */
 struct cache *cache_new(size_t bytes);
 /* No block made for it is referenced any more. NULL is allowed. */
 void cache_free(struct cache *cache);
@@ -43,6 +43,11 @@ struct cache_block *cache_block_new(struct cache *cache, size_t size);
  * there already, nothing changes. The caller's reference stays. */
 void cache_put(struct cache *cache, uint64_t table, uint64_t offset,
                struct cache_block *block);
+/* Whether a block of so many bytes that was missed is worth letting in: as long
+ * as there is room, and then from the second time that this is asked of it,
+ * about as many blocks later at most as the cache holds. */
+bool cache_wants(struct cache *cache, uint64_t table, uint64_t offset,
+                 size_t size);
 void cache_release(struct cache_block *block); /* NULL is allowed */
 
 /* Take bytes (give them back, if negative) from the budget, for what open

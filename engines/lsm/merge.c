@@ -84,6 +84,8 @@ static void open_table(struct merge *merge, struct merge_source *source,
     source->at = at;
     source->opened = true;
     table_cursor_init(&source->cursor, source->tables[at], merge->access);
+    /* The oldest, the lowest level, has most of the keys. */
+    source->cursor.leads = source == &merge->sources[merge->count - 1];
 }
 
 /* The table to begin a seek in: the first that reaches key, or the last that

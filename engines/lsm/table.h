@@ -102,9 +102,10 @@ enum status table_get(struct table *table, struct bytes key, uint64_t hash,
                       struct entry *entry) MUST_CHECK;
 
 /* A walk through a table, in either direction. It holds no reference to the
- * table. The block of a seek comes through the cache; of those behind it, what
- * is not in the cache is read ahead past it, in longer and longer pieces (or at
- * once, with TABLE_STREAM, which leaves the cache alone). */
+ * table. The block of a seek comes through the cache, if that has it or wants
+ * it; of those behind it, what is not in the cache is read ahead past it, in
+ * longer and longer pieces (or at once, with TABLE_STREAM, which leaves the
+ * cache alone). */
 enum table_access {
     TABLE_CACHED,
     TABLE_STREAM,
@@ -113,6 +114,7 @@ struct table_cursor {
     struct table *table;
     enum table_access access;
     size_t block_number;
+    bool leads;                /* most of a walk goes through this table */
     bool walking;              /* on from the block of the seek */
     struct cache_block *block; /* what current lies in, or NULL: ahead */
     struct buffer ahead;       /* a piece of the file, read ahead */

@@ -2,8 +2,8 @@
 #include "engines/lsm/table_inside.h"
 
 enum {
-    /* The block of a seek comes through the cache. What a walk from there does
-     * not find in it is read in pieces, the first as large as the few entries
+    /* What a walk from the block of a seek does not find in the cache is read
+     * in pieces, the first as large as the few entries
      * need that most walks want: a read costs 1.1 us, whether of 4 KiB or, with
      * a fifth of a us for each further 4 KiB, of more; for ten entries of 1 KiB
      * 8 and 16 KiB were a tenth slower. Then they double, so that a walk never
@@ -11,6 +11,11 @@ enum {
      * processor's second cache: larger ones measured slower. */
     AHEAD_BYTES_MIN = 12 * 1024,
     AHEAD_BYTES_MAX = 256 * 1024,
+    /* What a seek reads at once of a table that the walk will probably go on
+     * in, beside the block: one read less than block and piece. */
+    SEEK_ENTRIES = 10,
+    /* Beyond it, what may not be wanted costs more than a read. */
+    SEEK_BYTES_MAX = 32 * 1024,
 };
 
 void table_cursor_init(struct table_cursor *cursor, struct table *table,
@@ -89,26 +94,29 @@ static enum status enter_ahead(struct table_cursor *cursor, size_t number)
     return status;
 }
 
-/* Read a piece that begins with the block, or walking back, ends with it. */
-static enum status read_ahead(struct table_cursor *cursor, size_t number,
-                              bool back)
+static size_t piece_bytes(const struct table_cursor *cursor)
+{
+    const struct table_facts *facts = &cursor->table->facts;
+    size_t piece = 2 * cursor->ahead.size, limit = AHEAD_BYTES_MAX;
+    if (cursor->access == TABLE_STREAM)
+        return limit;
+    if (cursor->walking) {
+        piece = piece < AHEAD_BYTES_MIN ? AHEAD_BYTES_MIN : piece;
+    } else if (cursor->leads && facts->entries < facts->bytes) {
+        piece = (size_t)(facts->bytes / (facts->entries + 1)) * SEEK_ENTRIES +
+                TABLE_BLOCK_BYTES;
+        limit = SEEK_BYTES_MAX;
+    } else {
+        piece = 0;
+    }
+    return piece < limit ? piece : limit;
+}
+
+/* Read the blocks from first to before end. */
+static enum status read_blocks(struct table_cursor *cursor, size_t first,
+                               size_t end)
 {
     const struct table_index *index = index_of(cursor);
-    size_t piece = 2 * cursor->ahead.size;
-    if (piece < AHEAD_BYTES_MIN)
-        piece = AHEAD_BYTES_MIN;
-    if (piece > AHEAD_BYTES_MAX || cursor->access == TABLE_STREAM)
-        piece = AHEAD_BYTES_MAX;
-    size_t first = number, end = number + 1;
-    if (back) {
-        while (first > 0 &&
-               index->offsets[end] - index->offsets[first - 1] <= piece)
-            first--;
-    } else {
-        while (end < index->count &&
-               index->offsets[end + 1] - index->offsets[first] <= piece)
-            end++;
-    }
     uint64_t offset = index->offsets[first];
     size_t size = (size_t)(index->offsets[end] - offset);
     buffer_clear(&cursor->ahead);
@@ -119,30 +127,66 @@ static enum status read_ahead(struct table_cursor *cursor, size_t number,
     if (status == STATUS_OK) {
         cursor->ahead_offset = offset;
         cursor->ahead.size = size;
-    } else {
-        table_read_failed(cursor->table, offset, status);
     }
+    return status;
+}
+
+/* Read a piece that begins with the block, or walking back, ends with it. Where
+ * the disk cannot read all of it, the block alone. */
+static enum status read_ahead(struct table_cursor *cursor, size_t number,
+                              bool back)
+{
+    const struct table_index *index = index_of(cursor);
+    size_t piece = piece_bytes(cursor);
+    size_t first = number, end = number + 1;
+    if (back) {
+        while (first > 0 &&
+               index->offsets[end] - index->offsets[first - 1] <= piece)
+            first--;
+    } else {
+        while (end < index->count &&
+               index->offsets[end + 1] - index->offsets[first] <= piece)
+            end++;
+    }
+    enum status status = read_blocks(cursor, first, end);
+    if (status == STATUS_IO && end - first > 1)
+        status = read_blocks(cursor, number, number + 1);
+    table_read_failed(cursor->table, index->offsets[number], status);
+    return status;
+}
+
+/* The block, if the cache has it, or if it is of a seek and the cache wants it.
+ * NULL if not. What seeks read but once goes to memory that is
+ * used again at once, which is faster to write to than what a full cache lets
+ * go of. */
+static enum status find_cached(struct table_cursor *cursor, size_t number,
+                               struct cache_block **block)
+{
+    struct table *table = cursor->table;
+    struct cache *cache = table->inside->cache;
+    uint64_t offset = table->inside->index.offsets[number];
+    if (cursor->access != TABLE_CACHED || cache == NULL)
+        return STATUS_OK;
+    *block = cache_get(cache, table->number, offset);
+    if (*block != NULL || cursor->walking ||
+        !cache_wants(cache, table->number, offset,
+                     table_index_size(&table->inside->index, number)))
+        return STATUS_OK;
+    enum status status = table_read_block(table, number, block);
+    if (status == STATUS_OK)
+        cache_put(cache, table->number, offset, *block);
     return status;
 }
 
 /* Enter a block, wherever it is. */
 static enum status enter(struct table_cursor *cursor, size_t number, bool back)
 {
-    struct table *table = cursor->table;
-    struct cache *cache = table->inside->cache;
     struct cache_block *block = NULL;
-    enum status status = STATUS_OK;
     leave(cursor);
     cursor->block_number = number;
     if (is_ahead(cursor, number))
         return enter_ahead(cursor, number);
-    if (cursor->access == TABLE_CACHED) {
-        if (!cursor->walking)
-            status = table_block(table, number, &block);
-        else if (cache != NULL)
-            block = cache_get(cache, table->number,
-                              table->inside->index.offsets[number]);
-    }
+    enum status status = find_cached(cursor, number, &block);
     if (block != NULL)
         enter_cached(cursor, block);
     if (status != STATUS_OK || block != NULL)

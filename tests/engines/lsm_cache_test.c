@@ -330,6 +330,39 @@ static void threads_find_what_each_other_put(void **state)
     }
 }
 
+static void a_full_cache_wants_what_is_missed_again(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 2 * MIB / BLOCK, OTHERS = 1000 * 1000 };
+    struct cache *cache = cache_new(MIB);
+    assert_true(cache_wants(cache, 1, 0, BLOCK)); /* there is room */
+    for (uint64_t i = 0; i < BLOCKS; i++)
+        put(cache, 1, i * BLOCK, BLOCK);
+    size_t first = 0, again = 0, later = 0;
+    for (uint64_t i = 0; i < 100; i++) {
+        first += cache_wants(cache, 2, i * BLOCK, BLOCK);
+        again += cache_wants(cache, 2, i * BLOCK, BLOCK);
+    }
+    for (uint64_t i = 0; i < OTHERS; i++)
+        (void)cache_wants(cache, 3, i * BLOCK, BLOCK);
+    for (uint64_t i = 0; i < 100; i++)
+        later += cache_wants(cache, 2, i * BLOCK, BLOCK);
+    assert_int_equal(again, 100);
+    /* Some may share a place and a mark. */
+    assert_in_range(first, 0, 1);
+    assert_in_range(later, 0, 1);
+    cache_free(cache);
+}
+
+static void a_cache_of_nothing_wants_nothing(void **state)
+{
+    (void)state;
+    struct cache *cache = cache_new(0);
+    for (int i = 0; i < 3; i++)
+        assert_false(cache_wants(cache, 1, 0, BLOCK));
+    cache_free(cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +377,8 @@ int main(void)
         cmocka_unit_test(blocks_that_went_give_their_memory_to_new_ones),
         cmocka_unit_test(a_block_of_no_cache_is_released_alike),
         cmocka_unit_test(threads_find_what_each_other_put),
+        cmocka_unit_test(a_full_cache_wants_what_is_missed_again),
+        cmocka_unit_test(a_cache_of_nothing_wants_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -305,6 +305,95 @@ static void writer_tells_the_pace_of_every_byte(void **state)
     table_writer_free(writer);
 }
 
+/* So many reads of the disk take seeks to places all over the table, and three
+ * steps from each. */
+static uint64_t reads_of_seeks(struct fixture *fixture, struct table *table,
+                               const struct shape *shape, bool leads, bool back)
+{
+    uint64_t before = memory_disk_counts(fixture->memory).reads;
+    for (size_t number = 101; number < 2 * shape->count; number += 100) {
+        uint8_t key[ENGINE_KEY_BYTES_MAX];
+        struct table_cursor cursor;
+        table_cursor_init(&cursor, table, TABLE_CACHED);
+        cursor.leads = leads;
+        struct bytes at = key_of(shape, number, key);
+        assert_int_equal(back ? table_cursor_seek_before(&cursor, at)
+                              : table_cursor_seek(&cursor, at),
+                         STATUS_OK);
+        size_t expected = back ? number - 2 : number;
+        for (int i = 0; i < 3; i++) {
+            struct entry entry = table_cursor_entry(&cursor);
+            assert_true(is_entry(shape, expected, &entry));
+            assert_int_equal(back ? table_cursor_previous(&cursor)
+                                  : table_cursor_next(&cursor),
+                             STATUS_OK);
+            expected = back ? expected - 2 : expected + 2;
+        }
+        table_cursor_fini(&cursor);
+    }
+    return memory_disk_counts(fixture->memory).reads - before;
+}
+
+static void
+seeks_of_a_full_cache_read_once_and_are_kept_the_second_time(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct shape shape = {2000, 3, 1000, COMPRESSION_NONE};
+    enum { SEEKS = 39 };
+    for (int back = 0; back < 2; back++) {
+        struct cache *cache = cache_new(512 << 10);
+        struct cache_stats full, then;
+        struct table *table;
+        write_table(fixture, &shape);
+        assert_int_equal(open_table(fixture, cache, &table), STATUS_OK);
+        for (uint64_t i = 0; i < 200; i++) {
+            struct cache_block *block = cache_block_new(cache, 4096);
+            cache_put(cache, TABLE + 1, i << 12, block);
+            cache_release(block);
+        }
+        cache_stats(cache, &full);
+        assert_int_equal(
+            reads_of_seeks(fixture, table, &shape, true, back == 1), SEEKS);
+        cache_stats(cache, &then);
+        assert_int_equal(then.bytes, full.bytes);
+        /* Now for the cache, each block alone; some steps go beyond it. */
+        assert_in_range(reads_of_seeks(fixture, table, &shape, true, back == 1),
+                        SEEKS + 1, 2 * SEEKS);
+        assert_in_range(reads_of_seeks(fixture, table, &shape, true, back == 1),
+                        1, SEEKS - 1);
+        table_unref(table);
+        cache_free(cache);
+    }
+}
+
+static void a_seek_goes_without_neighbours_that_cannot_be_read(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct shape shape = {2000, 3, 1000, COMPRESSION_NONE};
+    struct cache *cache = cache_new(0);
+    struct table *table;
+    struct table_cursor cursor;
+    uint8_t key[ENGINE_KEY_BYTES_MAX];
+    write_table(fixture, &shape);
+    assert_int_equal(open_table(fixture, cache, &table), STATUS_OK);
+    struct memory_fault fault = {
+        .call = memory_disk_counts(fixture->memory).reads + 1,
+        .of_reads = true,
+        .status = STATUS_IO,
+    };
+    memory_disk_fail(fixture->memory, &fault);
+    table_cursor_init(&cursor, table, TABLE_CACHED);
+    cursor.leads = true;
+    assert_int_equal(table_cursor_seek(&cursor, key_of(&shape, 501, key)),
+                     STATUS_OK);
+    assert_false(atomic_load(&table->damaged));
+    struct entry entry = table_cursor_entry(&cursor);
+    assert_true(is_entry(&shape, 501, &entry));
+    table_cursor_fini(&cursor);
+    table_unref(table);
+    cache_free(cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +406,9 @@ int main(void)
         TABLE_TEST(key_out_of_order_is_refused),
         TABLE_TEST(get_reads_once_and_then_from_the_cache),
         TABLE_TEST(walk_reads_ahead_in_growing_pieces),
+        TABLE_TEST(
+            seeks_of_a_full_cache_read_once_and_are_kept_the_second_time),
+        TABLE_TEST(a_seek_goes_without_neighbours_that_cannot_be_read),
         TABLE_TEST(open_table_is_charged_to_the_cache),
         TABLE_TEST(writer_tells_the_pace_of_every_byte),
     };
