@@ -31,7 +31,8 @@ extern "C" {
  * Threads. All functions may be called from any thread at once, except that
  * nothing may be called with a client after replikv_close. Callbacks run on
  * threads of the library, several at a time; they may call replikv_start, and
- * must neither wait nor call replikv_call or replikv_close.
+ * must neither wait nor call replikv_call or replikv_close. What they start
+ * leaves when all have been called whose answers came together.
  *
  * Memory. What a request points to is copied before replikv_start returns. A
  * result, and all that it points to, belongs to who gets it, until

@@ -217,9 +217,9 @@ void cache_free(struct cache *cache)
 /* --- a shard, under its mutex --- */
 
 /* What a block counts, with its slot and another that is free. */
-static size_t block_bytes(const struct cache_block *block)
+static size_t block_bytes(size_t units)
 {
-    return (size_t)block->units * UNIT_BYTES + 2 * sizeof(struct slot);
+    return units * UNIT_BYTES + 2 * sizeof(struct slot);
 }
 
 static uint64_t hash_of(uint64_t table, uint64_t offset)
@@ -285,7 +285,7 @@ static void empty_slot(struct shard *shard, size_t hole)
     slots[hole].block = NULL;
 }
 
-/* Who misses mostly reads a block and puts it: meanwhile, let the one that will
+/* Who misses reads a block, and a get puts it: meanwhile, let the one that will
  * have to go come from memory. */
 static void fetch_victim(const struct shard *shard)
 {
@@ -312,7 +312,7 @@ static void evict(struct shard *shard, size_t bytes_max)
             shard->hand++;
             looks++;
         } else {
-            shard->bytes -= block_bytes(slot->block);
+            shard->bytes -= block_bytes(slot->block->units);
             shard->block_count--;
             cache_release(slot->block);
             empty_slot(shard, shard->hand);
@@ -371,7 +371,7 @@ bool cache_wants(struct cache *cache, uint64_t table, uint64_t offset,
     uint64_t hash = hash_of(table, offset);
     struct shard *shard = shard_of(cache, hash);
     size_t bytes_max = shard_bytes_max(cache);
-    size_t bytes = units_of(size) * UNIT_BYTES + 2 * sizeof(struct slot);
+    size_t bytes = block_bytes(units_of(size));
     if (bytes > bytes_max)
         return false;
     pthread_mutex_lock(&shard->mutex);
@@ -391,7 +391,7 @@ void cache_put(struct cache *cache, uint64_t table, uint64_t offset,
     ASSERT(block->owner == cache);
     uint64_t hash = hash_of(table, offset);
     struct shard *shard = shard_of(cache, hash);
-    size_t bytes = block_bytes(block);
+    size_t bytes = block_bytes(block->units);
     pthread_mutex_lock(&shard->mutex);
     size_t bytes_max = shard_bytes_max(cache);
     if (bytes <= bytes_max && find_block(shard, hash, table, offset) == NULL &&

@@ -316,8 +316,9 @@ enum status table_read_block(struct table *table, size_t number,
     return status;
 }
 
-enum status table_block(struct table *table, size_t number,
-                        struct cache_block **block)
+/* Out of the cache, or read and put there. */
+static enum status get_block(struct table *table, size_t number,
+                             struct cache_block **block)
 {
     struct cache *cache = table->inside->cache;
     if (cache == NULL)
@@ -342,7 +343,7 @@ enum status table_get(struct table *table, struct bytes key, uint64_t hash,
     size_t number = table_index_find(&inside->index, key);
     if (number == inside->index.count)
         return STATUS_NOT_FOUND;
-    enum status status = table_block(table, number, block);
+    enum status status = get_block(table, number, block);
     if (status != STATUS_OK)
         return status;
     struct block parsed = block_of((*block)->data, (*block)->size);

@@ -156,9 +156,8 @@ static enum status read_ahead(struct table_cursor *cursor, size_t number,
 }
 
 /* The block, if the cache has it, or if it is of a seek and the cache wants it.
- * NULL if not. What seeks read but once goes to memory that is
- * used again at once, which is faster to write to than what a full cache lets
- * go of. */
+ * NULL if not. What seeks read but once goes to memory that is used again at
+ * once, which is faster to write to than what a full cache lets go of. */
 static enum status find_cached(struct table_cursor *cursor, size_t number,
                                struct cache_block **block)
 {

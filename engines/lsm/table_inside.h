@@ -76,10 +76,7 @@ enum status table_check_part(const struct table *table, uint64_t offset,
                              const uint8_t *data, size_t size,
                              enum compression *compression) MUST_CHECK;
 
-/* A block, checked, with a reference: out of the cache, or read and put there;
- * or read only. What is damaged is reported. */
-enum status table_block(struct table *table, size_t number,
-                        struct cache_block **block) MUST_CHECK;
+/* Read a block, checked, with a reference. What is damaged is reported. */
 enum status table_read_block(struct table *table, size_t number,
                              struct cache_block **block) MUST_CHECK;
 
