@@ -509,7 +509,7 @@ static void print_explanation(const struct replikv_node *node)
 int command_explain(const struct cli *cli)
 {
     struct owned key = {0};
-    if (!cli_key(cli, &key))
+    if (!cli_key(cli, cli->args[0], &key))
         return EXIT_USAGE;
     int code;
     struct replikv_result *result =

@@ -78,9 +78,9 @@ bool cli_argument(const struct cli *cli, const char *what, const char *argument,
     return false;
 }
 
-bool cli_key(const struct cli *cli, struct owned *key)
+bool cli_key(const struct cli *cli, const char *argument, struct owned *key)
 {
-    if (!cli_argument(cli, "KEY", cli->args[0], key))
+    if (!cli_argument(cli, "KEY", argument, key))
         return false;
     if (key->size >= 1 && key->size <= REPLIKV_KEY_BYTES_MAX)
         return true;

@@ -86,7 +86,7 @@ struct replikv_bytes owned_bytes(const struct owned *owned);
  * is not base64. */
 bool cli_argument(const struct cli *cli, const char *what, const char *argument,
                   struct owned *out);
-bool cli_key(const struct cli *cli, struct owned *key);
+bool cli_key(const struct cli *cli, const char *argument, struct owned *key);
 
 /* "one", "quorum", "all", or a number from 1 to 16. */
 bool parse_level(const char *text, int *level);

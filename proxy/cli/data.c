@@ -149,8 +149,8 @@ int command_put(const struct cli *cli)
     if (cli->overwrite && cli->context != NULL)
         fprintf(stderr, "replikv: --overwrite reads the context itself; give "
                         "one of it and --context\n");
-    else if (cli_key(cli, &write.key) && value_argument(cli, &write.value) &&
-             write_options(cli, &write))
+    else if (cli_key(cli, cli->args[0], &write.key) &&
+             value_argument(cli, &write.value) && write_options(cli, &write))
         code = send_write(cli, &write, cli->overwrite);
     write_fini(&write);
     return code;
@@ -160,7 +160,7 @@ int command_del(const struct cli *cli)
 {
     struct write write = {.request.kind = REPLIKV_DELETE};
     int code = EXIT_USAGE;
-    if (cli_key(cli, &write.key) && write_options(cli, &write))
+    if (cli_key(cli, cli->args[0], &write.key) && write_options(cli, &write))
         code = send_write(cli, &write, cli->context == NULL);
     write_fini(&write);
     return code;
@@ -205,34 +205,83 @@ static void print_values(const struct cli *cli,
     owned_fini(&context);
 }
 
-int command_get(const struct cli *cli)
+static json_t *json_of_get(const struct owned *key,
+                           const struct replikv_result *result)
 {
-    struct owned key = {0};
-    if (!cli_key(cli, &key))
-        return EXIT_USAGE;
+    json_t *object = json_of_result(result);
+    json_set_bytes(object, "key", owned_bytes(key));
+    json_set_values(object, result->values, result->value_count);
+    json_set_number(object, "siblings", result->value_count);
+    json_set_base64(object, "context", result->context);
+    return object;
+}
+
+static struct replikv_request get_request(const struct cli *cli,
+                                          const struct owned *key)
+{
+    return (struct replikv_request){.kind = REPLIKV_GET,
+                                    .bucket = cli->bucket,
+                                    .key = owned_bytes(key),
+                                    .level = cli->r};
+}
+
+static int get_one(const struct cli *cli, const struct owned *key)
+{
     struct replikv *client = cli_open(cli, true);
-    struct replikv_result *result =
-        replikv_call(client, &(struct replikv_request){.kind = REPLIKV_GET,
-                                                       .bucket = cli->bucket,
-                                                       .key = owned_bytes(&key),
-                                                       .level = cli->r});
+    const struct replikv_request request = get_request(cli, key);
+    struct replikv_result *result = replikv_call(client, &request);
     int code = exit_code_of(result);
-    if (code != EXIT_DONE && code != EXIT_NOT_FOUND) {
+    if (code != EXIT_DONE && code != EXIT_NOT_FOUND)
         code = cli_failed(cli, result);
-    } else if (cli->json) {
-        json_t *object = json_of_result(result);
-        json_set_bytes(object, "key", owned_bytes(&key));
-        json_set_values(object, result->values, result->value_count);
-        json_set_number(object, "siblings", result->value_count);
-        json_set_base64(object, "context", result->context);
-        json_document(object);
-    } else if (code == EXIT_NOT_FOUND) {
+    else if (cli->json)
+        json_document(json_of_get(key, result));
+    else if (code == EXIT_NOT_FOUND)
         fprintf(stderr, "replikv: not found: %s\n", cli->args[0]);
-    } else {
+    else
         print_values(cli, result);
-    }
     replikv_result_free(result);
     replikv_close(client);
-    owned_fini(&key);
+    return code;
+}
+
+/* In one message; a line each. */
+static int get_many(const struct cli *cli, const struct owned *keys)
+{
+    size_t count = (size_t)cli->arg_count;
+    struct replikv *client = cli_open(cli, true);
+    struct replikv_request *requests =
+        must_have(calloc(count, sizeof(*requests)));
+    for (size_t i = 0; i < count; i++)
+        requests[i] = get_request(cli, &keys[i]);
+    struct replikv_result *batch =
+        replikv_call(client, &(struct replikv_request){.kind = REPLIKV_BATCH,
+                                                       .requests = requests,
+                                                       .request_count = count});
+    int code = batch->result_count == 0 ? cli_failed(cli, batch) : EXIT_DONE;
+    for (size_t i = 0; i < batch->result_count; i++) {
+        const struct replikv_result *result = &batch->results[i];
+        if (exit_code_of(result) > code)
+            code = exit_code_of(result);
+        json_line(json_of_get(&keys[i], result));
+    }
+    replikv_result_free(batch);
+    free(requests);
+    replikv_close(client);
+    return code;
+}
+
+int command_get(const struct cli *cli)
+{
+    int code = EXIT_USAGE, count = 0;
+    struct owned *keys =
+        must_have(calloc((size_t)cli->arg_count, sizeof(*keys)));
+    while (count < cli->arg_count &&
+           cli_key(cli, cli->args[count], &keys[count]))
+        count++;
+    if (count == cli->arg_count)
+        code = count == 1 ? get_one(cli, keys) : get_many(cli, keys);
+    while (count > 0)
+        owned_fini(&keys[--count]);
+    free(keys);
     return code;
 }

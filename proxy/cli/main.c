@@ -18,7 +18,7 @@ static const struct command {
 } commands[] = {
     {"put", command_put, 1, 2, "bwcoq6", "put KEY [VALUE|-]",
      "write a value; without VALUE or with -, standard input"},
-    {"get", command_get, 1, 1, "br6", "get KEY",
+    {"get", command_get, 1, REPLIKV_BATCH_MAX, "br6", "get KEY...",
      "read; siblings come with the context that resolves them"},
     {"del", command_del, 1, 1, "bwcq6", "del KEY",
      "delete what is there, or what --context has seen"},
@@ -139,6 +139,7 @@ static void print_help(void)
         "                      write again, which counts once\n"
         "      --base64        KEY and VALUE are base64, and so is what get\n"
         "                      prints\n"
+        "Of several keys, get prints one line of JSON each, found or not.\n"
         "\n"
         "Of load and dump:\n"
         "      --format F      of load: json or tab; default: as the first\n"

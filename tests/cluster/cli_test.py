@@ -90,6 +90,24 @@ class OneCluster(Cli):
                          "not_found")
         self.run_cli("del", "none", expect=NOT_FOUND)
 
+    def test_several_keys_are_a_line_each(self):
+        self.run_cli("put", "first", "1")
+        self.run_cli("put", "third", given=b"\xff\x00")
+        shown = self.text("get", "first", "nowhere", "third",
+                          expect=NOT_FOUND)
+        lines = [json.loads(line) for line in shown.splitlines()]
+        self.assertEqual([line["key"] for line in lines],
+                         ["first", "nowhere", "third"])
+        self.assertEqual([line["status"] for line in lines],
+                         ["ok", "not_found", "ok"])
+        self.assertEqual(lines[0]["value"], "1")
+        self.assertEqual(base64.b64decode(lines[2]["value_base64"]),
+                         b"\xff\x00")
+        self.assertEqual(len(self.text("get", "first", "first").splitlines()),
+                         2)
+        self.assertIn("allowed", self.text(
+            "get", "first", "third", "--r", "9", expect=REFUSED))
+
     def test_delete_supersedes_what_is_there(self):
         self.run_cli("put", "doomed", "1")
         self.assertIn("applied", self.text("del", "doomed"))
@@ -142,7 +160,8 @@ class OneCluster(Cli):
                 ([], "a command is missing"),
                 (["fly"], "fly"),
                 (["get"], "too little"),
-                (["get", "a", "b"], "too much"),
+                (["get", "a", ""], "allowed are 1 to 480"),
+                (["get", *["a"] * 1001], "too much"),
                 (["get", "a", "--w", "1"], "no use for --w"),
                 (["get", "a", "--r", "most"], "one, quorum, all"),
                 (["get", "a", "--r", "0"], "1 to 16"),
