@@ -47,14 +47,31 @@ static bool ask_next(struct get *get, struct get_actions *actions)
     return false;
 }
 
+/* So many replicas that every majority has one of them. */
+static size_t meets_majorities(const struct get *get)
+{
+    size_t majority = get->replica_count / 2 + 1;
+    return get->replica_count - majority + 1;
+}
+
+/* What a damaged copy held, a majority held: fewer answers may lack it, and
+ * written over the copy they would make a majority that lacks it. */
+static bool lacks_merge(const struct get *get,
+                        const struct get_replica *replica)
+{
+    if (replica->state == REPLICA_DAMAGED)
+        return get->merged.size > 0 && get->answers >= meets_majorities(get);
+    return replica->state == REPLICA_ANSWERED &&
+           replica->version != get->merged_version;
+}
+
 /* Send the merge to those that are known to lack it. One that is being told an
  * earlier merge gets this one when it has answered. */
 static void write_back(struct get *get, struct get_actions *actions)
 {
     for (size_t i = 0; i < get->replica_count; i++) {
         struct get_replica *replica = &get->replicas[i];
-        if (replica->state != REPLICA_ANSWERED ||
-            replica->version == get->merged_version)
+        if (!lacks_merge(get, replica))
             continue;
         replica->state = REPLICA_WRITTEN;
         replica->written_version = get->merged_version;
@@ -76,8 +93,7 @@ static size_t holders_needed(const struct get *get)
 {
     if (!get->monotonic || get->merged.size == 0)
         return 0;
-    size_t majority = get->replica_count / 2 + 1;
-    return get->replica_count - majority + 1;
+    return meets_majorities(get);
 }
 
 /* How many could still come to hold the merge without asking anyone new. */
@@ -200,7 +216,8 @@ void get_hear(struct get *get, struct node_id node, enum status status,
         replica->version = version;
         get->answers++;
     } else {
-        replica->state = REPLICA_FAILED;
+        replica->state =
+            status == STATUS_CORRUPT ? REPLICA_DAMAGED : REPLICA_FAILED;
     }
     settle(get, actions);
 }

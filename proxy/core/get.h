@@ -23,7 +23,9 @@
  * the answer. One write-back at a time goes to a replica, so that its answer
  * can only mean that one.
  *
- * A replica that may lack the key says UNCERTAIN; that is no answer.
+ * A replica that may lack the key says UNCERTAIN; that is no answer. Nor is a
+ * record that fails its checksum: what enough of the others hold is written
+ * over it.
  *
  * It reads no clock and does no I/O. It owns one buffer, the merged record. */
 
@@ -63,6 +65,7 @@ enum get_replica_state {
     REPLICA_ASKED,
     REPLICA_ANSWERED, /* with version; 0: it has no record */
     REPLICA_WRITTEN,  /* a write-back of written_version is under way */
+    REPLICA_DAMAGED,  /* has a record that cannot be read: it is written anew */
     REPLICA_FAILED,
 };
 

@@ -292,6 +292,39 @@ static void damaged_records_do_not_count(void **state)
     end(&t);
 }
 
+static void
+a_damaged_copy_is_written_over_with_what_a_majority_holds(void **state)
+{
+    (void)state;
+    struct traced t;
+    get_of(&t, 3, 2, true);
+    broken(&t, 1, 1, STATUS_CORRUPT);
+    hear(&t, 2, 2, 1);
+    hear(&t, 3, 3, 1);
+    written(&t, 4, 1, STATUS_OK);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  1] 1 fails -> ask 3\n"
+                                "[  3] 3 has v1 -> write 1, reply ok\n");
+    assert_int_equal(t.get.state, GET_DONE);
+    assert_int_equal(get_answers(&t.get), 2);
+    end(&t);
+}
+
+/* The third may hold what the damaged copy held and this one never had. */
+static void one_copy_is_not_written_over_a_damaged_one(void **state)
+{
+    (void)state;
+    struct traced t;
+    get_of(&t, 3, 1, false);
+    broken(&t, 1, 1, STATUS_CORRUPT);
+    hear(&t, 2, 2, 1);
+    assert_string_equal(t.text, "[  0] ask 1\n"
+                                "[  1] 1 fails -> ask 2\n"
+                                "[  2] 2 has v1 -> reply ok\n");
+    assert_int_equal(t.get.state, GET_DONE);
+    end(&t);
+}
+
 /* One of three has it: a later read of the two others would go back. */
 static void a_monotonic_get_of_all_still_leaves_it_on_a_majority(void **state)
 {
@@ -360,6 +393,9 @@ int main(void)
         cmocka_unit_test(a_slow_replica_is_hedged),
         cmocka_unit_test(get_times_out_at_its_deadline),
         cmocka_unit_test(damaged_records_do_not_count),
+        cmocka_unit_test(
+            a_damaged_copy_is_written_over_with_what_a_majority_holds),
+        cmocka_unit_test(one_copy_is_not_written_over_a_damaged_one),
         cmocka_unit_test(a_monotonic_get_of_all_still_leaves_it_on_a_majority),
         cmocka_unit_test(a_replica_is_written_to_once_at_a_time),
         cmocka_unit_test(late_answers_are_repaired),
