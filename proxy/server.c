@@ -74,6 +74,23 @@ static enum status set_aside(const char *directory, struct error *error)
     return STATUS_OK;
 }
 
+/* What opens may be damaged further in: who asks for another disk should have
+ * it then, too. */
+static enum status check_storage(struct server *server, struct error *error)
+{
+    const char *directory = server->config->data_dir;
+    log_line("event=check data_dir=%s", directory);
+    enum status status = storage_check(server->storage);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    storage_close(server->storage);
+    server->storage = NULL;
+    if (status == STATUS_IO)
+        status = STATUS_CORRUPT; /* as lost */
+    return error_set(error, status, "%.200s: not all of it can be read: %s",
+                     directory, status_name(status));
+}
+
 static enum status open_storage(struct server *server,
                                 const struct server_options *options,
                                 bool *amnesiac, struct error *error)
@@ -97,15 +114,10 @@ static enum status open_storage(struct server *server,
     if (status == STATUS_OK)
         status = storage_open(&storage, &server_storage_handlers, server,
                               &server->storage, error);
-    if (status != STATUS_CORRUPT)
+    if (status == STATUS_OK && options->replace)
+        status = check_storage(server, error);
+    if (status != STATUS_CORRUPT || !options->replace)
         return status;
-    if (!options->replace) {
-        struct error why = *error;
-        return error_set(error, status,
-                         "%.230s; --replace sets it aside and fills another "
-                         "from the other nodes",
-                         why.text);
-    }
     *amnesiac = true;
     log_line("event=damaged why=\"%s\"", error->text);
     status = set_aside(config->data_dir, error);
@@ -346,6 +358,13 @@ enum status server_open(struct config *config,
     if (status == STATUS_OK)
         status = open_sockets(server, error);
     pthread_mutex_unlock(&server->lock);
+    if (status == STATUS_CORRUPT && !options->replace) {
+        struct error why = *error;
+        error_set(error, status,
+                  "%.230s; --replace sets the disk aside and fills another "
+                  "from the other nodes",
+                  why.text);
+    }
     if (status != STATUS_OK) {
         server_close(server);
         return status;

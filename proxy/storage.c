@@ -4,6 +4,7 @@
 #include "proto/assert.h"
 #include "proxy/storage_internal.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,6 +183,55 @@ enum status storage_meta_set(struct storage *storage, const char *name,
     if (status == STATUS_OK)
         status = engine_write(storage->engine, &batch, true);
     buffer_fini(&key);
+    return status;
+}
+
+static enum status check_record(struct bytes key, struct bytes value,
+                                struct arena *scratch)
+{
+    struct storage_key decoded;
+    struct record record;
+    arena_reset(scratch);
+    if (storage_key_decode(key, &decoded) != STATUS_OK ||
+        decoded.table == TABLE_META)
+        return STATUS_OK;
+    return record_decode(value, scratch, &record);
+}
+
+static enum status check_all(struct storage *storage,
+                             struct engine_iterator *iterator,
+                             struct arena *scratch)
+{
+    struct bytes key, value;
+    int64_t told_ms = clock_now_ms();
+    enum status status;
+    for (uint64_t keys = 0;; keys++) {
+        status = engine_next(iterator, &key, &value);
+        if (status == STATUS_OK)
+            status = check_record(key, value, scratch);
+        if (status != STATUS_OK)
+            break;
+        if (clock_now_ms() - told_ms < CHECK_TOLD_MS)
+            continue;
+        told_ms = clock_now_ms();
+        storage_log(storage, "event=check keys=%" PRIu64, keys + 1);
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+enum status storage_check(struct storage *storage)
+{
+    struct engine_iterator *iterator;
+    struct bytes all = {0};
+    enum status status =
+        engine_iterate(storage->engine, all, all, ENGINE_FORWARD, &iterator);
+    if (status != STATUS_OK)
+        return status;
+    struct arena scratch;
+    arena_init(&scratch, SIZE_MAX);
+    status = check_all(storage, iterator, &scratch);
+    arena_fini(&scratch);
+    engine_iterator_free(iterator);
     return status;
 }
 

@@ -100,6 +100,10 @@ enum status storage_meta_get(struct storage *storage, const char *name,
                              struct buffer *value) MUST_CHECK;
 enum status storage_meta_set(struct storage *storage, const char *name,
                              struct bytes value) MUST_CHECK;
+/* Likewise at start: read all that is stored, saying every two seconds how far
+ * it is. CORRUPT, IO: something cannot be read; the log says what, of an engine
+ * that tells. */
+enum status storage_check(struct storage *storage) MUST_CHECK;
 
 /* Queue an operation that writes (COORDINATE, MERGE, DROP, SET). It is copied;
  * its deadline is of CLOCK_MONOTONIC. Its results come through done, whatever

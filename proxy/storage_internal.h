@@ -45,6 +45,7 @@ enum {
     READERS = 2,
     /* The engine's own numbers are asked for no more often. */
     STATS_MS = 1000,
+    CHECK_TOLD_MS = 2000,
     REOPEN_MS_MIN = 100,
     REOPEN_MS_MAX = 5000,
 };

@@ -231,7 +231,9 @@ static void start_stored(struct node *node, const struct storage_result *result,
     node->start_waiting--;
     if (result->status != STATUS_OK) {
         effects->halt = result->op->kind == STORAGE_SCAN
-                            ? "start: what was stored cannot be read"
+                            ? "start: what was stored cannot be read; "
+                              "--replace sets the disk aside and fills another "
+                              "from the other nodes"
                             : "start: what is missing cannot be stored";
         return;
     }

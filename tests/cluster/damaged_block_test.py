@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Blocks of the lsm engine damaged on one node's disk: nothing false is read,
+quorum reads mend what they meet, and --replace fills another disk."""
+
+import contextlib
+import json
+import os
+import subprocess
+import unittest
+
+from harness import REPLIKV, Cluster, rkv, wait_for
+
+KEYS = 2000
+SMALL = "{memtable_bytes: 64KiB, table_bytes: 64KiB, level1_bytes: 256KiB}"
+ONE, QUORUM, ALL = 1, -1, -2
+SOUND, DAMAGED = 0, 1
+
+
+def key(i):
+    return b"key%05d" % i
+
+
+def value(i):
+    return b"%0150d" % i
+
+
+def flip(path, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
+
+
+class DamagedBlock(unittest.TestCase):
+    def setUp(self):
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
+        self.cluster = self.stack.enter_context(
+            Cluster("lsm", sections={"storage": {"options": SMALL}}))
+        self.cluster.start()
+        self.node = self.cluster.nodes[2]
+        with contextlib.closing(self.cluster.nodes[0].client()) as client:
+            for i in range(KEYS):
+                result, _ = client.put(key(i), value(i), w=ALL)
+                self.assertEqual(result.outcome, rkv.APPLIED)
+        self.assertEqual(self.node.stop(), 0, self.node.said())
+
+    def check(self, expect):
+        ran = subprocess.run([REPLIKV, "lsm", "check", self.node.data],
+                             capture_output=True, timeout=120, check=False)
+        self.assertEqual(ran.returncode, expect, ran)
+        return ran.stdout.decode()
+
+    def damage(self, kind):
+        """A block with entries of that kind in each table that has one."""
+        count = 0
+        for name in os.listdir(self.node.data):
+            path = os.path.join(self.node.data, name)
+            if not name.endswith(".table"):
+                continue
+            dumped = subprocess.run([REPLIKV, "--json", "lsm", "dump", path],
+                                    capture_output=True, timeout=120,
+                                    check=True).stdout.decode()
+            lines = [json.loads(line) for line in dumped.splitlines()]
+            offsets = {line["offset"] for line in lines
+                       if line.get("table") == kind}
+            if offsets:
+                flip(path, min(offsets) + 20)
+                count += 1
+        self.assertGreater(count, 0)
+
+    def read_all(self, node, level):
+        with contextlib.closing(node.client()) as client:
+            for i in range(KEYS):
+                result, values, _ = client.get(key(i), r=level)
+                self.assertEqual((result.status, values),
+                                 (rkv.OK, [value(i)]))
+
+    def counter(self, name):
+        with contextlib.closing(self.node.client()) as client:
+            counters = client.admin(rkv.Admin.STATUS).counters
+            return {each.name: each.value for each in counters}[name]
+
+    def replace(self):
+        self.node.start("--replace").wait_ready()
+        with contextlib.closing(self.node.client()) as client:
+            wait_for("all to be filled", lambda: client.admin(
+                rkv.Admin.STATUS).filling == 0)
+        self.assertIn("event=set_aside", self.node.said())
+        self.cluster.wait_met()
+        self.cluster.wait_no_hints()
+        self.cluster.wait_equal()
+        self.cluster.nodes[0].kill()
+        self.read_all(self.node, QUORUM)
+        self.assertEqual(self.node.stop(), 0, self.node.said())
+        self.assertIn("sound", self.check(SOUND))
+
+    def test_quorum_reads_mend_records_and_replace_the_disk(self):
+        self.damage("data")
+        self.assertIn("--replace", self.check(DAMAGED))
+        self.node.start().wait_ready()
+        self.read_all(self.node, QUORUM)
+        failures = self.counter("storage_failures")
+        self.assertGreater(failures, 0)
+        self.assertGreaterEqual(self.counter("read_repairs"), failures)
+        wait_for("what was read to be written anew",
+                 lambda: self.reads_of_its_own() == 0)
+        self.assertEqual(self.node.stop(), 0, self.node.said())
+        self.replace()
+
+    def reads_of_its_own(self):
+        """Which now fail."""
+        before = self.counter("storage_failures")
+        self.read_all(self.node, ONE)
+        return self.counter("storage_failures") - before
+
+    def test_what_the_node_itself_keeps_is_replaced_too(self):
+        self.damage("meta")
+        self.node.start()
+        self.assertEqual(self.node.wait_end(), 1, self.node.said())
+        self.assertIn("--replace", self.node.said().splitlines()[-1])
+        self.replace()
+
+
+if __name__ == "__main__":
+    unittest.main()
