@@ -60,7 +60,7 @@ static enum status make_directory(const char *path, struct error *error)
     }
 }
 
-/* A disk that will not open under replace is kept for whoever wants to look
+/* A disk that cannot be read under replace is kept for whoever wants to look
  * at it, and one that is empty takes its place. */
 static enum status set_aside(const char *directory, struct error *error)
 {
@@ -85,8 +85,6 @@ static enum status check_storage(struct server *server, struct error *error)
         return STATUS_OK;
     storage_close(server->storage);
     server->storage = NULL;
-    if (status == STATUS_IO)
-        status = STATUS_CORRUPT; /* as lost */
     return error_set(error, status, "%.200s: not all of it can be read: %s",
                      directory, status_name(status));
 }

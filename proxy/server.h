@@ -23,7 +23,8 @@
 struct server;
 
 struct server_options {
-    /* The operator's word that an older disk of this node was lost. */
+    /* The operator's word that an older disk of this node was lost. The one
+     * that is there is read whole, and if that fails set aside. */
     bool replace;
 };
 

@@ -186,6 +186,7 @@ enum status storage_meta_set(struct storage *storage, const char *name,
     return status;
 }
 
+/* Engines without checksums leave it to those of the records. */
 static enum status check_record(struct bytes key, struct bytes value,
                                 struct arena *scratch)
 {
@@ -198,9 +199,9 @@ static enum status check_record(struct bytes key, struct bytes value,
     return record_decode(value, scratch, &record);
 }
 
-static enum status check_all(struct storage *storage,
-                             struct engine_iterator *iterator,
-                             struct arena *scratch)
+static enum status check_each(struct storage *storage,
+                              struct engine_iterator *iterator,
+                              struct arena *scratch)
 {
     struct bytes key, value;
     int64_t told_ms = clock_now_ms();
@@ -225,14 +226,14 @@ enum status storage_check(struct storage *storage)
     struct bytes all = {0};
     enum status status =
         engine_iterate(storage->engine, all, all, ENGINE_FORWARD, &iterator);
-    if (status != STATUS_OK)
-        return status;
-    struct arena scratch;
-    arena_init(&scratch, SIZE_MAX);
-    status = check_all(storage, iterator, &scratch);
-    arena_fini(&scratch);
-    engine_iterator_free(iterator);
-    return status;
+    if (status == STATUS_OK) {
+        struct arena scratch;
+        arena_init(&scratch, SIZE_MAX);
+        status = check_each(storage, iterator, &scratch);
+        arena_fini(&scratch);
+        engine_iterator_free(iterator);
+    }
+    return status == STATUS_IO ? STATUS_CORRUPT : status;
 }
 
 void storage_stats(struct storage *storage, struct storage_stats *stats)

@@ -100,9 +100,9 @@ enum status storage_meta_get(struct storage *storage, const char *name,
                              struct buffer *value) MUST_CHECK;
 enum status storage_meta_set(struct storage *storage, const char *name,
                              struct bytes value) MUST_CHECK;
-/* Likewise at start: read all that is stored, saying every two seconds how far
- * it is. CORRUPT, IO: something cannot be read; the log says what, of an engine
- * that tells. */
+/* Likewise at start: read all that is stored; the log says every two seconds
+ * how far it is, and what is damaged, of an engine that tells. CORRUPT, also
+ * for what the disk does not give. */
 enum status storage_check(struct storage *storage) MUST_CHECK;
 
 /* Queue an operation that writes (COORDINATE, MERGE, DROP, SET). It is copied;

@@ -54,8 +54,8 @@ static size_t meets_majorities(const struct get *get)
     return get->replica_count - majority + 1;
 }
 
-/* What a damaged copy held, a majority held: fewer answers may lack it, and
- * written over the copy they would make a majority that lacks it. */
+/* What a damaged copy acknowledged, a majority did: fewer answers may lack it,
+ * and written over the copy would make a majority that lacks it. */
 static bool lacks_merge(const struct get *get,
                         const struct get_replica *replica)
 {

@@ -8,10 +8,9 @@ import os
 import subprocess
 import unittest
 
-from harness import REPLIKV, Cluster, rkv, wait_for
+from harness import REPLIKV, SMALL_TREE, Cluster, flip, rkv, wait_for
 
 KEYS = 2000
-SMALL = "{memtable_bytes: 64KiB, table_bytes: 64KiB, level1_bytes: 256KiB}"
 ONE, QUORUM, ALL = 1, -1, -2
 SOUND, DAMAGED = 0, 1
 
@@ -24,20 +23,11 @@ def value(i):
     return b"%0150d" % i
 
 
-def flip(path, offset):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0x10]))
-
-
 class DamagedBlock(unittest.TestCase):
     def setUp(self):
-        self.stack = contextlib.ExitStack()
-        self.addCleanup(self.stack.close)
-        self.cluster = self.stack.enter_context(
-            Cluster("lsm", sections={"storage": {"options": SMALL}}))
+        self.cluster = Cluster(
+            "lsm", sections={"storage": {"options": SMALL_TREE}})
+        self.addCleanup(self.cluster.__exit__, None)
         self.cluster.start()
         self.node = self.cluster.nodes[2]
         with contextlib.closing(self.cluster.nodes[0].client()) as client:
@@ -79,8 +69,7 @@ class DamagedBlock(unittest.TestCase):
 
     def counter(self, name):
         with contextlib.closing(self.node.client()) as client:
-            counters = client.admin(rkv.Admin.STATUS).counters
-            return {each.name: each.value for each in counters}[name]
+            return client.counters()[name]
 
     def replace(self):
         self.node.start("--replace").wait_ready()
@@ -105,12 +94,12 @@ class DamagedBlock(unittest.TestCase):
         self.assertGreater(failures, 0)
         self.assertGreaterEqual(self.counter("read_repairs"), failures)
         wait_for("what was read to be written anew",
-                 lambda: self.reads_of_its_own() == 0)
+                 lambda: self.failures_of_its_own() == 0)
         self.assertEqual(self.node.stop(), 0, self.node.said())
         self.replace()
 
-    def reads_of_its_own(self):
-        """Which now fail."""
+    def failures_of_its_own(self):
+        """How many records its own disk cannot give."""
         before = self.counter("storage_failures")
         self.read_all(self.node, ONE)
         return self.counter("storage_failures") - before

@@ -32,6 +32,9 @@ PERSISTENT = ("lsm", "leveldb", "lmdb")
 # Below the kernel's own range, in blocks, of which a cluster has one.
 PORTS_FROM, PORTS_EACH, PORT_BLOCKS = 10000, 32, 650
 DEADLINE_S = 60
+# Options of the lsm engine, so that little makes many tables.
+SMALL_TREE = ("{memtable_bytes: 64KiB, table_bytes: 64KiB, "
+              "level1_bytes: 256KiB}")
 # Of the sanitizers that the nodes may be built with.
 SANITIZERS = ("WARNING: ThreadSanitizer", "AddressSanitizer",
               "LeakSanitizer", "runtime error:")
@@ -46,6 +49,15 @@ def wait_for(what, condition, deadline_s=DEADLINE_S):
             return answer
         assert time.monotonic() < end, f"waited {deadline_s} s for {what}"
         time.sleep(0.02)
+
+
+def flip(path, offset):
+    """One bit of a file."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
 
 
 def engines_of(text):

@@ -9,12 +9,11 @@ import shutil
 import subprocess
 import unittest
 
-from harness import REPLIKV, Cluster
+from harness import REPLIKV, SMALL_TREE, Cluster, flip
 
 SOUND, DAMAGED, USAGE, REFUSED = range(4)
 KEYS = 3000
 RECORDS = 4
-SMALL = "{memtable_bytes: 64KiB, table_bytes: 64KiB, level1_bytes: 256KiB}"
 
 
 def run(*arguments, expect=SOUND):
@@ -22,14 +21,6 @@ def run(*arguments, expect=SOUND):
                          timeout=120, check=False)
     assert ran.returncode == expect, (arguments, ran)
     return ran.stdout.decode(), ran.stderr.decode()
-
-
-def flip(path, offset):
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0x10]))
 
 
 def newest_log(store):
@@ -49,7 +40,7 @@ class LsmFiles(unittest.TestCase):
     def setUpClass(cls):
         """A store that a node has written and been stopped with."""
         cls.cluster = Cluster("lsm", nodes=1, replicas=1,
-                              sections={"storage": {"options": SMALL}})
+                              sections={"storage": {"options": SMALL_TREE}})
         cls.addClassCleanup(cls.cluster.__exit__, None)
         cls.cluster.start()
         node = cls.cluster.nodes[0]

@@ -205,7 +205,7 @@ static void a_first_that_cannot_be_read_ends_the_comparison(void **state)
     struct fixture *fixture = *state;
     assert_int_equal(fault_put(bytes_of_string("a"), bytes_of_string("1")),
                      STATUS_OK);
-    fault_corrupt_reads(true);
+    fault_fail_reads(STATUS_CORRUPT);
     open_twin(fixture, &fault_engine_type, &memory_engine_type);
     expect_told(fixture, 0, "cannot be compared further");
     assert_int_equal(stats_of(fixture).twin_behind, 1);

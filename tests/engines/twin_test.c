@@ -310,7 +310,7 @@ static void the_first_goes_on_when_the_second_cannot_be_iterated(void **state)
     struct fixture *fixture = *state;
     open_twin(fixture, &memory_engine_type, &fault_engine_type);
     put(fixture->engine, "a", "1");
-    fault_corrupt_reads(true);
+    fault_fail_reads(STATUS_CORRUPT);
     expect_rows(fixture->engine, ENGINE_FORWARD, "a=1 ");
     expect_out(fixture, "fault, failed: corrupt");
 }

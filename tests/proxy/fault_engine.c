@@ -16,7 +16,8 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct engine *disk; /* the memory engine */
-    bool fail_write, fail_opens, broken, corrupt_reads;
+    bool fail_write, fail_opens, broken;
+    enum status fail_reads;
     struct gate writes, reads;
     struct fault_counts counts;
     void (*report)(void *context, const char *message);
@@ -47,9 +48,11 @@ void fault_break(void)
     set(&faults.broken, true);
 }
 
-void fault_corrupt_reads(bool corrupt)
+void fault_fail_reads(enum status status)
 {
-    set(&faults.corrupt_reads, corrupt);
+    pthread_mutex_lock(&faults.lock);
+    faults.fail_reads = status;
+    pthread_mutex_unlock(&faults.lock);
 }
 
 void fault_block_writes(bool block)
@@ -125,7 +128,8 @@ void fault_reset(void)
     engine_close(faults.disk);
     faults.disk = NULL;
     faults.fail_write = faults.fail_opens = false;
-    faults.broken = faults.corrupt_reads = false;
+    faults.broken = false;
+    faults.fail_reads = STATUS_OK;
     faults.writes = faults.reads = (struct gate){0};
     faults.counts = (struct fault_counts){0};
     pthread_mutex_unlock(&faults.lock);
@@ -202,12 +206,13 @@ static enum status fault_get(struct engine *engine, struct bytes key,
     (void)engine;
     pthread_mutex_lock(&faults.lock);
     pass(&faults.reads);
-    bool broken = faults.broken, corrupt = faults.corrupt_reads;
+    bool broken = faults.broken;
+    enum status failure = faults.fail_reads;
     pthread_mutex_unlock(&faults.lock);
     if (broken)
         return STATUS_BROKEN;
     enum status status = engine_get(faults.disk, key, value);
-    return status == STATUS_OK && corrupt ? STATUS_CORRUPT : status;
+    return status == STATUS_OK ? failure : status;
 }
 
 static enum status fault_write(struct engine *engine, const struct batch *batch,
@@ -240,12 +245,11 @@ static enum status fault_iterate(struct engine *engine, struct bytes from,
 {
     (void)engine;
     pthread_mutex_lock(&faults.lock);
-    bool broken = faults.broken, corrupt = faults.corrupt_reads;
+    enum status status = faults.broken ? STATUS_BROKEN : faults.fail_reads;
     pthread_mutex_unlock(&faults.lock);
-    if (broken)
-        return STATUS_BROKEN;
-    return corrupt ? STATUS_CORRUPT
-                   : engine_iterate(faults.disk, from, to, order, iterator);
+    return status == STATUS_OK
+               ? engine_iterate(faults.disk, from, to, order, iterator)
+               : status;
 }
 
 static void fault_stats(struct engine *engine, struct engine_stats *stats)

@@ -20,8 +20,8 @@ void fault_fail_write(void);
 void fault_fail_opens(bool fail);
 /* What is open answers BROKEN from now on. */
 void fault_break(void);
-/* Reads of any key find a wrong checksum. */
-void fault_corrupt_reads(bool corrupt);
+/* Reads of any key that is there fail so, and all walks; OK: no more. */
+void fault_fail_reads(enum status status);
 
 /* What is open reports damage. */
 void fault_report(const char *message);

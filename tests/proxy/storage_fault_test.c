@@ -179,9 +179,9 @@ static void a_corrupt_read_and_renew_draw_a_new_incarnation(void **state)
     uint64_t first = incarnation(fixture, 1);
     assert_true(first == incarnation(fixture, 2));
     assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
-    fault_corrupt_reads(true);
+    fault_fail_reads(STATUS_CORRUPT);
     assert_int_equal(fault_read(fixture, 3, "k"), STATUS_CORRUPT);
-    fault_corrupt_reads(false);
+    fault_fail_reads(STATUS_OK);
     fault_submit(fixture, 4, "k");
     uint64_t second = incarnation(fixture, 4);
     assert_true(second != first);
@@ -206,7 +206,7 @@ static void a_corrupt_copy_is_written_over_by_a_new_incarnation(void **state)
     struct fixture *fixture = *state;
     fixture_open(fixture);
     store_for_good(fixture, 1, "k");
-    fault_corrupt_reads(true);
+    fault_fail_reads(STATUS_CORRUPT);
     fault_submit(fixture, 2, "k");
     assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
     assert_true(incarnation(fixture, 1) != incarnation(fixture, 2));
@@ -219,11 +219,11 @@ static void merge_repairs_a_corrupt_copy(void **state)
     record_of(1, "good", &record);
     fixture_open(fixture);
     store_for_good(fixture, 1, "k");
-    fault_corrupt_reads(true);
+    fault_fail_reads(STATUS_CORRUPT);
     struct storage_op merge = op_of(STORAGE_MERGE, 2, "k");
     merge.data = buffer_bytes(&record);
     fixture_store(fixture, &merge);
-    fault_corrupt_reads(false);
+    fault_fail_reads(STATUS_OK);
     struct storage_op op = op_of(STORAGE_READ, 3, "k");
     assert_int_equal(fixture_read(fixture, &op, &read), STATUS_OK);
     assert_true(bytes_equal(buffer_bytes(&read), buffer_bytes(&record)));
@@ -237,12 +237,47 @@ static void a_corrupt_scan_has_no_rows(void **state)
     fixture_open(fixture);
     fault_submit(fixture, 1, "k");
     assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
-    fault_corrupt_reads(true);
+    fault_fail_reads(STATUS_CORRUPT);
     struct storage_op scan = op_of(STORAGE_SCAN, 2, "");
     struct told chunk = fixture_scan(fixture, &scan);
     assert_int_equal(chunk.status, STATUS_CORRUPT);
     assert_int_equal(chunk.row_count, 0);
     assert_false(chunk.done);
+}
+
+static void a_check_reads_all_that_is_stored(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    assert_int_equal(storage_check(fixture->storage), STATUS_OK);
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_OK);
+    assert_int_equal(storage_check(fixture->storage), STATUS_OK);
+    fault_fail_reads(STATUS_CORRUPT);
+    assert_int_equal(storage_check(fixture->storage), STATUS_CORRUPT);
+    fault_fail_reads(STATUS_IO);
+    assert_int_equal(storage_check(fixture->storage), STATUS_CORRUPT);
+    fault_fail_reads(STATUS_OK);
+    assert_int_equal(storage_check(fixture->storage), STATUS_OK);
+}
+
+static void a_check_finds_a_record_that_the_engine_gives_damaged(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer key = {0}, record = {0};
+    struct storage_op op = op_of(STORAGE_READ, 1, "k");
+    record_of(1, "good", &record);
+    assert_int_equal(storage_key_encode(&op.key, &key), STATUS_OK);
+    fixture_open(fixture);
+    assert_int_equal(fault_put(buffer_bytes(&key), buffer_bytes(&record)),
+                     STATUS_OK);
+    assert_int_equal(storage_check(fixture->storage), STATUS_OK);
+    record.data[record.size / 2] ^= 1;
+    assert_int_equal(fault_put(buffer_bytes(&key), buffer_bytes(&record)),
+                     STATUS_OK);
+    assert_int_equal(storage_check(fixture->storage), STATUS_CORRUPT);
+    buffer_fini(&key);
+    buffer_fini(&record);
 }
 
 static void keys_of_others_are_left_out_of_a_scan(void **state)
@@ -348,6 +383,8 @@ int main(void)
         CLAIM(a_corrupt_copy_is_written_over_by_a_new_incarnation),
         CLAIM(merge_repairs_a_corrupt_copy),
         CLAIM(a_corrupt_scan_has_no_rows),
+        CLAIM(a_check_reads_all_that_is_stored),
+        CLAIM(a_check_finds_a_record_that_the_engine_gives_damaged),
         CLAIM(keys_of_others_are_left_out_of_a_scan),
         CLAIM(a_reader_that_finds_it_broken_has_it_reopened),
         CLAIM(a_writer_that_finds_it_broken_has_it_reopened),
