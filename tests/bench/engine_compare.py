@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -106,7 +107,30 @@ def engine_for(row, engine):
     return engine
 
 
-def run(row, engine, value_bytes, options, directory):
+class Stop:
+    """SIGINT ends the run that is on, and no other starts. A flag and not an
+    exception, which could come before the run is known or leave it before it
+    has ended: it would write into a directory that is being removed."""
+
+    def __init__(self):
+        self.requested = False
+        self.child = None
+        signal.signal(signal.SIGINT, self.request)
+
+    def request(self, *_):
+        self.requested = True
+        if self.child:
+            self.child.terminate()
+
+    def run(self, command):
+        """(exit status, stdout, stderr) of a command that has ended."""
+        with subprocess.Popen(command, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as self.child:
+            said, errors = self.child.communicate()
+        return self.child.returncode, said, errors
+
+
+def run(row, engine, value_bytes, options, directory, stop):
     """The result of one run, or None if it failed."""
     command = [BENCH, "--engine", engine_for(row, engine),
                "--workload", row.workload, "--keys", str(options.keys),
@@ -121,11 +145,12 @@ def run(row, engine, value_bytes, options, directory):
         command += ["--directory", directory]
     # What others wrote is not this run's to wait for.
     os.sync()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        say(f"failed: {' '.join(command)}\n{done.stderr.strip()}")
+    status, said, errors = stop.run(command)
+    if status != 0:
+        if not stop.requested:
+            say(f"failed: {' '.join(command)}\n{errors.strip()}")
         return None
-    return json.loads(done.stdout)
+    return json.loads(said)
 
 
 class Results:
@@ -157,8 +182,8 @@ class Results:
         return statistics.median(found) if found else None
 
 
-def measure(options, directory, results):
-    """Adds to results run by run, so that they can be read at any time."""
+def measure(options, directory, results, stop):
+    """Adds to results run by run, until all are there or stop is requested."""
     rows = [row for row in options.rows if not row.of]
     total = (options.rounds * len(options.value_sizes) * len(rows) *
              len(options.engines))
@@ -168,7 +193,10 @@ def measure(options, directory, results):
             with tempfile.TemporaryDirectory(dir=directory) as stores:
                 for row in rows:
                     for engine in options.engines:
-                        result = run(row, engine, value_bytes, options, stores)
+                        result = run(row, engine, value_bytes, options, stores,
+                                     stop)
+                        if stop.requested:
+                            return
                         results.add(row, value_bytes, engine, result)
                         done += 1
                         rate = (f"{result['ops_per_s'] / 1000:,.1f} thousand/s"
@@ -467,13 +495,11 @@ def print_all(results, options, found):
 def main():
     options = parse()
     results = Results()
-    interrupted = False
-    try:
-        with tempfile.TemporaryDirectory(prefix="engine_compare.",
-                                         dir=options.directory) as directory:
-            measure(options, directory, results)
-    except KeyboardInterrupt:
-        interrupted = True
+    stop = Stop()
+    with tempfile.TemporaryDirectory(prefix="engine_compare.",
+                                     dir=options.directory) as directory:
+        measure(options, directory, results, stop)
+    if stop.requested:
         say("interrupted: this is of the runs until now")
     found = claims(results, options)
     if options.json:
@@ -485,7 +511,7 @@ def main():
             "claims": [dataclasses.asdict(claim) for claim in found]}))
     else:
         print_all(results, options, found)
-    if interrupted or any(None in rounds for rounds in results.runs.values()):
+    if stop.requested or any(None in rounds for rounds in results.runs.values()):
         return 2
     return 0 if all(claim.reached for claim in found) else 1
 
