@@ -22,6 +22,7 @@ struct job {
     uint64_t drops_applied;
     struct table **outputs;
     size_t output_count, output_capacity;
+    bool unread; /* an input could not be */
     /* Where the keys so far have got to in each level beneath. */
     size_t beneath[LEVELS];
 };
@@ -179,6 +180,13 @@ static enum status add(struct job *job, const struct entry *entry)
     return status;
 }
 
+/* What reading the inputs answered: an output may fail alike. */
+static enum status read_inputs(struct job *job, enum status status)
+{
+    job->unread = status == STATUS_CORRUPT || status == STATUS_IO;
+    return status;
+}
+
 static enum status open_inputs(struct job *job)
 {
     const struct compaction *compaction = &job->compaction;
@@ -193,7 +201,7 @@ static enum status open_inputs(struct job *job)
         merge_add_tables(&job->merge,
                          compaction->inputs + compaction->upper_count,
                          compaction->lower_count);
-    return merge_seek(&job->merge, (struct bytes){0});
+    return read_inputs(job, merge_seek(&job->merge, (struct bytes){0}));
 }
 
 static enum status merge_inputs(struct job *job)
@@ -204,7 +212,7 @@ static enum status merge_inputs(struct job *job)
     while (status == STATUS_OK && !ended) {
         if (job->lsm->stopping || job->lsm->broken)
             return STATUS_CLOSED;
-        status = merge_next(&job->merge, &entry);
+        status = read_inputs(job, merge_next(&job->merge, &entry));
         ended = status == STATUS_NOT_FOUND;
         if (ended)
             status = end_output(job);
@@ -273,8 +281,7 @@ static enum status run(struct job *job)
     /* What is damaged is marked and not picked again. A full disk may have
      * room after the next flush, when what it wrote has replaced a log, or
      * when somebody has made some. */
-    bool unread = status == STATUS_CORRUPT || status == STATUS_IO;
-    if (unread &&
+    if (job->unread &&
         compaction_any_damaged(compaction->inputs, compaction->upper_count +
                                                        compaction->lower_count))
         return STATUS_CORRUPT;

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 struct real_disk {
     struct disk disk;
     int fd; /* of the directory; with disk_open it holds the lock */
+    pthread_mutex_t sync_mutex; /* held over a sync of the directory */
+    bool sync_failed;           /* as below */
 };
 
 struct real_file {
@@ -29,10 +32,15 @@ struct real_file {
 
 static const struct disk_operations real_operations;
 
-static int directory_of(struct disk *disk)
+static struct real_disk *real_of(struct disk *disk)
 {
     ASSERT(disk->operations == &real_operations);
-    return ((struct real_disk *)disk)->fd;
+    return (struct real_disk *)disk;
+}
+
+static int directory_of(struct disk *disk)
+{
+    return real_of(disk)->fd;
 }
 
 static int descriptor_of(struct disk_file *file)
@@ -221,9 +229,23 @@ real_list(struct disk *disk,
     return status;
 }
 
+/* The failure is told to one caller, whoever has the descriptor: the others
+ * wait, to hear of it from here. */
 static enum status real_sync_directory(struct disk *disk)
 {
-    return answer(fsync(directory_of(disk)));
+    struct real_disk *real = real_of(disk);
+    enum status status = STATUS_IO;
+    pthread_mutex_lock(&real->sync_mutex);
+    if (!real->sync_failed) {
+        int result;
+        do
+            result = fsync(real->fd);
+        while (result != 0 && errno == EINTR);
+        status = answer(result);
+        real->sync_failed = result != 0;
+    }
+    pthread_mutex_unlock(&real->sync_mutex);
+    return status;
 }
 
 static uint64_t real_free_bytes(struct disk *disk)
@@ -272,8 +294,10 @@ static enum status real_make_directory(struct disk *disk, const char *path,
 
 static void real_free(struct disk *disk)
 {
-    close(directory_of(disk));
-    free(disk);
+    struct real_disk *real = real_of(disk);
+    close(real->fd);
+    pthread_mutex_destroy(&real->sync_mutex);
+    free(real);
 }
 
 static const struct disk_operations real_operations = {
@@ -298,12 +322,14 @@ static const struct disk_operations real_operations = {
 
 static enum status disk_of(int fd, struct disk **disk, struct error *error)
 {
-    struct real_disk *real = malloc(sizeof *real);
+    struct real_disk *real = calloc(1, sizeof *real);
     if (real == NULL) {
         close(fd);
         return error_set(error, STATUS_NO_MEMORY, "no memory for a disk");
     }
-    *real = (struct real_disk){{&real_operations}, fd};
+    real->disk.operations = &real_operations;
+    real->fd = fd;
+    pthread_mutex_init(&real->sync_mutex, NULL);
     *disk = &real->disk;
     return STATUS_OK;
 }

@@ -18,6 +18,8 @@
  * After a sync that failed the bytes are in doubt for good: reads may still
  * show them, also of a file opened anew, and a later sync may succeed without
  * having written them (as Linux does). They are safe only when written again.
+ * Names are not: once sync_directory fails, it fails as long as the disk is
+ * open, from whatever thread.
  *
  * Calls may come from any threads at once; on one file, reads at once with
  * anything, writes and syncs from one thread at a time. */

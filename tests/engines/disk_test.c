@@ -72,6 +72,14 @@ int __wrap_fdatasync(int fd)
     return disturbed() ? -1 : __real_fdatasync(fd);
 }
 
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+    world.syncs++;
+    return disturbed() ? -1 : __real_fsync(fd);
+}
+
 int __real_linkat(int from_fd, const char *from, int to_fd, const char *to,
                   int flags);
 int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to,
@@ -235,6 +243,20 @@ static void a_failed_sync_is_never_tried_again(void **state)
     disk_file_close(file);
 }
 
+static void a_failed_sync_of_the_directory_is_never_tried_again(void **state)
+{
+    (void)state;
+    const struct disk_operations *operations = world.disk->operations;
+    world.interrupts = 2;
+    assert_int_equal(operations->sync_directory(world.disk), STATUS_OK);
+    world.failure = ENOSPC;
+    world.syncs = 0;
+    assert_int_equal(operations->sync_directory(world.disk), STATUS_NO_SPACE);
+    world.failure = 0;
+    assert_int_equal(operations->sync_directory(world.disk), STATUS_IO);
+    assert_int_equal(world.syncs, 1);
+}
+
 static void create_empties_and_update_does_not(void **state)
 {
     (void)state;
@@ -385,6 +407,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(failures_are_named, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_sync_is_never_tried_again,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_failed_sync_of_the_directory_is_never_tried_again, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(create_empties_and_update_does_not,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(

@@ -169,9 +169,9 @@ static void a_compaction_that_meets_damage_breaks_nothing(void **state)
         tree_expect(i);
 }
 
-static void what_the_disk_cannot_read_is_left_alone_like_damage(void **state)
+/* Three tables to compact, every read of which asks the disk. */
+static struct lsm *make_uncached(void)
 {
-    (void)state;
     tree_set("memtable_bytes", TABLE_BYTES);
     tree_set("cache_bytes", 0);
     tree_open();
@@ -181,6 +181,45 @@ static void what_the_disk_cannot_read_is_left_alone_like_damage(void **state)
         assert_int_equal(lsm_freeze(lsm), STATUS_OK);
         assert_int_equal(lsm_flush(lsm), STATUS_OK);
     }
+    return lsm;
+}
+
+/* Is called before the directory is synced behind a compaction's outputs: a
+ * reader meets a disk that cannot read, and then the sync fails. */
+static void fail_after_a_reader(void *context, enum memory_call call,
+                                const char *name)
+{
+    (void)context;
+    (void)name;
+    if (call != MEMORY_SYNC_DIRECTORY)
+        return;
+    memory_disk_watch(tree.memory, NULL, NULL);
+    tree_fail_reads(true);
+    assert_int_equal(tree_get(1), STATUS_IO);
+    struct memory_fault fault = {
+        .call = memory_disk_counts(tree.memory).calls + 1,
+        .status = STATUS_IO,
+    };
+    memory_disk_fail(tree.memory, &fault);
+}
+
+static void an_output_that_failed_is_not_taken_for_damage(void **state)
+{
+    (void)state;
+    struct lsm *lsm = make_uncached();
+    memory_disk_watch(tree.memory, fail_after_a_reader, NULL);
+    assert_int_equal(lsm_compact(lsm, true), STATUS_IO);
+    assert_int_equal(tree.reports, 1);
+    assert_int_equal(tree_try_put(0, false), STATUS_IO);
+    assert_int_equal(tree_try_put(0, false), STATUS_BROKEN);
+    tree_reopen();
+    tree_check();
+}
+
+static void what_the_disk_cannot_read_is_left_alone_like_damage(void **state)
+{
+    (void)state;
+    struct lsm *lsm = make_uncached();
     tree_fail_reads(true);
     assert_int_equal(lsm_compact(lsm, true), STATUS_CORRUPT);
     assert_int_equal(tree.reports, 1);
@@ -298,6 +337,7 @@ int main(void)
         TREE_CASE(a_lost_key_that_is_written_anew_reads_back),
         TREE_CASE(compactions_go_on_beside_damage),
         TREE_CASE(a_compaction_that_meets_damage_breaks_nothing),
+        TREE_CASE(an_output_that_failed_is_not_taken_for_damage),
         TREE_CASE(what_the_disk_cannot_read_is_left_alone_like_damage),
         TREE_CASE(a_drop_over_a_damaged_table_heals_the_store),
         TREE_CASE(a_drop_that_comes_before_the_damage_is_met_heals_too),

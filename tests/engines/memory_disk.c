@@ -28,6 +28,7 @@ struct handle {
     struct disk disk;
     struct memory_disk *memory;
     struct memory_directory *directory;
+    bool sync_failed;
 };
 
 struct open_file {
@@ -347,9 +348,12 @@ static enum status memory_sync_directory(struct disk *disk)
     enum status status =
         begin(handle->memory, MEMORY_SYNC_DIRECTORY, directory->path);
     size_t count = directory->change_count;
+    if (handle->sync_failed)
+        return end(handle->memory, STATUS_IO);
     if (status != STATUS_OK)
         count = random_below(&handle->memory->random, count + 1);
     memory_directory_sync(directory, count);
+    handle->sync_failed = status != STATUS_OK;
     return end(handle->memory, status);
 }
 
@@ -447,7 +451,8 @@ struct disk *memory_disk_at(struct memory_disk *memory, const char *path)
     if (directory != NULL) {
         handle = malloc(sizeof *handle);
         ASSERT(handle != NULL);
-        *handle = (struct handle){{&memory_operations}, memory, directory};
+        *handle =
+            (struct handle){{&memory_operations}, memory, directory, false};
     }
     unlock(memory);
     return handle == NULL ? NULL : &handle->disk;

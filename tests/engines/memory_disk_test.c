@@ -351,6 +351,8 @@ static void every_call_that_changes_something_can_fail(void **state)
     assert_int_equal(counts.bytes_written, 3);
     assert_int_equal(counts.bytes_stored, 0);
     for (uint64_t call = 2; call <= 7; call++) {
+        disk_free(disk); /* a failed sync of the directory is for good */
+        disk = memory_disk_at(memory, MEMORY_DISK_PATH);
         fault.call = memory_disk_counts(memory).calls + call;
         memory_disk_fail(memory, &fault);
         /* A rename that fails takes its removal with it. */
