@@ -263,6 +263,14 @@ static void job_fini(struct job *job, enum status status)
     version_unref(job->version);
 }
 
+void lsm_set_rest(struct lsm *lsm, bool rests)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    lsm->compaction_rests = rests;
+    pthread_mutex_unlock(&lsm->mutex);
+    lsm_update_pressure(lsm);
+}
+
 static bool writes_tables(const struct compaction *compaction)
 {
     return !compaction->move && !compaction->remove;
@@ -286,10 +294,7 @@ static enum status run(struct job *job)
                                                        compaction->lower_count))
         return STATUS_CORRUPT;
     if (status == STATUS_NO_SPACE) {
-        pthread_mutex_lock(&job->lsm->mutex);
-        job->lsm->compaction_rests = true;
-        pthread_mutex_unlock(&job->lsm->mutex);
-        lsm_update_pressure(job->lsm);
+        lsm_set_rest(job->lsm, true);
     } else if (status != STATUS_CLOSED) {
         lsm_break(job->lsm, status);
     }
@@ -347,9 +352,9 @@ static bool wait_for_change(struct lsm *lsm, uint64_t seen, bool quiet)
             waited = pthread_cond_timedwait(&lsm->changed, &lsm->mutex, &until);
     }
     bool changed = lsm->changes != seen;
-    if (rests && waited != 0)
-        lsm->compaction_rests = false;
     pthread_mutex_unlock(&lsm->mutex);
+    if (rests && waited != 0)
+        lsm_set_rest(lsm, false);
     return changed;
 }
 

@@ -131,11 +131,7 @@ enum status lsm_flush(struct lsm *lsm)
     view_unref(view);
     if (count == 0)
         return STATUS_OK;
-    pthread_mutex_lock(&lsm->mutex);
-    lsm->compaction_rests = false;
-    lsm->changes++;
-    pthread_cond_broadcast(&lsm->changed);
-    pthread_mutex_unlock(&lsm->mutex);
+    lsm_set_rest(lsm, false);
     return status;
 }
 

@@ -86,7 +86,7 @@ struct lsm {
     struct log log;
     uint64_t log_sequence; /* of the last operation in it */
     unsigned drops;        /* since the active memtable became so */
-    int64_t throttle_ns;   /* that writers owe: see write.c */
+    double unpaid_bytes;   /* that writers have not slept for: throttle.c */
     pthread_mutex_t memtable_mutex;
     struct memtable *active;
     pthread_mutex_t retired_mutex;
@@ -116,7 +116,7 @@ struct lsm {
     /* Of the last operation that readers may see. Written under the
      * memtable_mutex. */
     atomic_uint_fast64_t sequence;
-    atomic_uint_fast64_t pressure_bytes; /* see write.c */
+    atomic_uint_fast64_t pressure_bytes; /* see throttle.c */
     struct lsm_counters counters;
     pthread_t flusher, compactor;
 };
@@ -150,9 +150,16 @@ enum status lsm_delete_range(struct engine *engine, struct bytes from,
 enum status lsm_freeze(struct lsm *lsm) MUST_CHECK;
 /* Make all logs last. The caller holds lead_mutex. */
 enum status lsm_sync_logs(struct lsm *lsm) MUST_CHECK;
-/* Tell writers how far behind the background is. */
-void lsm_update_pressure(struct lsm *lsm);
 void lsm_init_queue(struct commit_queue *queue);
+
+/* throttle.c: tell writers how far behind the background is. */
+void lsm_update_pressure(struct lsm *lsm);
+/* Sleep for what so many bytes cost, if that is far. The caller holds
+ * lead_mutex. */
+void lsm_throttle(struct lsm *lsm, size_t bytes);
+/* Wait until one more memtable may be frozen. */
+void lsm_wait_for_room(struct lsm *lsm);
+void lsm_count_stall(struct lsm *lsm, uint64_t us);
 
 /* iterator.c */
 enum status lsm_iterate(struct engine *engine, struct bytes from,
@@ -189,6 +196,8 @@ enum status lsm_checkpoint(struct engine *engine, const char *directory,
  * rested. */
 enum status lsm_compact(struct lsm *lsm, bool quiet) MUST_CHECK;
 void *lsm_compactor(void *lsm);
+/* Whether compactions that write tables rest. */
+void lsm_set_rest(struct lsm *lsm, bool rests);
 
 /* lsm.c: the current view, referenced. */
 struct view *lsm_view(struct lsm *lsm);

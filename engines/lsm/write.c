@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <linux/futex.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "engines/lsm/compaction.h"
 #include "engines/lsm/lsm.h"
-#include "proto/assert.h"
 
 /* Group commit. Arrivals join the group that forms; if nobody leads, they lead
  * at once. The leader takes the group, writes and syncs the log, offers the
@@ -85,105 +81,10 @@ static void offer_lead(struct commit_queue *queue)
         futex(word, FUTEX_WAKE, 1);
 }
 
-/* Once more than the soft limit of bytes waits for the background, each byte
- * written costs a time that grows with the square of what is beyond it, so
- * that writers slow down smoothly to the pace at which tables can be made,
- * whatever that is. At the hard limit a megabyte takes a quarter of a second,
- * which no disk falls behind. In memtables: see lsm_update_pressure. */
-enum {
-    PRESSURE_SOFT = 20,
-    PRESSURE_HARD = 48,
-    THROTTLE_NS_PER_BYTE = 250,
-    /* Shorter sleeps cost more than they take; what is left of a long one is
-     * slept by those who write next. */
-    THROTTLE_NS_MIN = 50 * 1000,
-    THROTTLE_NS_MAX = 10 * 1000 * 1000,
-    THROTTLE_OWED_NS_MAX = 1000 * 1000 * 1000,
-};
-
-/* What is in level 0, and in frozen memtables behind the one that is being
- * flushed: those count for more, since there may be fewer. */
-void lsm_update_pressure(struct lsm *lsm)
-{
-    pthread_mutex_lock(&lsm->mutex);
-    uint64_t frozen = 0;
-    for (size_t i = 1; i + 1 < lsm->view->memtable_count; i++)
-        frozen += memtable_bytes(lsm->view->memtables[i]);
-    uint64_t level0 = lsm->view->version->levels[0].bytes;
-    if (lsm->compaction_rests || compaction_held_up(lsm->view->version))
-        level0 = 0; /* waiting would not help */
-    uint64_t pressure = level0 + frozen * (PRESSURE_HARD / FROZEN_MAX);
-    atomic_store_explicit(&lsm->pressure_bytes, pressure, memory_order_relaxed);
-    lsm->changes++;
-    pthread_cond_broadcast(&lsm->changed);
-    pthread_mutex_unlock(&lsm->mutex);
-}
-
-static void count_stall(struct lsm *lsm, uint64_t us)
-{
-    struct lsm_counters *counters = &lsm->counters;
-    atomic_fetch_add(&counters->stall_us, us);
-    if (us > atomic_load(&counters->stall_us_max))
-        atomic_store(&counters->stall_us_max, us);
-}
-
-/* By itself Linux may wake a thread 50 us late, to wake several at a time. */
-static void sleep_ns(int64_t ns)
-{
-    int slack = prctl(PR_GET_TIMERSLACK);
-    (void)prctl(PR_SET_TIMERSLACK, 1);
-    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
-    (void)prctl(PR_SET_TIMERSLACK, (unsigned long)slack);
-}
-
-/* Sleep for what the bytes cost, once it is worth it. */
-static void throttle(struct lsm *lsm, size_t bytes)
-{
-    uint64_t soft = PRESSURE_SOFT * (uint64_t)lsm->memtable_bytes;
-    uint64_t pressure =
-        atomic_load_explicit(&lsm->pressure_bytes, memory_order_relaxed);
-    if (pressure <= soft || !lsm->threads)
-        return;
-    double beyond = (double)(pressure - soft) /
-                    (double)(PRESSURE_HARD * lsm->memtable_bytes - soft);
-    if (beyond > 1)
-        beyond = 1;
-    lsm->throttle_ns +=
-        (int64_t)(beyond * beyond * THROTTLE_NS_PER_BYTE * (double)bytes);
-    if (lsm->throttle_ns < THROTTLE_NS_MIN)
-        return;
-    if (lsm->throttle_ns > THROTTLE_OWED_NS_MAX)
-        lsm->throttle_ns = THROTTLE_OWED_NS_MAX;
-    int64_t ns = lsm->throttle_ns;
-    if (ns > THROTTLE_NS_MAX)
-        ns = THROTTLE_NS_MAX;
-    uint64_t begun = lsm_now_us();
-    sleep_ns(ns);
-    uint64_t slept = lsm_now_us() - begun;
-    /* What was overslept is paid in advance. */
-    lsm->throttle_ns -= (int64_t)slept * 1000;
-    count_stall(lsm, slept);
-}
-
-/* Wait until one more memtable may be frozen. */
-static void wait_for_room(struct lsm *lsm)
-{
-    uint64_t begun = 0;
-    pthread_mutex_lock(&lsm->mutex);
-    while (lsm->view->memtable_count > FROZEN_MAX && !lsm->broken) {
-        ASSERT(lsm->threads); /* without, each write flushes what it froze */
-        if (begun == 0)
-            begun = lsm_now_us();
-        pthread_cond_wait(&lsm->changed, &lsm->mutex);
-    }
-    pthread_mutex_unlock(&lsm->mutex);
-    if (begun != 0)
-        count_stall(lsm, lsm_now_us() - begun);
-}
-
 /* The log to go on with: the one that was made ahead of time, if it was. */
 static enum status next_log(struct lsm *lsm, struct log *log)
 {
+    uint64_t begun = lsm_now_us();
     pthread_mutex_lock(&lsm->mutex);
     /* One that is being made has a lower number than any that is made now, and
      * logs are read in the order of their numbers. */
@@ -194,7 +95,10 @@ static enum status next_log(struct lsm *lsm, struct log *log)
     lsm->spare_wanted = true;
     uint64_t number = log->file == NULL ? lsm->next_file++ : 0;
     pthread_mutex_unlock(&lsm->mutex);
-    return number == 0 ? STATUS_OK : log_create(log, lsm->disk, number, 0);
+    enum status status =
+        number == 0 ? STATUS_OK : log_create(log, lsm->disk, number, 0);
+    lsm_count_stall(lsm, lsm_now_us() - begun);
+    return status;
 }
 
 /* End the log and begin another. */
@@ -225,7 +129,7 @@ static enum status change_log(struct lsm *lsm)
  * holds lead_mutex. */
 static enum status rotate(struct lsm *lsm)
 {
-    wait_for_room(lsm);
+    lsm_wait_for_room(lsm);
     pthread_mutex_lock(&lsm->memtable_mutex);
     struct memtable *memtable = NULL;
     enum status status = lsm->broken ? STATUS_BROKEN : change_log(lsm);
@@ -386,7 +290,7 @@ static void lead(struct lsm *lsm)
     }
     enum status status = STATUS_BROKEN;
     if (!lsm->broken) {
-        throttle(lsm, bytes);
+        lsm_throttle(lsm, bytes);
         status =
             operations > 0 && memtable_bytes(lsm->active) >= lsm->memtable_bytes
                 ? rotate(lsm)
