@@ -109,6 +109,15 @@ class Claims(unittest.TestCase):
                                      lsm=[{"seconds": seconds}]), [expected])
 
 
+class Notes(unittest.TestCase):
+    def test_what_lmdb_gives_up_is_said_where_it_runs(self):
+        for engines, expected in ((["lsm", "lmdb"], True),
+                                  (["lsm", "leveldb"], False)):
+            said = engine_compare.notes(
+                types.SimpleNamespace(rows=[], engines=engines))
+            self.assertEqual(engine_compare.LMDB_NOTE in said, expected)
+
+
 class Program(unittest.TestCase):
     def test_prints_a_table_and_the_claims(self):
         done = subprocess.run(

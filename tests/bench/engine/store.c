@@ -93,7 +93,7 @@ static struct settings settings_of(const struct bench *bench)
     set(&settings, bench->type, "compression", options->compress);
     set(&settings, bench->type, "compression_last", options->compress);
     /* LMDB's batches without sync else sync as well, and a fill takes hours;
-     * the report says what that gives up. */
+     * engine_compare.py says what that gives up. */
     set(&settings, bench->type, "unsafe_nosync", 1);
     return settings;
 }
