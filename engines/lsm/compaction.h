@@ -13,7 +13,7 @@
  * the least (RocksDB's kMinOverlappingRatio). Before all that, tables that a
  * drop covers are removed, which makes room. A table that holds what a drop
  * hides, and that the drop covers only in part, is written anew in its level
- * when nothing else is due.
+ * when nothing else is due; one of level 0 goes down with all that are there.
  *
  * Damaged tables stay where they are. While one holds up level 0, the tables
  * that came since are merged among themselves, so that reads do not have to

@@ -8,8 +8,9 @@
 /* To look into a store's files without opening it, for people. Nothing is
  * written or locked, so the store may be open meanwhile, in this process or
  * another. Files then come and go under the reader: a table or log that is
- * missing or damaged is told as such only if it still is when the manifest and
- * the log are read once more. */
+ * missing, or a log that is damaged, is told as such only if it still is, and
+ * still counts, when the manifest and the log are read once more. A table that
+ * is there does not change. */
 
 /* Who is told what is found, each with context first. Everything is borrowed
  * for the call. A file is named without its directory. */

@@ -6,9 +6,10 @@
 #include "engines/lsm/coding.h"
 #include "engines/lsm/disk.h"
 
-/* The write-ahead log: one record per group of batches, so that a group is
- * there or not. FORMAT.md says what may lie behind the records, and how a
- * reader tells damage to what had been synced from the torn end of a crash.
+/* The write-ahead log: a record per group of batches, some of a large one, so
+ * that a batch is there or not. FORMAT.md says what may lie behind the records,
+ * and how far a reader tells damage to what had been synced from the torn end
+ * of a crash.
  *
  * A log's file is used again when its memtable has become a table: syncing
  * what is overwritten costs 95 us here, what makes a file grow 165, since the
@@ -65,7 +66,8 @@ struct log_replay {
     bool ended;        /* with an end record */
     uint64_t next;     /* the log that this names; 0: none */
     bool claims;       /* a record says that logs before it were synced */
-    bool damaged;      /* behind size is something bad that had been synced */
+    bool damaged;      /* behind size is something bad that had been synced, or
+                        * that is sound and makes no sense */
     uint64_t sequence; /* behind the last operation; 0: no records */
 };
 

@@ -16,12 +16,13 @@
  *        level 6 <-- ... <-- level 1 <-- level 0 tables
  *
  * Writers, any number, form groups: whoever finds nobody at work leads, and
- * writes one log record and calls one sync for all who came while the group
- * before was at it (write.c). Readers take a view and a sequence and go
- * without locks from there (lsm.c, iterator.c). Two threads work in the
- * background: one turns frozen memtables into tables (flush.c), one compacts
- * (compaction.c). A store that is opened without threads does that work in the
- * thread that writes, for tests and simulators that want each run the same.
+ * writes one log record, or some of a large group, and calls one sync for all
+ * who came while the group before was at it (write.c). Readers take a view and
+ * a sequence and go without locks from there (lsm.c, iterator.c). Two threads
+ * work in the background: one turns frozen memtables into tables (flush.c), one
+ * compacts (compaction.c). A store that is opened without threads does that
+ * work in the thread that writes, for tests and simulators that want each run
+ * the same.
  *
  * Locks, in the order in which they may be taken; none is held over I/O but
  * those that say so:
@@ -31,7 +32,8 @@
  *   lead_mutex      the log; held over its writes and syncs
  *   memtable_mutex  adding to the active memtable; who leads takes it before
  *                   the next group may begin, so groups add in their order.
- *                   Held over all that replaces that memtable and its log
+ *                   Held over all that replaces that memtable and its log,
+ *                   and over the manifest of a drop
  *   manifest_mutex  from reading a version to having replaced it; held over
  *                   the manifest's I/O and while files are removed or linked
  *   retired_mutex   logs of frozen memtables; held over their syncs
@@ -84,7 +86,7 @@ struct lsm {
     pthread_mutex_t drop_mutex;
     pthread_mutex_t lead_mutex;
     struct log log;
-    uint64_t log_sequence; /* of the last operation in it */
+    uint64_t log_sequence; /* of the last operation or drop, or above */
     unsigned drops;        /* since the active memtable became so */
     double unpaid_bytes;   /* that writers have not slept for: throttle.c */
     pthread_mutex_t memtable_mutex;
@@ -105,8 +107,8 @@ struct lsm {
     uint64_t changes;        /* of the view, counted */
     unsigned settling;       /* callers of lsm_settle */
     uint64_t compactor_seen; /* at so many there was nothing to compact */
-    /* Compactions that write tables rest until the next flush, the disk being
-     * full or nearly. */
+    /* Compactions that write tables rest until the next flush, or for a while,
+     * the disk being full or nearly. */
     bool compaction_rests;
     bool rest_told;     /* of whoever compacts: since one last had room */
     enum status untold; /* what broke it in the background, until a write

@@ -5,11 +5,11 @@
 #include "engines/lsm/disk.h"
 #include "engines/lsm/version.h"
 
-/* Which files are the store: the file MANIFEST, a few dozen bytes a table,
- * written anew for each version beside the old one and renamed over it, so
- * that a version is there as a whole or not. A journal of edits would write
- * less and read worse; even 10 GB of tables make but 20 KB here, in the
- * background, a few times a second at most. */
+/* Which files are the store: the file MANIFEST, 20 bytes a table, written anew
+ * for each version beside the old one and renamed over it, so that a version is
+ * there as a whole or not. A journal of edits would write less and read worse;
+ * even 10 GB of tables of 16 MiB make but 12 KB here, in the background, a few
+ * times a second at most, and for each range that is dropped. */
 
 struct manifest_table {
     uint64_t number;
@@ -19,7 +19,7 @@ struct manifest_table {
 
 struct manifest {
     uint64_t next_file;
-    uint64_t log_number; /* of the first log that is not all in tables */
+    uint64_t log_number; /* of the first log that is not in tables */
     uint64_t sequence;   /* at least that of everything in tables and drops */
     struct manifest_table *tables; /* level by level, in the level's order */
     size_t table_count;

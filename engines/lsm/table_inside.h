@@ -19,7 +19,7 @@ enum {
 #define TABLE_MAGIC UINT64_C(0x31306c6261746b72) /* "rktabl01" */
 
 /* Where the blocks are and which keys they may hold. Block i has the keys
- * above separator i - 1 up to separator i, which is as short as it can be.
+ * above separator i - 1 up to separator i, which is short: see FORMAT.md.
  *
  * What all separators begin with is held once. Of what follows, the first 8
  * bytes are a number each, in one array, so that a search is one of integers

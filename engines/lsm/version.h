@@ -25,7 +25,7 @@ struct level {
 };
 
 struct dropped_range {
-    struct bytes from, to; /* owned; an empty to: no bound */
+    struct bytes from, to; /* owned by a version; an empty to: no bound */
     uint64_t sequence;
 };
 
