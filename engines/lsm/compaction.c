@@ -121,6 +121,12 @@ static bool has_room(const struct job *job)
     return false;
 }
 
+static enum compression compression_of(const struct job *job)
+{
+    bool last = is_last_level(job->version, job->compaction.output_level);
+    return last ? job->lsm->compression_last : job->lsm->compression;
+}
+
 static enum status begin_output(struct job *job)
 {
     struct lsm *lsm = job->lsm;
@@ -134,9 +140,8 @@ static enum status begin_output(struct job *job)
         job->outputs = grown;
         job->output_capacity = capacity;
     }
-    bool last = is_last_level(job->version, job->compaction.output_level);
     struct table_options options = {
-        .compression = last ? lsm->compression_last : lsm->compression,
+        .compression = compression_of(job),
         .pace = pace,
         .pace_context = lsm,
     };
@@ -314,6 +319,8 @@ enum status lsm_compact(struct lsm *lsm, bool quiet)
                              ? STATUS_NOT_FOUND
                              : compaction_pick(job.version, lsm->level1_bytes,
                                                quiet, &job.compaction);
+    if (compression_of(&job) != lsm->compression)
+        job.compaction.move = false; /* the last level has its own */
     if (status == STATUS_OK && rests && writes_tables(&job.compaction))
         status = STATUS_NOT_FOUND;
     if (status == STATUS_OK)

@@ -167,14 +167,14 @@ a_store_is_read_whatever_compression_it_was_written_with(void **state)
     }
 }
 
-/* Of a store of values that compress well. */
-static uint64_t bytes_with(enum compression compression)
+/* Of a store of values that compress well, written in order. */
+static uint64_t bytes_with(enum compression compression, enum compression last)
 {
     static const uint8_t zeros[1000];
     struct batch_operation operation = {.value = bytes_of(zeros, sizeof zeros)};
     struct batch batch = {.operations = &operation, .count = 1};
     tree_set("compression", compression);
-    tree_set("compression_last", compression);
+    tree_set("compression_last", last);
     tree_open();
     for (unsigned i = 0; i < 200; i++) {
         operation.key = tree_key(i);
@@ -193,13 +193,20 @@ static void compression_saves_space(void **state)
         COMPRESSION_NONE, COMPRESSION_LZ4, COMPRESSION_ZSTD};
     uint64_t bytes[3];
     for (size_t i = 0; i < 3; i++) {
-        bytes[i] = bytes_with(compressions[i]);
+        bytes[i] = bytes_with(compressions[i], compressions[i]);
         memory_disk_free(tree.memory);
         tree.memory = memory_disk_new();
     }
     assert_true(bytes[0] > 200 * 1000);
     assert_true(bytes[1] < bytes[0] / 4);
     assert_true(bytes[2] < bytes[0] / 4);
+}
+
+static void tables_come_to_the_last_level_with_its_compression(void **state)
+{
+    (void)state;
+    assert_true(bytes_with(COMPRESSION_NONE, COMPRESSION_ZSTD) <
+                200 * 1000 / 4);
 }
 
 #define COPY "copy"
@@ -301,6 +308,7 @@ int main(void)
         TREE_CASE(keys_of_one_byte_and_of_503_are_kept_apart),
         TREE_CASE(a_store_is_read_whatever_compression_it_was_written_with),
         TREE_CASE(compression_saves_space),
+        TREE_CASE(tables_come_to_the_last_level_with_its_compression),
         TREE_CASE(a_checkpoint_equals_its_store_and_lasts),
         TREE_CASE(a_store_and_its_checkpoint_are_independent),
         TREE_CASE(a_checkpoint_is_refused_where_something_is),
