@@ -92,6 +92,14 @@ static enum status begin(struct memory_disk *memory, enum memory_call call,
                                                       : STATUS_OK;
 }
 
+/* The same of every call that changes nothing, which is not watched. */
+static enum status begin_read(struct memory_disk *memory)
+{
+    lock(memory);
+    return fails(memory, true, ++memory->counts.reads) ? memory->fault.status
+                                                       : STATUS_OK;
+}
+
 static enum status end(struct memory_disk *memory, enum status status)
 {
     unlock(memory);
@@ -149,14 +157,14 @@ static enum status memory_open(struct disk *disk, const char *name,
 {
     struct handle *handle = handle_of(disk);
     struct memory_inode *inode;
-    enum status status = STATUS_OK;
+    enum status status;
     *file = NULL;
     if (mode == DISK_CREATE) {
         status = find_or_create(handle, name, &inode);
     } else {
-        lock(handle->memory);
+        status = begin_read(handle->memory);
         inode = memory_directory_find(handle->directory, name);
-        if (inode == NULL)
+        if (status == STATUS_OK && inode == NULL)
             status = STATUS_NOT_FOUND;
     }
     if (status == STATUS_OK) {
@@ -186,10 +194,10 @@ static enum status memory_read(struct disk_file *file, uint64_t offset,
 {
     struct open_file *opened = open_file_of(file);
     struct memory_disk *memory = opened->memory;
-    lock(memory);
+    enum status status = begin_read(memory);
     const struct buffer *content = &opened->inode->now->bytes;
-    if (fails(memory, true, ++memory->counts.reads))
-        return end(memory, memory->fault.status);
+    if (status != STATUS_OK)
+        return end(memory, status);
     if (offset > content->size || size > content->size - offset)
         return end(memory, STATUS_CORRUPT);
     if (size > 0)
@@ -245,9 +253,10 @@ static void memory_start_sync(struct disk_file *file, uint64_t offset,
 static enum status memory_size(struct disk_file *file, uint64_t *size)
 {
     struct open_file *opened = open_file_of(file);
-    lock(opened->memory);
-    *size = opened->inode->now->bytes.size;
-    return end(opened->memory, STATUS_OK);
+    enum status status = begin_read(opened->memory);
+    if (status == STATUS_OK)
+        *size = opened->inode->now->bytes.size;
+    return end(opened->memory, status);
 }
 
 static enum status memory_truncate(struct disk_file *file, uint64_t size)
@@ -314,17 +323,13 @@ memory_list(struct disk *disk,
             enum status (*each)(void *context, const char *name), void *context)
 {
     struct handle *handle = handle_of(disk);
-    lock(handle->memory);
+    enum status status = begin_read(handle->memory);
     const struct memory_names *now = &handle->directory->now;
     size_t count = now->count;
     struct memory_name *names = malloc((count + 1) * sizeof *names);
     ASSERT(names != NULL);
     if (count > 0)
         memcpy(names, now->all, count * sizeof *names);
-    enum status status =
-        fails(handle->memory, true, ++handle->memory->counts.reads)
-            ? handle->memory->fault.status
-            : STATUS_OK;
     unlock(handle->memory);
     for (size_t i = 0; i < count && status == STATUS_OK; i++)
         status = each(context, names[i].name);
@@ -335,8 +340,8 @@ memory_list(struct disk *disk,
 static uint64_t memory_free_bytes(struct disk *disk)
 {
     struct memory_disk *memory = handle_of(disk)->memory;
-    lock(memory);
-    uint64_t room = room_of(memory);
+    bool known = begin_read(memory) == STATUS_OK;
+    uint64_t room = known ? room_of(memory) : UINT64_MAX;
     unlock(memory);
     return room;
 }

@@ -58,7 +58,9 @@ struct memory_disk *memory_disk_after(struct memory_disk *memory,
 uint64_t memory_disk_hash(struct memory_disk *memory);
 
 /* The calls that change something: they are counted and can fail. A sync is
- * one of a file or of a directory. An open counts if it may create. */
+ * one of a file or of a directory. An open counts if it may create. All others
+ * that can fail are reads, with a count of their own: of bytes, sizes, names
+ * and free room, and opens of what is there. */
 enum memory_call {
     MEMORY_CREATE,
     MEMORY_WRITE,

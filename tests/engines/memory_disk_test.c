@@ -364,20 +364,61 @@ static void every_call_that_changes_something_can_fail(void **state)
     assert_int_equal(workload(), 2);
 }
 
+static void fail_read(uint64_t read)
+{
+    struct memory_fault fault = {.call =
+                                     memory_disk_counts(memory).reads + read,
+                                 .of_reads = true,
+                                 .status = STATUS_IO};
+    memory_disk_fail(memory, &fault);
+}
+
 static void a_read_can_fail(void **state)
 {
     (void)state;
     char got[3];
     make_file("a", "abc");
     struct disk_file *file = open_file("a", DISK_READ);
-    memory_disk_fail(memory, &(struct memory_fault){.call = 2,
-                                                    .of_reads = true,
-                                                    .status = STATUS_IO});
+    fail_read(2);
     assert_int_equal(disk_file_read(file, 0, got, 3), STATUS_OK);
     assert_int_equal(disk_file_read(file, 0, got, 3), STATUS_IO);
     assert_int_equal(disk_file_read(file, 0, got, 3), STATUS_OK);
     assert_int_equal(disk_file_read(file, 1, got, 3), STATUS_CORRUPT);
     disk_file_close(file);
+}
+
+static enum status ignore_name(void *context, const char *name)
+{
+    (void)context;
+    (void)name;
+    return STATUS_OK;
+}
+
+static void calls_that_change_nothing_can_fail(void **state)
+{
+    (void)state;
+    struct disk_file *file = NULL;
+    uint64_t size;
+    make_file("a", "abc");
+    fail_read(1);
+    assert_int_equal(disk_file_open(disk, "a", DISK_READ, &file), STATUS_IO);
+    assert_null(file);
+    fail_read(1);
+    assert_int_equal(disk_file_open(disk, "a", DISK_UPDATE, &file), STATUS_IO);
+    assert_null(file);
+    fail_read(2);
+    assert_int_equal(disk_file_open(disk, "a", DISK_UPDATE, &file), STATUS_OK);
+    assert_int_equal(file->operations->size(file, &size), STATUS_IO);
+    assert_int_equal(file->operations->size(file, &size), STATUS_OK);
+    assert_int_equal(size, 3);
+    disk_file_close(file);
+    fail_read(1);
+    assert_int_equal(disk->operations->list(disk, ignore_name, NULL),
+                     STATUS_IO);
+    memory_disk_limit(memory, 10);
+    fail_read(1);
+    assert_true(disk->operations->free_bytes(disk) == UINT64_MAX);
+    assert_int_equal(disk->operations->free_bytes(disk), 7);
 }
 
 static void a_failed_write_may_be_done_in_part(void **state)
@@ -514,6 +555,7 @@ int main(void)
         TEST(a_flipped_bit_is_there_for_good),
         TEST(every_call_that_changes_something_can_fail),
         TEST(a_read_can_fail),
+        TEST(calls_that_change_nothing_can_fail),
         TEST(a_failed_write_may_be_done_in_part),
         TEST(a_failed_sync_leaves_bytes_in_doubt_for_good),
         TEST(a_full_disk_takes_what_fits),
