@@ -67,7 +67,7 @@ static size_t check(struct workload_store *store,
     const char *why;
     size_t found = workload_find(store, states, low, high, &why);
     if (found == SIZE_MAX ||
-        !workload_agrees(store, &states[found], false, &why))
+        !workload_agrees(store, &states[found], STATUS_OK, &why))
         fail_at(what, why);
     return found;
 }

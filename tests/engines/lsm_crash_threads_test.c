@@ -135,7 +135,7 @@ static void check_steps(struct workload_store *left, const struct low *low,
     size_t found =
         workload_find(left, run.workload.states, low->step, high, &why);
     if (found == SIZE_MAX ||
-        !workload_agrees(left, &run.workload.states[found], false, &why))
+        !workload_agrees(left, &run.workload.states[found], STATUS_OK, &why))
         die(at, why);
     pthread_mutex_unlock(&run.mutex);
 }

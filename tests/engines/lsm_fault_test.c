@@ -55,7 +55,7 @@ static size_t check(struct workload_store *store,
     const char *why;
     size_t found = workload_find(store, states, low, high, &why);
     if (found == SIZE_MAX ||
-        !workload_agrees(store, &states[found], false, &why))
+        !workload_agrees(store, &states[found], STATUS_OK, &why))
         fail_at(what, why);
     return found;
 }
@@ -289,25 +289,70 @@ static void each_piece(void (*each)(const struct memory_counts *counts))
                   (unsigned)run.crashes);
 }
 
+/* In both of the ways in which a call may fail. */
+static void try_both(uint64_t call, bool of_reads)
+{
+    struct memory_fault fault = {
+        .call = call, .of_reads = of_reads, .status = STATUS_IO, .seed = call};
+    try_fault(&fault);
+    fault.status = STATUS_NO_SPACE;
+    fault.lasting = true;
+    try_fault(&fault);
+}
+
 static void fail_every_call(const struct memory_counts *counts)
 {
-    for (uint64_t call = 1; call <= counts->calls; call++) {
-        struct memory_fault fault = {
-            .call = call, .status = STATUS_IO, .seed = call};
-        try_fault(&fault);
-        fault.status = STATUS_NO_SPACE;
-        fault.lasting = true;
-        try_fault(&fault);
-    }
+    for (uint64_t call = 1; call <= counts->calls; call++)
+        try_both(call, false);
 }
 
 static void fail_every_read(const struct memory_counts *counts)
 {
-    for (uint64_t read = 1; read <= counts->reads; read++) {
-        struct memory_fault fault = {
-            .call = read, .of_reads = true, .status = STATUS_IO};
-        try_fault(&fault);
+    for (uint64_t read = 1; read <= counts->reads; read++)
+        try_both(read, true);
+}
+
+/* Gets and walks with a read of theirs failing answer that, or what is so. */
+static void read_with_a_fault(struct workload_store *store, uint64_t read,
+                              bool lasting)
+{
+    const struct workload_state *state = &run.workload.states[run.begin - 1];
+    struct memory_fault fault = {
+        .call = memory_disk_counts(store->memory).reads + read,
+        .of_reads = true,
+        .lasting = lasting,
+        .status = STATUS_IO};
+    const char *why;
+    snprintf(run.at, sizeof run.at, "before step %zu, read %u %s", run.begin,
+             (unsigned)read, lasting ? "and all later" : "once");
+    memory_disk_fail(store->memory, &fault);
+    if (!workload_agrees(store, state, STATUS_IO, &why))
+        fail_at("reading with a fault", why);
+    memory_disk_fail(store->memory, &(struct memory_fault){.call = 0});
+    if (!workload_agrees(store, state, STATUS_OK, &why))
+        fail_at("reading after a fault", why);
+    run.faults++;
+}
+
+static void fail_reads_of_gets(const struct memory_counts *counts)
+{
+    const struct workload_state *state = &run.workload.states[run.begin - 1];
+    struct workload_store store = {.memory =
+                                       memory_disk_after(run.base, &keep)};
+    const char *why;
+    (void)counts;
+    reopen(&store, "opening");
+    uint64_t before = memory_disk_counts(store.memory).reads;
+    if (!workload_agrees(&store, state, STATUS_OK, &why))
+        fail_at("without a fault", why);
+    uint64_t reads = memory_disk_counts(store.memory).reads - before;
+    for (uint64_t read = 1; read <= reads; read++) {
+        read_with_a_fault(&store, read, false);
+        read_with_a_fault(&store, read, true);
     }
+    run.failures += store.reports;
+    workload_close(&store);
+    memory_disk_free(store.memory);
 }
 
 /* Nothing that a failed open leaves behind takes room from the next. */
@@ -369,6 +414,13 @@ static void no_read_that_fails_loses_anything(void **state)
     assert_true(run.failures > 0);
 }
 
+static void no_read_that_fails_is_taken_for_an_answer(void **state)
+{
+    (void)state;
+    each_piece(fail_reads_of_gets);
+    assert_true(run.failures > 0);
+}
+
 static void a_full_disk_loses_nothing_and_opens_again_with_room(void **state)
 {
     (void)state;
@@ -381,6 +433,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_call_that_fails_loses_what_was_acknowledged),
         cmocka_unit_test(no_read_that_fails_loses_anything),
+        cmocka_unit_test(no_read_that_fails_is_taken_for_an_answer),
         cmocka_unit_test(a_full_disk_loses_nothing_and_opens_again_with_room),
     };
     uint64_t *const numbers[] = {&arguments.seed, &arguments.steps,

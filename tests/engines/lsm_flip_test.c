@@ -142,7 +142,8 @@ static void harm(struct memory_disk *memory, const char *name,
 static void check(struct workload_store *store, size_t number, const char *what)
 {
     const char *why;
-    if (!workload_agrees(store, &run.workload.states[number], true, &why))
+    if (!workload_agrees(store, &run.workload.states[number], STATUS_CORRUPT,
+                         &why))
         fail_at(what, why);
 }
 
@@ -184,7 +185,7 @@ static size_t check_opened(struct workload_store *store, const char *name)
     if (store->reports > 0) {
         run.corrupt++;
         check_message(store->report, name);
-    } else if (!workload_agrees(store, &run.workload.states[last], false,
+    } else if (!workload_agrees(store, &run.workload.states[last], STATUS_OK,
                                 &why)) {
         fail_at("damage that is not reported", why);
     } else {

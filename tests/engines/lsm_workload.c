@@ -350,7 +350,7 @@ size_t workload_find(struct workload_store *store,
 
 static const char *agrees_by_gets(struct engine *engine,
                                   const struct workload_state *state,
-                                  bool damaged)
+                                  enum status besides)
 {
     struct buffer value = {0};
     const char *why = NULL;
@@ -360,7 +360,7 @@ static const char *agrees_by_gets(struct engine *engine,
         enum status status = engine_get(engine, bytes_of_string(key), &value);
         uint32_t step =
             status == STATUS_OK ? writer_of(i, buffer_bytes(&value)) : 0;
-        if (status == STATUS_CORRUPT && damaged)
+        if (status == besides && besides != STATUS_OK)
             continue;
         if (status != (state->steps[i] == 0 ? STATUS_NOT_FOUND : STATUS_OK) ||
             step != state->steps[i])
@@ -383,13 +383,13 @@ static size_t next_key(const struct workload_state *state, size_t number,
 
 static const char *agrees_by_walk(struct engine *engine,
                                   const struct workload_state *state,
-                                  enum engine_order order, bool damaged)
+                                  enum engine_order order, enum status besides)
 {
     struct engine_iterator *iterator;
     struct bytes key, value, none = {0};
     enum status status = engine_iterate(engine, none, none, order, &iterator);
     if (status != STATUS_OK)
-        return status == STATUS_CORRUPT && damaged
+        return status == besides
                    ? NULL
                    : told("iterate answers %s", status_name(status));
     const char *why = NULL;
@@ -405,20 +405,20 @@ static const char *agrees_by_walk(struct engine *engine,
                        key_number(key), number);
     } while (status == STATUS_OK && why == NULL);
     engine_iterator_free(iterator);
-    if (why == NULL && !(status == STATUS_CORRUPT && damaged) &&
+    if (why == NULL && status != besides &&
         (status != STATUS_NOT_FOUND || number != WORKLOAD_KEYS))
         why = told("a walk answers %s at key %zu", status_name(status), number);
     return why;
 }
 
 bool workload_agrees(struct workload_store *store,
-                     const struct workload_state *state, bool damaged,
+                     const struct workload_state *state, enum status besides,
                      const char **why)
 {
-    *why = agrees_by_gets(store->engine, state, damaged);
+    *why = agrees_by_gets(store->engine, state, besides);
     if (*why == NULL)
-        *why = agrees_by_walk(store->engine, state, ENGINE_FORWARD, damaged);
+        *why = agrees_by_walk(store->engine, state, ENGINE_FORWARD, besides);
     if (*why == NULL)
-        *why = agrees_by_walk(store->engine, state, ENGINE_BACKWARD, damaged);
+        *why = agrees_by_walk(store->engine, state, ENGINE_BACKWARD, besides);
     return *why == NULL;
 }

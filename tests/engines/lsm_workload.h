@@ -99,10 +99,10 @@ size_t workload_find(struct workload_store *store,
                      size_t last, const char **why);
 
 /* Whether every get answers what the state says, and a walk in each order, too.
- * With damage allowed each may answer CORRUPT instead, with which the walks
- * end. Otherwise *why says what is wrong. */
+ * Unless besides is OK each may answer that instead, with which the walks end.
+ * Otherwise *why says what is wrong. */
 bool workload_agrees(struct workload_store *store,
-                     const struct workload_state *state, bool damaged,
+                     const struct workload_state *state, enum status besides,
                      const char **why);
 
 /* One of the WORKLOAD_CRASHES; any number will do. */
