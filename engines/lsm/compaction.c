@@ -121,10 +121,21 @@ static bool has_room(const struct job *job)
     return false;
 }
 
-static enum compression compression_of(const struct job *job)
+/* Of the tables that compactions write to a level. */
+static enum compression compression_of(const struct job *job, unsigned level)
 {
-    bool last = is_last_level(job->version, job->compaction.output_level);
-    return last ? job->lsm->compression_last : job->lsm->compression;
+    return is_last_level(job->version, level) ? job->lsm->compression_last
+                                              : job->lsm->compression;
+}
+
+/* Whether tables that move would come to the last level as they were written
+ * for one above. */
+static bool needs_compression(const struct job *job)
+{
+    unsigned level = job->compaction.level;
+    enum compression has =
+        level == 0 ? job->lsm->compression : compression_of(job, level);
+    return has != compression_of(job, job->compaction.output_level);
 }
 
 static enum status begin_output(struct job *job)
@@ -141,7 +152,7 @@ static enum status begin_output(struct job *job)
         job->output_capacity = capacity;
     }
     struct table_options options = {
-        .compression = compression_of(job),
+        .compression = compression_of(job, job->compaction.output_level),
         .pace = pace,
         .pace_context = lsm,
     };
@@ -319,8 +330,8 @@ enum status lsm_compact(struct lsm *lsm, bool quiet)
                              ? STATUS_NOT_FOUND
                              : compaction_pick(job.version, lsm->level1_bytes,
                                                quiet, &job.compaction);
-    if (compression_of(&job) != lsm->compression)
-        job.compaction.move = false; /* the last level has its own */
+    if (status == STATUS_OK && needs_compression(&job))
+        job.compaction.move = false;
     if (status == STATUS_OK && rests && writes_tables(&job.compaction))
         status = STATUS_NOT_FOUND;
     if (status == STATUS_OK)

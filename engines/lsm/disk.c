@@ -128,11 +128,18 @@ static enum status real_write(struct disk_file *file, uint64_t offset,
     return STATUS_OK;
 }
 
+/* Of a sync whose like has failed before. */
+static enum status in_doubt(void)
+{
+    errno = EIO;
+    return STATUS_IO;
+}
+
 static enum status real_sync(struct disk_file *file)
 {
     struct real_file *real = (struct real_file *)file;
     if (atomic_load(&real->sync_failed))
-        return STATUS_IO;
+        return in_doubt();
     int result;
     do
         result = fdatasync(real->fd);
@@ -234,18 +241,19 @@ real_list(struct disk *disk,
 static enum status real_sync_directory(struct disk *disk)
 {
     struct real_disk *real = real_of(disk);
-    enum status status = STATUS_IO;
+    int result = 0;
     pthread_mutex_lock(&real->sync_mutex);
-    if (!real->sync_failed) {
-        int result;
+    bool failed = real->sync_failed;
+    if (!failed) {
         do
             result = fsync(real->fd);
         while (result != 0 && errno == EINTR);
-        status = answer(result);
         real->sync_failed = result != 0;
     }
     pthread_mutex_unlock(&real->sync_mutex);
-    return status;
+    if (failed)
+        return in_doubt();
+    return result == 0 ? STATUS_OK : STATUS_IO;
 }
 
 static uint64_t real_free_bytes(struct disk *disk)

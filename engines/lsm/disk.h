@@ -80,6 +80,7 @@ struct disk_operations {
     enum status (*list)(struct disk *disk,
                         enum status (*each)(void *context, const char *name),
                         void *context) MUST_CHECK;
+    /* Fails with IO only: what became of the names is not known. */
     enum status (*sync_directory)(struct disk *disk) MUST_CHECK;
     /* What may still be written; UINT64_MAX if that cannot be told. */
     uint64_t (*free_bytes)(struct disk *disk);

@@ -62,6 +62,12 @@ struct commit_queue {
     atomic_uint words[2]; /* futexes: of groups with even and odd numbers */
 };
 
+/* See throttle.c. */
+struct throttle {
+    double ns_per_byte; /* as it was last */
+    double owed_ns;     /* for what was written before; below 0: paid ahead */
+};
+
 struct lsm_counters {
     atomic_uint_fast64_t user_bytes, stored_bytes;
     atomic_uint_fast64_t stall_us, stall_us_max;
@@ -83,12 +89,12 @@ struct lsm {
     enum compression compression, compression_last;
 
     struct commit_queue queue;
+    struct throttle throttle; /* of whoever leads */
     pthread_mutex_t drop_mutex;
     pthread_mutex_t lead_mutex;
     struct log log;
     uint64_t log_sequence; /* of the last operation or drop, or above */
     unsigned drops;        /* since the active memtable became so */
-    double unpaid_bytes;   /* that writers have not slept for: throttle.c */
     pthread_mutex_t memtable_mutex;
     struct memtable *active;
     pthread_mutex_t retired_mutex;
@@ -104,7 +110,7 @@ struct lsm {
     uint64_t next_file;
     struct log spare; /* the next log, made ahead of time */
     bool spare_wanted, spare_begun;
-    uint64_t changes;        /* of the view, counted */
+    uint64_t changes;        /* of the view and of the pressure, counted */
     unsigned settling;       /* callers of lsm_settle */
     uint64_t compactor_seen; /* at so many there was nothing to compact */
     /* Compactions that write tables rest until the next flush, or for a while,
@@ -156,12 +162,11 @@ void lsm_init_queue(struct commit_queue *queue);
 
 /* throttle.c: tell writers how far behind the background is. */
 void lsm_update_pressure(struct lsm *lsm);
-/* Sleep for what so many bytes cost, if that is far. The caller holds
- * lead_mutex. */
-void lsm_throttle(struct lsm *lsm, size_t bytes);
-/* Wait until one more memtable may be frozen. */
-void lsm_wait_for_room(struct lsm *lsm);
-void lsm_count_stall(struct lsm *lsm, uint64_t us);
+/* Sleep for what was written before, if that is worth a sleep: for so many
+ * microseconds. The caller leads, and holds nothing. */
+uint64_t lsm_pay(struct lsm *lsm);
+/* So many bytes are being written. The caller leads. */
+void lsm_owe(struct lsm *lsm, size_t bytes);
 
 /* iterator.c */
 enum status lsm_iterate(struct engine *engine, struct bytes from,

@@ -4,21 +4,24 @@
 
 #include "engines/lsm/compaction.h"
 #include "engines/lsm/lsm.h"
-#include "proto/assert.h"
 
 /* Once more than the soft limit of bytes waits for the background, each byte
  * written costs a time that grows with the square of what is beyond it, so
- * that writers slow down smoothly to the pace at which tables can be made,
- * whatever that is. At the hard limit a megabyte takes a quarter of a second,
- * at twice the distance a second. In memtables: see lsm_update_pressure. */
+ * that writers slow down smoothly to the pace at which tables can be made. At
+ * the hard limit a megabyte takes a quarter of a second, at four times the
+ * distance, where it ends, four seconds. In memtables: see
+ * lsm_update_pressure. */
 enum {
     PRESSURE_SOFT = 20,
     PRESSURE_HARD = 48,
+    BEYOND_MAX = 4,
     THROTTLE_NS_PER_BYTE = 250,
     /* Shorter sleeps cost more than they take; longer ones would go on when
      * the background has caught up. */
-    THROTTLE_NS_MIN = 50 * 1000,
-    THROTTLE_NS_MAX = 10 * 1000 * 1000,
+    SLEEP_NS_MIN = 50 * 1000,
+    SLEEP_NS_MAX = 10 * 1000 * 1000,
+    /* What is slept at most for one group, however large: others wait, too. */
+    OWED_NS_MAX = 1000 * 1000 * 1000,
 };
 
 /* What is in level 0, and in frozen memtables behind the one that is being
@@ -39,14 +42,6 @@ void lsm_update_pressure(struct lsm *lsm)
     pthread_mutex_unlock(&lsm->mutex);
 }
 
-void lsm_count_stall(struct lsm *lsm, uint64_t us)
-{
-    struct lsm_counters *counters = &lsm->counters;
-    atomic_fetch_add(&counters->stall_us, us);
-    if (us > atomic_load(&counters->stall_us_max))
-        atomic_store(&counters->stall_us_max, us);
-}
-
 static double ns_per_byte(const struct lsm *lsm)
 {
     uint64_t soft = PRESSURE_SOFT * (uint64_t)lsm->memtable_bytes;
@@ -56,6 +51,8 @@ static double ns_per_byte(const struct lsm *lsm)
     if (pressure <= soft || !lsm->threads)
         return 0;
     double beyond = (double)(pressure - soft) / (double)(hard - soft);
+    if (beyond > BEYOND_MAX)
+        beyond = BEYOND_MAX;
     return beyond * beyond * THROTTLE_NS_PER_BYTE;
 }
 
@@ -71,37 +68,37 @@ static uint64_t sleep_ns(double ns)
     return lsm_now_us() - begun;
 }
 
-void lsm_throttle(struct lsm *lsm, size_t bytes)
+/* What is owed and was not slept for costs no more than it would now. */
+static void set_price(struct throttle *throttle, double price)
 {
-    uint64_t slept_us = 0;
-    double price = ns_per_byte(lsm);
-    lsm->unpaid_bytes += (double)bytes;
-    while (!lsm->broken && lsm->unpaid_bytes * price >= THROTTLE_NS_MIN) {
-        double ns = lsm->unpaid_bytes * price;
-        uint64_t us = sleep_ns(ns < THROTTLE_NS_MAX ? ns : THROTTLE_NS_MAX);
-        slept_us += us;
-        /* What was overslept is paid in advance. */
-        lsm->unpaid_bytes -= (double)us * 1000 / price;
-        price = ns_per_byte(lsm);
-    }
-    /* But not by a machine that stood still. */
-    if (price == 0 || lsm->unpaid_bytes * price < -THROTTLE_NS_MAX)
-        lsm->unpaid_bytes = 0;
-    if (slept_us > 0)
-        lsm_count_stall(lsm, slept_us);
+    if (price < throttle->ns_per_byte)
+        throttle->owed_ns *= price / throttle->ns_per_byte;
+    throttle->ns_per_byte = price;
 }
 
-void lsm_wait_for_room(struct lsm *lsm)
+void lsm_owe(struct lsm *lsm, size_t bytes)
 {
-    uint64_t begun = 0;
-    pthread_mutex_lock(&lsm->mutex);
-    while (lsm->view->memtable_count > FROZEN_MAX && !lsm->broken) {
-        ASSERT(lsm->threads); /* without, each write flushes what it froze */
-        if (begun == 0)
-            begun = lsm_now_us();
-        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    struct throttle *throttle = &lsm->throttle;
+    throttle->owed_ns += throttle->ns_per_byte * (double)bytes;
+    if (throttle->owed_ns > OWED_NS_MAX)
+        throttle->owed_ns = OWED_NS_MAX;
+}
+
+uint64_t lsm_pay(struct lsm *lsm)
+{
+    struct throttle *throttle = &lsm->throttle;
+    uint64_t slept_us = 0;
+    set_price(throttle, ns_per_byte(lsm));
+    while (throttle->owed_ns >= SLEEP_NS_MIN && !lsm->broken) {
+        double ns = throttle->owed_ns;
+        uint64_t us = sleep_ns(ns < SLEEP_NS_MAX ? ns : SLEEP_NS_MAX);
+        slept_us += us;
+        /* What was overslept is paid in advance, but not all of it by a
+         * machine that stood still. */
+        throttle->owed_ns -= (double)us * 1000;
+        if (throttle->owed_ns < -SLEEP_NS_MAX)
+            throttle->owed_ns = -SLEEP_NS_MAX;
+        set_price(throttle, ns_per_byte(lsm));
     }
-    pthread_mutex_unlock(&lsm->mutex);
-    if (begun != 0)
-        lsm_count_stall(lsm, lsm_now_us() - begun);
+    return slept_us;
 }

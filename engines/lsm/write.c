@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "engines/lsm/lsm.h"
+#include "proto/assert.h"
 
 /* Group commit. Arrivals join the group that forms; if nobody leads, they lead
  * at once. The leader takes the group, writes and syncs the log, offers the
@@ -81,10 +82,20 @@ static void offer_lead(struct commit_queue *queue)
         futex(word, FUTEX_WAKE, 1);
 }
 
+/* Wait until one more memtable may be frozen. */
+static void wait_for_room(struct lsm *lsm)
+{
+    pthread_mutex_lock(&lsm->mutex);
+    while (lsm->view->memtable_count > FROZEN_MAX && !lsm->broken) {
+        ASSERT(lsm->threads); /* without, each write flushes what it froze */
+        pthread_cond_wait(&lsm->changed, &lsm->mutex);
+    }
+    pthread_mutex_unlock(&lsm->mutex);
+}
+
 /* The log to go on with: the one that was made ahead of time, if it was. */
 static enum status next_log(struct lsm *lsm, struct log *log)
 {
-    uint64_t begun = lsm_now_us();
     pthread_mutex_lock(&lsm->mutex);
     /* One that is being made has a lower number than any that is made now, and
      * logs are read in the order of their numbers. */
@@ -95,10 +106,7 @@ static enum status next_log(struct lsm *lsm, struct log *log)
     lsm->spare_wanted = true;
     uint64_t number = log->file == NULL ? lsm->next_file++ : 0;
     pthread_mutex_unlock(&lsm->mutex);
-    enum status status =
-        number == 0 ? STATUS_OK : log_create(log, lsm->disk, number, 0);
-    lsm_count_stall(lsm, lsm_now_us() - begun);
-    return status;
+    return number == 0 ? STATUS_OK : log_create(log, lsm->disk, number, 0);
 }
 
 /* End the log and begin another. */
@@ -129,7 +137,7 @@ static enum status change_log(struct lsm *lsm)
  * holds lead_mutex. */
 static enum status rotate(struct lsm *lsm)
 {
-    lsm_wait_for_room(lsm);
+    wait_for_room(lsm);
     pthread_mutex_lock(&lsm->memtable_mutex);
     struct memtable *memtable = NULL;
     enum status status = lsm->broken ? STATUS_BROKEN : change_log(lsm);
@@ -275,9 +283,29 @@ static void finish_group(struct lsm *lsm, struct writer *writers,
                           memory_order_release);
 }
 
+/* Before a group is logged: another memtable, if the active one is full. */
+static enum status make_room(struct lsm *lsm, uint64_t *stalled_us)
+{
+    if (memtable_bytes(lsm->active) < lsm->memtable_bytes)
+        return STATUS_OK;
+    uint64_t begun = lsm_now_us();
+    enum status status = rotate(lsm);
+    *stalled_us += lsm_now_us() - begun;
+    return status;
+}
+
+static void count_stall(struct lsm *lsm, uint64_t us)
+{
+    struct lsm_counters *counters = &lsm->counters;
+    atomic_fetch_add(&counters->stall_us, us);
+    if (us > atomic_load(&counters->stall_us_max))
+        atomic_store(&counters->stall_us_max, us);
+}
+
 /* Commit the group that forms. The caller leads. */
 static void lead(struct lsm *lsm)
 {
+    uint64_t stalled_us = lsm_pay(lsm);
     pthread_mutex_lock(&lsm->lead_mutex);
     uint32_t group;
     struct writer *writers = take_group(&lsm->queue, &group);
@@ -288,14 +316,12 @@ static void lead(struct lsm *lsm)
         operations += at->batch->count;
         bytes += batch_bytes(at->batch);
     }
-    enum status status = STATUS_BROKEN;
-    if (!lsm->broken) {
-        lsm_throttle(lsm, bytes);
-        status =
-            operations > 0 && memtable_bytes(lsm->active) >= lsm->memtable_bytes
-                ? rotate(lsm)
-                : STATUS_OK;
-    }
+    lsm_owe(lsm, bytes);
+    enum status status = lsm->broken ? STATUS_BROKEN : STATUS_OK;
+    if (status == STATUS_OK && operations > 0)
+        status = make_room(lsm, &stalled_us);
+    if (stalled_us > 0)
+        count_stall(lsm, stalled_us);
     if (status == STATUS_OK)
         status = log_group(lsm, writers, operations, sync);
     pthread_mutex_lock(&lsm->memtable_mutex);

@@ -201,8 +201,10 @@ static bool pass_on_failed(struct node *node,
 {
     const struct storage_op *op = result->op;
     bool from_peer = serial_of(op->token) != 0;
-    if (from_peer ||
-        (result->status != STATUS_CORRUPT && result->status != STATUS_BROKEN))
+    bool failed = result->status == STATUS_CORRUPT ||
+                  result->status == STATUS_IO ||
+                  result->status == STATUS_BROKEN;
+    if (from_peer || !failed)
         return false;
     Rkv__List list = RKV__LIST__INIT;
     list.partition = op->key.partition.value;

@@ -531,7 +531,8 @@ def main():
             "claims": [dataclasses.asdict(claim) for claim in found]}))
     else:
         print_all(results, options, found)
-    if stop.requested or any(None in rounds for rounds in results.runs.values()):
+    failed = any(None in rounds for rounds in results.runs.values())
+    if stop.requested or failed:
         return 2
     return 0 if all(claim.reached for claim in found) else 1
 

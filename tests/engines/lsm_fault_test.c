@@ -322,19 +322,22 @@ static void read_with_a_fault(struct workload_store *store, uint64_t read,
 {
     const struct workload_state *state = &run.workload.states[run.begin - 1];
     struct memory_fault fault = {
-        .call = memory_disk_counts(store->memory).reads + read,
-        .of_reads = true,
-        .lasting = lasting,
-        .status = STATUS_IO};
+        .of_reads = true, .lasting = lasting, .status = STATUS_IO};
     const char *why;
+    workload_close(store);
+    reopen(store, "opening"); /* with an empty cache */
+    fault.call = memory_disk_counts(store->memory).reads + read;
     snprintf(run.at, sizeof run.at, "before step %zu, read %u %s", run.begin,
              (unsigned)read, lasting ? "and all later" : "once");
     memory_disk_fail(store->memory, &fault);
     if (!workload_agrees(store, state, STATUS_IO, &why))
         fail_at("reading with a fault", why);
+    if (memory_disk_counts(store->memory).reads < fault.call)
+        fail_at("reading with a fault", "that was never met");
     memory_disk_fail(store->memory, &(struct memory_fault){.call = 0});
     if (!workload_agrees(store, state, STATUS_OK, &why))
         fail_at("reading after a fault", why);
+    run.failures += store->reports;
     run.faults++;
 }
 
@@ -354,7 +357,6 @@ static void fail_reads_of_gets(const struct memory_counts *counts)
         read_with_a_fault(&store, read, false);
         read_with_a_fault(&store, read, true);
     }
-    run.failures += store.reports;
     workload_close(&store);
     memory_disk_free(store.memory);
 }

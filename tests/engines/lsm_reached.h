@@ -15,10 +15,9 @@ extern struct reached {
      * synced, and those that did both. */
     uint64_t crashes, inside, nested, lost, left, between;
 
-    /* Of the tree: memtables that became tables, logs that did at an open;
-     * compactions that merged tables, that only moved them, that removed those
-     * a drop covers, and that wrote anew one that a drop touches. Guarded by
-     * the engine's manifest_mutex. */
+    /* Of the tree: flushes, and opens that made tables of logs; compactions
+     * that merged tables, that only moved them, that removed those a drop
+     * covers, and that wrote anew one that a drop touches. */
     uint64_t flushes, recovered;
     uint64_t merges, moves, covered, rewritten;
     uint64_t removals; /* that merges left out */

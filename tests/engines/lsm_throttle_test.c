@@ -12,7 +12,9 @@ enum {
     SOFT_BYTES = 20 * MEMTABLE_BYTES,
     HARD_BYTES = 48 * MEMTABLE_BYTES,
     NS_PER_BYTE = 250, /* at the hard limit */
-    VALUE_BYTES = 100 * 1000,
+    OWED_NS_MAX = 1000 * 1000 * 1000,
+    SLEEP_US_MIN = 50, /* less is left to be slept by later writes */
+    BYTES = 100 * 1000,
     KEYS = 400,
 };
 
@@ -29,66 +31,92 @@ static void press(uint64_t bytes)
     atomic_store(&lsm_of(tree.engine)->pressure_bytes, bytes);
 }
 
-/* How long writes waited, in all, to write so many bytes of one value. */
-static uint64_t us_waited(uint64_t pressure, size_t bytes)
+static void write_one(size_t bytes)
 {
-    uint64_t before = tree_stats().stall_us;
-    press(pressure);
     struct batch_operation put = {.key = tree_key(0),
                                   .value = tree_value(0, 1, bytes)};
     struct batch batch = {.operations = &put, .count = 1};
     assert_int_equal(engine_write(tree.engine, &batch, false), STATUS_OK);
-    return tree_stats().stall_us - before;
+}
+
+/* What is owed after a write of so many bytes under a pressure, in ns. */
+static uint64_t owed_by(uint64_t pressure, size_t bytes)
+{
+    struct throttle *throttle = &lsm_of(tree.engine)->throttle;
+    press(pressure);
+    write_one(1); /* so that it pays */
+    throttle->owed_ns = 0;
+    write_one(bytes - tree_key(0).size);
+    return (uint64_t)throttle->owed_ns;
 }
 
 static void bytes_cost_by_the_square_of_what_is_beyond(void **state)
 {
     (void)state;
-    uint64_t at_hard = VALUE_BYTES * NS_PER_BYTE / 1000;
+    const uint64_t step = HARD_BYTES - SOFT_BYTES;
+    uint64_t at_hard = (uint64_t)BYTES * NS_PER_BYTE;
     tree_open();
-    assert_int_equal(us_waited(SOFT_BYTES, VALUE_BYTES), 0);
-    assert_true(us_waited(HARD_BYTES, VALUE_BYTES) >= at_hard);
-    /* Here, what was overslept is forgotten, too. */
-    assert_int_equal(us_waited(SOFT_BYTES, 1), 0);
-    uint64_t twice = HARD_BYTES + (HARD_BYTES - SOFT_BYTES);
-    assert_true(us_waited(twice, VALUE_BYTES) >= 4 * at_hard);
-    assert_true(tree_stats().stall_us_max >= 4 * at_hard);
+    assert_int_equal(owed_by(SOFT_BYTES, BYTES), 0);
+    assert_int_equal(owed_by(SOFT_BYTES + step / 2, BYTES), at_hard / 4);
+    assert_int_equal(owed_by(HARD_BYTES, BYTES), at_hard);
+    assert_int_equal(owed_by(SOFT_BYTES + 4 * step, BYTES), 16 * at_hard);
+    assert_int_equal(owed_by(UINT64_MAX / 2, BYTES), 16 * at_hard);
+    assert_int_equal(owed_by(UINT64_MAX / 2, MEMTABLE_BYTES / 2), OWED_NS_MAX);
+}
+
+/* How long a small write waits for what was written before, in us. */
+static uint64_t us_waited(uint64_t pressure)
+{
+    uint64_t before = tree_stats().stall_us;
+    press(pressure);
+    write_one(1);
+    return tree_stats().stall_us - before;
+}
+
+static void a_group_pays_for_what_was_written_before(void **state)
+{
+    (void)state;
+    tree_open();
+    press(HARD_BYTES);
+    write_one(1);
+    for (int i = 0; i < 2; i++) {
+        write_one(BYTES);
+        assert_true(us_waited(HARD_BYTES) + SLEEP_US_MIN >=
+                    BYTES * NS_PER_BYTE / 1000);
+        lsm_of(tree.engine)->throttle.owed_ns = 0;
+    }
+    assert_true(tree_stats().stall_us_max >= BYTES * NS_PER_BYTE / 2000);
 }
 
 static void small_writes_pay_together(void **state)
 {
     (void)state;
-    enum { COUNT = 500, BYTES = 100 };
+    enum { COUNT = 1000, KEY_AND_VALUE = 8 };
     uint64_t us = 0;
     tree_open();
     for (int i = 0; i < COUNT; i++)
-        us += us_waited(HARD_BYTES, BYTES);
-    /* But for what is below the shortest sleep. */
-    assert_true(us + 50 >= COUNT * BYTES * NS_PER_BYTE / 1000);
+        us += us_waited(HARD_BYTES);
+    assert_true(us + SLEEP_US_MIN >=
+                (COUNT - 1) * KEY_AND_VALUE * NS_PER_BYTE / 1000);
 }
 
-static void *write_far_beyond(void *context)
-{
-    (void)context;
-    us_waited(UINT64_MAX / 2, VALUE_BYTES);
-    return NULL;
-}
-
-static void writers_go_on_when_the_background_has_caught_up(void **state)
+static void what_was_cheap_stays_so(void **state)
 {
     (void)state;
-    pthread_t writer;
     tree_open();
-    struct commit_queue *queue = &lsm_of(tree.engine)->queue;
-    assert_int_equal(pthread_create(&writer, NULL, write_far_beyond, NULL), 0);
-    for (bool led = false; !led;) {
-        pthread_mutex_lock(&queue->mutex);
-        led = queue->led && queue->first == NULL;
-        pthread_mutex_unlock(&queue->mutex);
-        sched_yield();
-    }
-    press(0);
-    pthread_join(writer, NULL);
+    press(SOFT_BYTES + (HARD_BYTES - SOFT_BYTES) / 1000);
+    write_one(1);
+    write_one(BYTES);
+    assert_int_equal(us_waited(HARD_BYTES), 0);
+}
+
+static void nobody_waits_when_the_background_has_caught_up(void **state)
+{
+    (void)state;
+    tree_open();
+    assert_true(owed_by(HARD_BYTES, BYTES) > 0);
+    assert_int_equal(us_waited(SOFT_BYTES), 0);
+    assert_int_equal(us_waited(HARD_BYTES), 0);
 }
 
 static void pressure_is_level_0_unless_compactions_rest(void **state)
@@ -171,8 +199,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(bytes_cost_by_the_square_of_what_is_beyond),
+        CASE(a_group_pays_for_what_was_written_before),
         CASE(small_writes_pay_together),
-        CASE(writers_go_on_when_the_background_has_caught_up),
+        CASE(what_was_cheap_stays_so),
+        CASE(nobody_waits_when_the_background_has_caught_up),
         CASE(pressure_is_level_0_unless_compactions_rest),
         CASE(compactions_keep_to_their_rate),
         CASE(a_close_does_not_wait_for_the_rate),

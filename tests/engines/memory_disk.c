@@ -359,7 +359,7 @@ static enum status memory_sync_directory(struct disk *disk)
         count = random_below(&handle->memory->random, count + 1);
     memory_directory_sync(directory, count);
     handle->sync_failed = status != STATUS_OK;
-    return end(handle->memory, status);
+    return end(handle->memory, handle->sync_failed ? STATUS_IO : STATUS_OK);
 }
 
 static struct memory_directory *at_path(const struct memory_disk *memory,

@@ -154,13 +154,17 @@ a_list_that_our_own_disk_cannot_read_is_asked_of_others(void **state)
     disk_fails(&f, 5, STATUS_BROKEN);
     client(&f, 6, 3, RKV__ENVELOPE__BODY_LIST, list);
     disk_fails(&f, 7, STATUS_TIMEOUT);
+    client(&f, 8, 4, RKV__ENVELOPE__BODY_LIST, list);
+    disk_fails(&f, 9, STATUS_IO);
     expect_trace(&f, "[  1] ask 1 -> scan data on\n"
                      "[  2] stored corrupt -> list n3\n"
                      "[  3] n3 answers -> reply 1 ok items 0 done\n"
                      "[  4] ask 2 -> scan data on\n"
                      "[  5] stored broken -> reply 2 broken items 0\n"
                      "[  6] ask 3 -> scan data on\n"
-                     "[  7] stored timeout -> reply 3 timeout items 0\n");
+                     "[  7] stored timeout -> reply 3 timeout items 0\n"
+                     "[  8] ask 4 -> scan data on\n"
+                     "[  9] stored io -> list n3\n");
 }
 
 static void a_list_of_what_others_have_is_asked_of_them_in_turn(void **state)
