@@ -285,8 +285,8 @@ static void empty_slot(struct shard *shard, size_t hole)
     slots[hole].block = NULL;
 }
 
-/* Who misses reads a block, and a get puts it: meanwhile, let the one that will
- * have to go come from memory. */
+/* A block that is wanted is read and put: meanwhile, let the one that will have
+ * to go come from memory. */
 static void fetch_victim(const struct shard *shard)
 {
     size_t mask = shard->slot_count - 1;
@@ -357,7 +357,6 @@ struct cache_block *cache_get(struct cache *cache, uint64_t table,
         shard->hits++;
     } else {
         shard->misses++;
-        fetch_victim(shard);
     }
     pthread_mutex_unlock(&shard->mutex);
     return block;
@@ -374,15 +373,17 @@ bool cache_wants(struct cache *cache, uint64_t table, uint64_t offset,
     size_t bytes = block_bytes(units_of(size));
     if (bytes > bytes_max)
         return false;
-    pthread_mutex_lock(&shard->mutex);
-    bool room = shard->bytes + bytes <= bytes_max;
-    pthread_mutex_unlock(&shard->mutex);
     _Atomic uint16_t *caller =
         &cache->callers[hash & (cache->caller_count - 1)];
     uint16_t mark = (uint16_t)(hash >> 48) | 1; /* 0: nobody called */
-    return atomic_exchange_explicit(caller, mark, memory_order_relaxed) ==
-               mark ||
-           room;
+    bool called =
+        atomic_exchange_explicit(caller, mark, memory_order_relaxed) == mark;
+    pthread_mutex_lock(&shard->mutex);
+    bool room = shard->bytes + bytes <= bytes_max;
+    if (called && !room)
+        fetch_victim(shard);
+    pthread_mutex_unlock(&shard->mutex);
+    return called || room;
 }
 
 void cache_put(struct cache *cache, uint64_t table, uint64_t offset,
