@@ -6,8 +6,10 @@
 #include "proto/assert.h"
 
 enum {
-    /* What goes to the disk at once: half of it measured slower, four times as
-     * much no faster. */
+    /* What goes to the disk at once, at a multiple of it, so that Linux may
+     * keep it in memory as one piece: reads and writes of 1 KB at random are a
+     * sixth faster than with pieces that begin anywhere. Half of it measured
+     * slower; with four times as much such writes were a third slower. */
     WRITE_BYTES = 256 * 1024,
     /* How much is dirty before its write-back is begun, which takes the sync
      * at the end from 120 ns an entry of 100 bytes to about 10, and the whole
@@ -79,18 +81,20 @@ uint64_t table_writer_bytes(const struct table_writer *writer)
     return writer->facts.bytes + writer->out.size + block;
 }
 
-static enum status write_out(struct table_writer *writer)
+/* So many bytes of what waits. */
+static enum status write_out(struct table_writer *writer, size_t size)
 {
-    size_t size = writer->out.size;
     if (size == 0)
         return STATUS_OK;
     if (writer->options.pace != NULL)
         writer->options.pace(writer->options.pace_context, size);
+    struct buffer *out = &writer->out;
     enum status status = disk_file_write(writer->file, writer->facts.bytes,
-                                         buffer_bytes(&writer->out));
+                                         bytes_of(out->data, size));
     if (status != STATUS_OK)
         return status;
-    buffer_clear(&writer->out);
+    out->size -= size;
+    memmove(out->data, out->data + size, out->size);
     writer->facts.bytes += size;
     uint64_t dirty = writer->facts.bytes - writer->started_sync;
     if (dirty >= START_SYNC_BYTES) {
@@ -114,7 +118,9 @@ static enum status end_part(struct table_writer *writer, size_t from,
         checksum_at(bytes_of(out->data + from, out->size - from),
                     writer->number, writer->facts.bytes + from);
     out->size = (size_t)(put_u64(out->data + out->size, checksum) - out->data);
-    return out->size >= WRITE_BYTES ? write_out(writer) : STATUS_OK;
+    return out->size >= WRITE_BYTES
+               ? write_out(writer, out->size & ~(size_t)(WRITE_BYTES - 1))
+               : STATUS_OK;
 }
 
 static enum status put_part(struct table_writer *writer, struct bytes content)
@@ -293,7 +299,7 @@ enum status table_writer_finish(struct table_writer *writer,
     if (status == STATUS_OK)
         status = put_footer(writer, blocks, properties);
     if (status == STATUS_OK)
-        status = write_out(writer);
+        status = write_out(writer, writer->out.size);
     if (status == STATUS_OK)
         status = disk_file_sync(writer->file);
     *facts = writer->facts;
