@@ -370,7 +370,9 @@ bool cache_wants(struct cache *cache, uint64_t table, uint64_t offset,
     uint64_t hash = hash_of(table, offset);
     struct shard *shard = shard_of(cache, hash);
     size_t bytes_max = shard_bytes_max(cache);
-    size_t bytes = block_bytes(units_of(size));
+    /* It may have been compressed. */
+    size_t bytes =
+        block_bytes(units_of(size < USUAL_BYTES ? USUAL_BYTES : size));
     if (bytes > bytes_max)
         return false;
     _Atomic uint16_t *caller =

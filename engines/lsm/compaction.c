@@ -129,7 +129,8 @@ static enum compression compression_of(const struct job *job, unsigned level)
 }
 
 /* Whether tables that move would come to the last level as they were written
- * for one above. */
+ * for one above. That is told by where they are: of tables that became the
+ * last, those below them having gone, it is wrong. */
 static bool needs_compression(const struct job *job)
 {
     unsigned level = job->compaction.level;

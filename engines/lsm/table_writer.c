@@ -119,7 +119,7 @@ static enum status end_part(struct table_writer *writer, size_t from,
                     writer->number, writer->facts.bytes + from);
     out->size = (size_t)(put_u64(out->data + out->size, checksum) - out->data);
     return out->size >= WRITE_BYTES
-               ? write_out(writer, out->size & ~(size_t)(WRITE_BYTES - 1))
+               ? write_out(writer, out->size - out->size % WRITE_BYTES)
                : STATUS_OK;
 }
 

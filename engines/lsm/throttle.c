@@ -9,7 +9,8 @@
  * written costs a time that grows with the square of what is beyond it, so
  * that writers slow down smoothly to the pace at which tables can be made. At
  * the hard limit a megabyte takes a quarter of a second, at four times the
- * distance, where it ends, four seconds. In memtables: see
+ * distance, where it ends, four seconds; a group takes one at most. Where
+ * compactions are slower still, level 0 grows on. In memtables: see
  * lsm_update_pressure. */
 enum {
     PRESSURE_SOFT = 20,

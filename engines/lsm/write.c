@@ -302,11 +302,21 @@ static void count_stall(struct lsm *lsm, uint64_t us)
         atomic_store(&counters->stall_us_max, us);
 }
 
+/* Only drops and what freezes memtables may have it, for long. */
+static void lock_log(struct lsm *lsm, uint64_t *stalled_us)
+{
+    if (pthread_mutex_trylock(&lsm->lead_mutex) == 0)
+        return;
+    uint64_t begun = lsm_now_us();
+    pthread_mutex_lock(&lsm->lead_mutex);
+    *stalled_us += lsm_now_us() - begun;
+}
+
 /* Commit the group that forms. The caller leads. */
 static void lead(struct lsm *lsm)
 {
     uint64_t stalled_us = lsm_pay(lsm);
-    pthread_mutex_lock(&lsm->lead_mutex);
+    lock_log(lsm, &stalled_us);
     uint32_t group;
     struct writer *writers = take_group(&lsm->queue, &group);
     bool sync = false, alone = writers->next == NULL;

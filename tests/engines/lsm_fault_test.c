@@ -324,11 +324,11 @@ static void read_with_a_fault(struct workload_store *store, uint64_t read,
     struct memory_fault fault = {
         .of_reads = true, .lasting = lasting, .status = STATUS_IO};
     const char *why;
+    snprintf(run.at, sizeof run.at, "before step %zu, read %u %s", run.begin,
+             (unsigned)read, lasting ? "and all later" : "once");
     workload_close(store);
     reopen(store, "opening"); /* with an empty cache */
     fault.call = memory_disk_counts(store->memory).reads + read;
-    snprintf(run.at, sizeof run.at, "before step %zu, read %u %s", run.begin,
-             (unsigned)read, lasting ? "and all later" : "once");
     memory_disk_fail(store->memory, &fault);
     if (!workload_agrees(store, state, STATUS_IO, &why))
         fail_at("reading with a fault", why);

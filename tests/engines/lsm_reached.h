@@ -17,7 +17,8 @@ extern struct reached {
 
     /* Of the tree: flushes, and opens that made tables of logs; compactions
      * that merged tables, that only moved them, that removed those a drop
-     * covers, and that wrote anew one that a drop touches. */
+     * covers, and that wrote anew one that a drop touches. Counted from any
+     * thread; read when all have ended. */
     uint64_t flushes, recovered;
     uint64_t merges, moves, covered, rewritten;
     uint64_t removals; /* that merges left out */

@@ -334,6 +334,24 @@ static uint64_t reads_of_seeks(struct fixture *fixture, struct table *table,
     return memory_disk_counts(fixture->memory).reads - before;
 }
 
+static struct cache *full_cache(size_t bytes)
+{
+    struct cache *cache = cache_new(bytes);
+    for (uint64_t i = 0; i < 200; i++) {
+        struct cache_block *block = cache_block_new(cache, 4096);
+        cache_put(cache, TABLE + 1, i << 12, block);
+        cache_release(block);
+    }
+    return cache;
+}
+
+static uint64_t bytes_in(struct cache *cache)
+{
+    struct cache_stats stats;
+    cache_stats(cache, &stats);
+    return stats.bytes;
+}
+
 static void
 seeks_of_a_full_cache_read_once_and_are_kept_the_second_time(void **state)
 {
@@ -341,26 +359,49 @@ seeks_of_a_full_cache_read_once_and_are_kept_the_second_time(void **state)
     const struct shape shape = {2000, 3, 1000, COMPRESSION_NONE};
     enum { SEEKS = 39 };
     for (int back = 0; back < 2; back++) {
-        struct cache *cache = cache_new(512 << 10);
-        struct cache_stats full, then;
+        struct cache *cache = full_cache(512 << 10);
         struct table *table;
         write_table(fixture, &shape);
         assert_int_equal(open_table(fixture, cache, &table), STATUS_OK);
-        for (uint64_t i = 0; i < 200; i++) {
-            struct cache_block *block = cache_block_new(cache, 4096);
-            cache_put(cache, TABLE + 1, i << 12, block);
-            cache_release(block);
-        }
-        cache_stats(cache, &full);
+        uint64_t full = bytes_in(cache);
         assert_int_equal(
             reads_of_seeks(fixture, table, &shape, true, back == 1), SEEKS);
-        cache_stats(cache, &then);
-        assert_int_equal(then.bytes, full.bytes);
+        assert_int_equal(bytes_in(cache), full);
         /* Now for the cache, each block alone; some steps go beyond it. */
         assert_in_range(reads_of_seeks(fixture, table, &shape, true, back == 1),
                         SEEKS + 1, 2 * SEEKS);
         assert_in_range(reads_of_seeks(fixture, table, &shape, true, back == 1),
                         1, SEEKS - 1);
+        table_unref(table);
+        cache_free(cache);
+    }
+}
+
+/* So many reads of the disk take gets all over the table. */
+static uint64_t reads_of_gets(struct fixture *fixture, struct table *table,
+                              const struct shape *shape)
+{
+    uint64_t before = memory_disk_counts(fixture->memory).reads;
+    for (size_t number = 101; number < 2 * shape->count; number += 100)
+        assert_int_equal(try_get(table, shape, number), STATUS_OK);
+    return memory_disk_counts(fixture->memory).reads - before;
+}
+
+/* Whatever room is left that is less than a block. */
+static void gets_of_a_full_cache_are_kept_the_second_time(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { GETS = 39, BUDGETS = 16, BLOCKS = 100 };
+    for (int i = 0; i < 2 * BUDGETS; i++) {
+        const struct shape shape = {
+            2000, 3, 1000, i % 2 == 0 ? COMPRESSION_NONE : COMPRESSION_LZ4};
+        struct cache *cache = full_cache((BLOCKS * 4096) + (i / 2) * 300);
+        struct table *table;
+        write_table(fixture, &shape);
+        assert_int_equal(open_table(fixture, cache, &table), STATUS_OK);
+        for (unsigned round = 0; round < 2; round++)
+            assert_int_equal(reads_of_gets(fixture, table, &shape), GETS);
+        assert_in_range(reads_of_gets(fixture, table, &shape), 0, GETS / 2);
         table_unref(table);
         cache_free(cache);
     }
@@ -408,6 +449,7 @@ int main(void)
         TABLE_TEST(walk_reads_ahead_in_growing_pieces),
         TABLE_TEST(
             seeks_of_a_full_cache_read_once_and_are_kept_the_second_time),
+        TABLE_TEST(gets_of_a_full_cache_are_kept_the_second_time),
         TABLE_TEST(a_seek_goes_without_neighbours_that_cannot_be_read),
         TABLE_TEST(open_table_is_charged_to_the_cache),
         TABLE_TEST(writer_tells_the_pace_of_every_byte),

@@ -119,6 +119,37 @@ static void nobody_waits_when_the_background_has_caught_up(void **state)
     assert_int_equal(us_waited(HARD_BYTES), 0);
 }
 
+static void *write_and_tell(void *context)
+{
+    struct batch_operation put = {.key = bytes_of_string("a")};
+    struct batch batch = {.operations = &put, .count = 1};
+    *(enum status *)context = engine_write(tree.engine, &batch, false);
+    return NULL;
+}
+
+/* A drop's manifest tells the pressure anew, which ends the sleep. */
+static void a_drop_does_not_wait_for_a_writer_who_sleeps(void **state)
+{
+    (void)state;
+    pthread_t writer;
+    enum status status = STATUS_IO;
+    tree_open();
+    struct lsm *lsm = lsm_of(tree.engine);
+    press(HARD_BYTES);
+    write_one(1);
+    lsm->throttle.owed_ns = 1e15; /* eleven days */
+    assert_int_equal(pthread_create(&writer, NULL, write_and_tell, &status), 0);
+    for (bool led = false; !led; sched_yield()) {
+        pthread_mutex_lock(&lsm->queue.mutex);
+        led = lsm->queue.led;
+        pthread_mutex_unlock(&lsm->queue.mutex);
+    }
+    assert_int_equal(engine_delete_range(tree.engine, tree_key(0), tree_key(1)),
+                     STATUS_OK);
+    pthread_join(writer, NULL);
+    assert_int_equal(status, STATUS_OK);
+}
+
 static void pressure_is_level_0_unless_compactions_rest(void **state)
 {
     (void)state;
@@ -203,6 +234,7 @@ int main(void)
         CASE(small_writes_pay_together),
         CASE(what_was_cheap_stays_so),
         CASE(nobody_waits_when_the_background_has_caught_up),
+        CASE(a_drop_does_not_wait_for_a_writer_who_sleeps),
         CASE(pressure_is_level_0_unless_compactions_rest),
         CASE(compactions_keep_to_their_rate),
         CASE(a_close_does_not_wait_for_the_rate),
