@@ -6,6 +6,7 @@ Every write has a token, with which its value begins. From what a read showed
 follows what its context covers, so that it is known which writes a write was
 meant to replace: its past."""
 
+import collections
 import contextlib
 import random
 import secrets
@@ -17,6 +18,12 @@ from harness import Gone, rkv, wait_for
 ATTEMPTS = 12
 # Written by all of a load's clients; the others by one client each.
 SHARED_KEYS, OWN_KEYS = 30, 15
+# Of a key, after which another takes its place. A record remembers the requests
+# of 64 writes that were replaced (DEDUP_ENTRIES_MAX in proto/record.h): one that
+# a node took while it was cut off, and another when it was sent again, comes
+# back with the first if more writes than that came between. Less by what the
+# clients may have in flight.
+STEPS_MAX = 56
 # Keys, of the 60 that are deleted at all, that a delete of unknown outcome may
 # excuse. A client has one write in flight and sends it again until it knows:
 # measured are none.
@@ -42,8 +49,15 @@ class History:
         self.lock = threading.Lock()
         self.writes = {}
         self.applied = 0
+        self.steps = collections.Counter()
         self.seen = set()
         self.excused = set()
+
+    def key(self, name):
+        """The key of this name for a step."""
+        with self.lock:
+            self.steps[name] += 1
+            return f"{name}/{self.steps[name] // STEPS_MAX}".encode()
 
     def closure(self, tokens):
         """The writes, and all that they replaced."""
@@ -200,7 +214,7 @@ class Load(threading.Thread):
         own = self.random.random() < 0.5
         name = (f"{self.name}/{self.random.randrange(OWN_KEYS)}" if own else
                 f"shared/{self.random.randrange(SHARED_KEYS)}")
-        key, dice = name.encode(), self.random.random()
+        key, dice = self.history.key(name), self.random.random()
         if dice < 0.15:
             self.write(key, [], b"")
             return
