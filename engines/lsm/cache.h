@@ -45,7 +45,8 @@ void cache_put(struct cache *cache, uint64_t table, uint64_t offset,
                struct cache_block *block);
 /* Whether a block of so many bytes that was missed is worth letting in: as long
  * as there is room, and then from the second time that this is asked of it,
- * about as many blocks later at most as the cache holds. */
+ * about as many blocks later at most as the cache holds. size may be that of a
+ * compressed one: below a usual block's, it is taken for one. */
 bool cache_wants(struct cache *cache, uint64_t table, uint64_t offset,
                  size_t size);
 void cache_release(struct cache_block *block); /* NULL is allowed */

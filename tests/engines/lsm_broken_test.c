@@ -401,8 +401,7 @@ static void without_room_to_compact_a_store_is_read_and_written(void **state)
     tree_open();
     for (int i = 0; i < 3; i++) {
         tree_put_all(0, KEYS);
-        assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
-        assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+        tree_flush();
     }
     assert_int_equal(tree_tables(0), 3);
     set_trap(compaction, STATUS_NO_SPACE, false);
@@ -438,8 +437,7 @@ static void add_table(void)
 {
     memory_disk_limit(tree.memory, UINT64_MAX);
     tree_put_all(0, 10);
-    assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
-    assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+    tree_flush();
 }
 
 static void compactions_leave_logs_and_flushes_their_room(void **state)

@@ -175,13 +175,11 @@ static struct lsm *make_uncached(void)
     tree_set("memtable_bytes", TABLE_BYTES);
     tree_set("cache_bytes", 0);
     tree_open();
-    struct lsm *lsm = lsm_of(tree.engine);
     for (int i = 0; i < 3; i++) {
         tree_put_all(0, KEYS);
-        assert_int_equal(lsm_freeze(lsm), STATUS_OK);
-        assert_int_equal(lsm_flush(lsm), STATUS_OK);
+        tree_flush();
     }
-    return lsm;
+    return lsm_of(tree.engine);
 }
 
 /* Is called before the directory is synced behind a compaction's outputs: a

@@ -347,8 +347,7 @@ static void tables_of_a_level_that_overlap_are_told(void **state)
     tree_open();
     for (int i = 0; i < 2; i++) {
         tree_put_all(0, 10);
-        assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
-        assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+        tree_flush();
     }
     tree_close();
     look(STATUS_OK);

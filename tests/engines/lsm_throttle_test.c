@@ -158,8 +158,7 @@ static void pressure_is_level_0_unless_compactions_rest(void **state)
     struct lsm *lsm = lsm_of(tree.engine);
     for (int i = 0; i < 3; i++) {
         tree_put_all(0, KEYS);
-        assert_int_equal(lsm_freeze(lsm), STATUS_OK);
-        assert_int_equal(lsm_flush(lsm), STATUS_OK);
+        tree_flush();
     }
     uint64_t bytes = lsm->view->version->levels[0].bytes;
     assert_true(bytes > 3 * KEYS * tree.value_bytes);

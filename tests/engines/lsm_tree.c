@@ -178,6 +178,12 @@ void tree_settle(void)
     assert_int_equal(lsm_settle(tree.engine), STATUS_OK);
 }
 
+void tree_flush(void)
+{
+    assert_int_equal(lsm_freeze(lsm_of(tree.engine)), STATUS_OK);
+    assert_int_equal(lsm_flush(lsm_of(tree.engine)), STATUS_OK);
+}
+
 enum status tree_get(unsigned number)
 {
     struct buffer value = {0};

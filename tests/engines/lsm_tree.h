@@ -77,6 +77,8 @@ void tree_remove(unsigned number);
 void tree_drop(unsigned first, unsigned end);
 void tree_sync(void);
 void tree_settle(void);
+/* Without threads: make a table of what is in memory, and compact nothing. */
+void tree_flush(void);
 
 /* A key reads as it should. */
 void tree_expect(unsigned number);
