@@ -104,6 +104,8 @@ static enum status pack_admin(const struct replikv_request *from,
     admin.key = binary(from->key);
     admin.partition = from->partition;
     admin.after = binary(from->after);
+    admin.one_partition = from->one_partition;
+    admin.full = from->full;
     envelope.version = PROTOCOL_VERSION_MAX;
     envelope.body_case = RKV__ENVELOPE__BODY_ADMIN;
     envelope.admin = &admin;

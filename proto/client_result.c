@@ -231,6 +231,10 @@ static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
         .digest = reply->digest,
         .records = reply->records,
         .run = reply->run,
+        .repairing = reply->repairing,
+        .repair_left = reply->repair_left,
+        .equal_ago_ms = reply->equal_ago_ms,
+        .equal_ago_count = reply->n_equal_ago_ms,
     };
     fill_members(request, reply, node, spent);
     fill_counts(request, reply, node, spent);

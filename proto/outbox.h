@@ -61,6 +61,8 @@ enum request_owner {
     OWNER_SERVE_DIGEST,
     OWNER_SERVE_HANDOFF,
     OWNER_HINT,
+    OWNER_TREES,
+    OWNER_EXCHANGE,
 };
 
 static inline uint64_t request_number(enum request_owner owner, uint64_t serial)

@@ -281,6 +281,8 @@ static uint64_t hash_end(struct hasher *hasher)
 uint64_t record_version(const struct record *record)
 {
     struct hasher hasher;
+    if (record->value_count == 0)
+        return 0;
     hasher.is_begun = false;
     hasher.size = 0;
     hash_number(&hasher, record->kind);

@@ -145,6 +145,10 @@ enum replikv_what {
     REPLIKV_WHAT_EXPLAIN = 4, /* of bucket and key */
     REPLIKV_WHAT_DIGEST = 5,  /* of the node's own copy of partition */
     REPLIKV_WHAT_LATENCY = 6,
+    /* Begin to compare this node's replicas with all others, and to mend what
+     * differs: of bucket, NULL of all; STATUS says when it has ended. */
+    REPLIKV_WHAT_REPAIR = 7,
+    REPLIKV_WHAT_TREES = 8, /* when partitions were last found equal */
 };
 
 /* Replicas that must answer: one of these, or their number. */
@@ -174,6 +178,8 @@ struct replikv_request {
     struct replikv_bytes after;
     uint32_t bytes_max; /* LIST: about; 0 the node's default */
     enum replikv_what what;
+    bool one_partition; /* REPAIR: of `partition` alone */
+    bool full;          /* REPAIR: read all that the engine holds first */
     /* BATCH: 1 to REPLIKV_BATCH_MAX of GET, PUT and DELETE, in any mix; of the
      * batch itself only timeout_ms counts, which is also that of those that
      * name none. They are carried out side by side, in no order, and each has
@@ -276,7 +282,17 @@ struct replikv_node {
     uint64_t digest, records;
     const struct replikv_latency *latencies; /* LATENCY */
     size_t latency_count;
-    uint64_t run; /* LATENCY: another one after each start of the node */
+    /* LATENCY, STATUS: another one after each start of the node */
+    uint64_t run;
+    /* STATUS: a repair is under way; partitions that it still has to read, or
+     * to compare with each other node. */
+    bool repairing;
+    uint64_t repair_left;
+    /* How long ago partition i was last found equal to all its other replicas,
+     * -1 never, -2 it is not this node's. STATUS: one, the longest. TREES: of
+     * each. */
+    const int64_t *equal_ago_ms;
+    size_t equal_ago_count;
 };
 
 struct replikv_result {

@@ -68,6 +68,13 @@ static const struct config_key keys[] = {
     {"replication", "handoff_interval_ms", CONFIG_NUMBER,
      AT(timeouts.handoff_interval_ms), 1, 600000, "200", "ms",
      "between batches of hints; shorter heals sooner and loads more", false},
+    {"replication", "anti_entropy_interval_ms", CONFIG_NUMBER,
+     AT(timeouts.exchange_interval_ms), 100, 86400000, "60000", "ms",
+     "so often replicas are compared; what differs is mended", false},
+    {"replication", "anti_entropy_rebuild_ms", CONFIG_NUMBER,
+     AT(timeouts.tree_rebuild_ms), 1000, 604800000, "86400000", "ms",
+     "so often the engine is read again for it, so that silent loss is seen",
+     false},
     {"replication", "lane_timeout_ms", CONFIG_NUMBER, AT(lane_timeout_ms), 100,
      600000, "10000", "ms",
      "a connection to a node that is silent this long is closed; shorter "
@@ -91,7 +98,7 @@ static const struct config_key keys[] = {
     {"limits", "hint_bytes_max", CONFIG_SIZE_64, AT(limits.hint_bytes_max), 0,
      1024 * GIB * 1024, "1GiB", "bytes",
      "courtesy hints for one node; beyond it they are shed, and what it missed "
-     "is mended by reads at level all or when it is replaced and filled",
+     "is mended by anti-entropy",
      false},
     {"limits", "fallback_bytes_max", CONFIG_SIZE_64,
      AT(limits.fallback_bytes_max), 0, 1024 * GIB * 1024, "4GiB", "bytes",

@@ -139,14 +139,15 @@ static enum status read_store(struct server *server, struct member *self,
                               struct error *error)
 {
     struct buffer value = {0};
-    enum status status = storage_meta_get(server->storage, META_STORE, &value);
+    enum status status =
+        storage_meta_get(server->storage, TABLE_META, META_STORE, &value);
     if (status == STATUS_OK && value.size == sizeof self->store.bytes) {
         memcpy(self->store.bytes, value.data, value.size);
     } else if (status == STATUS_NOT_FOUND) {
         status = draw(self->store.bytes, sizeof self->store.bytes, error);
         if (status == STATUS_OK)
             status = storage_meta_set(
-                server->storage, META_STORE,
+                server->storage, TABLE_META, META_STORE,
                 bytes_of(self->store.bytes, sizeof self->store.bytes));
     } else if (status == STATUS_OK) {
         status = STATUS_CORRUPT;
@@ -163,7 +164,8 @@ static enum status raise_boot(struct server *server, struct member *self,
 {
     struct buffer value = {0};
     uint64_t boot = 0;
-    enum status status = storage_meta_get(server->storage, META_BOOT, &value);
+    enum status status =
+        storage_meta_get(server->storage, TABLE_META, META_BOOT, &value);
     if (status == STATUS_OK && value.size == sizeof boot)
         memcpy(&boot, value.data, sizeof boot);
     else if (status == STATUS_OK)
@@ -172,12 +174,48 @@ static enum status raise_boot(struct server *server, struct member *self,
         status = STATUS_OK;
     self->boot = ++boot;
     if (status == STATUS_OK)
-        status = storage_meta_set(server->storage, META_BOOT,
+        status = storage_meta_set(server->storage, TABLE_META, META_BOOT,
                                   bytes_of(&boot, sizeof boot));
     buffer_fini(&value);
     return status == STATUS_OK ? STATUS_OK
                                : meta_failed(status, "raise the boot number",
                                              server->config, error);
+}
+
+/* The run whose hash trees are true, for this start alone. */
+static enum status take_trees(struct server *server, uint64_t *run,
+                              struct error *error)
+{
+    static const uint64_t none;
+    struct buffer value = {0};
+    enum status status = storage_meta_get(server->storage, TABLE_META,
+                                          META_TREES_OF_RUN, &value);
+    *run = 0;
+    if (status == STATUS_OK && value.size == sizeof *run)
+        memcpy(run, value.data, sizeof *run);
+    buffer_fini(&value);
+    if (status == STATUS_NOT_FOUND || (status == STATUS_OK && *run == 0))
+        return STATUS_OK;
+    if (status == STATUS_OK)
+        status =
+            storage_meta_set(server->storage, TABLE_META, META_TREES_OF_RUN,
+                             bytes_of(&none, sizeof none));
+    return status == STATUS_OK ? STATUS_OK
+                               : meta_failed(status, "take up the hash trees",
+                                             server->config, error);
+}
+
+static void restore_trees(struct server *server)
+{
+    char name[SAVED_NAME_MAX];
+    struct buffer saved = {0};
+    for (size_t i = 0; i < node_saved_count(server->node); i++) {
+        snprintf(name, sizeof name, "%zu", i);
+        if (storage_meta_get(server->storage, TABLE_TREES, name, &saved) ==
+            STATUS_OK)
+            node_restore(server->node, buffer_bytes(&saved));
+    }
+    buffer_fini(&saved);
 }
 
 static enum status make_node(struct server *server,
@@ -197,9 +235,13 @@ static enum status make_node(struct server *server,
     if (status == STATUS_OK)
         status = raise_boot(server, &config.self, error);
     if (status == STATUS_OK)
+        status = take_trees(server, &config.trees_of_run, error);
+    if (status == STATUS_OK)
         status = draw(&config.self.run, sizeof config.self.run, error);
     if (status == STATUS_OK)
         status = node_new(&config, &server->node, error);
+    if (status == STATUS_OK && config.trees_of_run != 0)
+        restore_trees(server);
     if (status == STATUS_OK)
         log_line("event=start cluster=%s engine=%s data_dir=%s boot=%llu",
                  server->config->cluster, server->config->engine,
@@ -307,6 +349,11 @@ void server_add_counters(struct server *server, Rkv__AdminReply *reply,
         {"sessions_stalled", edge[EDGE_SESSIONS_STALLED]},
         {"batches", edge[EDGE_BATCHES]},
         {"batches_refused", edge[EDGE_BATCHES_REFUSED]},
+        {"client_bytes_in", client.bytes_in},
+        {"client_bytes_out", client.bytes_out},
+        {"peer_bytes_in", peer.bytes_in},
+        {"peer_bytes_out", peer.bytes_out},
+        {"storage_reads", storage.reads_inline + storage.reads_handed_over},
         {"storage_batches", storage.batches},
         {"storage_operations", storage.operations},
         {"storage_syncs", storage.syncs},
@@ -431,6 +478,25 @@ static void leave(struct server *server)
     }
 }
 
+/* Without them the next start reads all that is stored, in the background. */
+static void save_trees(struct server *server)
+{
+    char name[SAVED_NAME_MAX];
+    enum table table;
+    struct buffer saved = {0};
+    enum status status = STATUS_OK;
+    size_t count = node_saved_count(server->node);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = node_save(server->node, i, &table, name, &saved);
+        if (status == STATUS_OK)
+            status = storage_meta_set(server->storage, table, name,
+                                      buffer_bytes(&saved));
+    }
+    if (status != STATUS_OK)
+        log_line("event=trees_not_saved status=%s", status_name(status));
+    buffer_fini(&saved);
+}
+
 void server_close(struct server *server)
 {
     if (server == NULL)
@@ -445,6 +511,11 @@ void server_close(struct server *server)
     if (server->peer_transport != NULL)
         transport_close(server->peer_transport);
     /* Its last results step the node, whose replies go nowhere. */
+    if (server->storage != NULL)
+        storage_drain(server->storage);
+    if (server->node != NULL && node_is_ready(server->node) &&
+        !__atomic_load_n(&server->has_lost_results, __ATOMIC_ACQUIRE))
+        save_trees(server);
     if (server->storage != NULL)
         storage_close(server->storage);
     node_free(server->node);

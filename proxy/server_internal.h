@@ -40,6 +40,7 @@ struct turn_read {
     struct storage_op op;
     struct storage_result result;
     struct buffer value;
+    struct buffer data; /* of a SCAN */
     uint8_t key[KEY_BYTES_MAX];
     uint8_t after[ENGINE_KEY_BYTES_MAX];
 };
@@ -77,6 +78,7 @@ struct server {
     size_t reply_bytes_max; /* of a frame to a client */
     struct links links;
     struct buffer packed;
+    bool has_lost_results; /* of the storage, for lack of memory */
     struct late *late;
     size_t late_count, late_capacity;
     uint64_t counters[EDGE_COUNTER_COUNT];

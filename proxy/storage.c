@@ -125,12 +125,12 @@ void storage_tell_refusals(struct storage *storage)
     storage->is_telling = true;
     while (storage->refusals.count > 0) {
         struct refusals told = storage->refusals;
-        storage->refusals = storage->told;
-        storage->told = told;
+        storage->refusals = storage->telling;
+        storage->telling = told;
         pthread_mutex_unlock(&storage->lock);
         storage->handlers->done(storage->user, told.list, told.count);
-        storage->told.count = 0;
-        arena_reset(&storage->told.arena);
+        storage->telling.count = 0;
+        arena_reset(&storage->telling.arena);
         pthread_mutex_lock(&storage->lock);
     }
     storage->is_telling = false;
@@ -154,29 +154,31 @@ void storage_renew(struct storage *storage)
 
 /* --- before there is a node --- */
 
-static enum status meta_key(const char *name, struct buffer *encoded)
+static enum status meta_key(enum table table, const char *name,
+                            struct buffer *encoded)
 {
-    struct storage_key key = {.table = TABLE_META,
-                              .key = bytes_of_string(name)};
+    struct storage_key key = {.table = table, .key = bytes_of_string(name)};
     return storage_key_encode(&key, encoded);
 }
 
-enum status storage_meta_get(struct storage *storage, const char *name,
-                             struct buffer *value)
+enum status storage_meta_get(struct storage *storage, enum table table,
+                             const char *name, struct buffer *value)
 {
     struct buffer key = {0};
-    enum status status = meta_key(name, &key);
+    enum status status = meta_key(table, name, &key);
     if (status == STATUS_OK)
         status = engine_get(storage->engine, buffer_bytes(&key), value);
     buffer_fini(&key);
     return status;
 }
 
-enum status storage_meta_set(struct storage *storage, const char *name,
-                             struct bytes value)
+enum status storage_meta_set(struct storage *storage, enum table table,
+                             const char *name, struct bytes value)
 {
     struct buffer key = {0};
-    enum status status = meta_key(name, &key);
+    enum status status = atomic_load(&storage->broken)
+                             ? STATUS_BROKEN
+                             : meta_key(table, name, &key);
     struct batch_operation operation = {.value = value};
     operation.key = buffer_bytes(&key);
     struct batch batch = {.operations = &operation, .count = 1};
@@ -194,7 +196,7 @@ static enum status check_record(struct bytes key, struct bytes value,
     struct record record;
     arena_reset(scratch);
     if (storage_key_decode(key, &decoded) != STATUS_OK ||
-        decoded.table == TABLE_META)
+        decoded.table == TABLE_META || decoded.table == TABLE_TREES)
         return STATUS_OK;
     return record_decode(value, scratch, &record);
 }
@@ -308,13 +310,14 @@ static void release(struct storage *storage)
     queue_fini(&storage->waiting);
     queue_fini(&storage->taken);
     free(storage->refusals.list);
-    free(storage->told.list);
+    free(storage->telling.list);
     arena_fini(&storage->refusals.arena);
-    arena_fini(&storage->told.arena);
+    arena_fini(&storage->telling.arena);
     pthread_rwlock_destroy(&storage->engine_lock);
     pthread_mutex_destroy(&storage->lock);
     pthread_mutex_destroy(&storage->read_lock);
     pthread_cond_destroy(&storage->wake);
+    pthread_cond_destroy(&storage->told_wake);
     pthread_cond_destroy(&storage->read_wake);
     free(storage->settings);
     free(storage->directory);
@@ -327,6 +330,7 @@ static void init(struct storage *storage)
     pthread_mutex_init(&storage->lock, NULL);
     pthread_mutex_init(&storage->read_lock, NULL);
     pthread_cond_init(&storage->read_wake, NULL);
+    pthread_cond_init(&storage->told_wake, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -334,7 +338,7 @@ static void init(struct storage *storage)
     pthread_condattr_destroy(&monotonic);
     storage->read_last = &storage->read_first;
     arena_init(&storage->refusals.arena, SIZE_MAX);
-    arena_init(&storage->told.arena, SIZE_MAX);
+    arena_init(&storage->telling.arena, SIZE_MAX);
 }
 
 static enum status start(struct storage *storage)
@@ -387,11 +391,19 @@ enum status storage_open(const struct storage_config *config,
     return STATUS_OK;
 }
 
-void storage_close(struct storage *storage)
+void storage_drain(struct storage *storage)
 {
+    if (storage->is_drained)
+        return;
     /* Readers first: their last results may ask for writes. */
     readers_stop(storage);
     writer_stop(storage);
     storage_run(storage);
+    storage->is_drained = true;
+}
+
+void storage_close(struct storage *storage)
+{
+    storage_drain(storage);
     release(storage);
 }

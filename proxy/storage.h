@@ -90,16 +90,20 @@ enum status storage_open(const struct storage_config *config,
                          const struct storage_handlers *handlers, void *user,
                          struct storage **storage,
                          struct error *error) MUST_CHECK;
-/* Carry out what is queued, stop, close the engine. No other call runs. The
- * last results are still told to the handlers. */
+/* Carry out what is queued and stop. No other call runs, and none but
+ * storage_meta_set and storage_close follows. The last results are still told
+ * to the handlers. */
+void storage_drain(struct storage *storage);
+/* The same, unless it was done, and close the engine. */
 void storage_close(struct storage *storage);
 
-/* TABLE_META entries at start, before there is a node. Directly on the engine;
- * not beside any other call. NOT_FOUND; set is synced. */
-enum status storage_meta_get(struct storage *storage, const char *name,
-                             struct buffer *value) MUST_CHECK;
-enum status storage_meta_set(struct storage *storage, const char *name,
-                             struct bytes value) MUST_CHECK;
+/* Entries of TABLE_META or TABLE_TREES at start, before there is a node, and
+ * behind storage_drain. Directly on the engine; not beside any other call.
+ * NOT_FOUND; set is synced, and BROKEN when the engine failed. */
+enum status storage_meta_get(struct storage *storage, enum table table,
+                             const char *name, struct buffer *value) MUST_CHECK;
+enum status storage_meta_set(struct storage *storage, enum table table,
+                             const char *name, struct bytes value) MUST_CHECK;
 /* Likewise at start: read all that is stored; the log says every two seconds
  * how far it is, and what is damaged, of an engine that tells. CORRUPT, also
  * for what the disk does not give. */
@@ -120,8 +124,9 @@ void storage_run(struct storage *storage);
  * points to op and to value, which holds the record. False: op was copied for a
  * reader thread and its result comes through done. A record whose checksum the
  * engine finds wrong is CORRUPT. A chunk of a SCAN has at least one row,
- * however large; keys that are none of ours are left out and logged. Not under
- * the lock that done takes. */
+ * however large; keys that are none of ours are left out and logged. One that
+ * is to be `settled` waits, on the reader's thread, until what was being
+ * written beside it has been told. Not under the lock that done takes. */
 bool storage_read(struct storage *storage, const struct storage_op *op,
                   struct buffer *value, struct storage_result *result);
 

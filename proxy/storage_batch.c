@@ -142,14 +142,7 @@ static enum status read_current(struct storage *storage, enum storage_kind kind,
     enum status status = read_engine(storage, key, &batch->current);
     if (status == STATUS_OK)
         *current = buffer_bytes(&batch->current);
-    if (status == STATUS_NOT_FOUND)
-        return STATUS_OK;
-    /* A damaged copy is missing, so that a merge repairs it; what it said of
-     * our dots is lost, hence the new incarnation. Of a hint there is nothing
-     * to drop. */
-    if (status == STATUS_CORRUPT && kind != STORAGE_DROP)
-        return STATUS_OK;
-    return status;
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
 static bool needs_sync(const struct storage *storage, enum storage_kind kind)
@@ -181,7 +174,11 @@ static void apply(struct storage *storage, const struct storage_op *op)
     struct storage_batch *batch = storage->forming;
     struct bytes current, value;
     enum status status = read_current(storage, op->kind, &current);
-    if (status != STATUS_OK) {
+    /* A damaged copy is missing, so that a merge repairs it; what it said of
+     * our dots is lost, hence the new incarnation. Of a hint there is nothing
+     * to drop. */
+    bool damaged = status == STATUS_CORRUPT && op->kind != STORAGE_DROP;
+    if (status != STATUS_OK && !damaged) {
         fail(batch, op, status, "the engine cannot read our own copy");
         return;
     }
@@ -213,6 +210,9 @@ static void apply(struct storage *storage, const struct storage_op *op)
     result.record = (struct bytes){0};
     result.records_delta = change.records_delta;
     result.bytes_delta = change.bytes_delta;
+    result.version_before = change.version_before;
+    result.version_after = change.version_after;
+    result.was_damaged = damaged || change.was_damaged;
     batch->stored[batch->stored_count++] =
         (struct storage_done){.kind = EVENT_STORED, .result = result};
     batch->sync |= needs_sync(storage, op->kind);

@@ -107,7 +107,9 @@ struct storage {
     atomic_bool renew;     /* a new incarnation before the next dot */
 
     pthread_mutex_t lock;
-    pthread_cond_t wake; /* the writer */
+    pthread_cond_t wake;      /* the writer */
+    pthread_cond_t told_wake; /* scans that are to be settled */
+    uint64_t begun, told;     /* batches: given to the engine, heard of */
     struct op_queue waiting;
     struct refusals refusals;
     bool writer_waits;
@@ -115,7 +117,8 @@ struct storage {
     bool is_writing;   /* someone prepares and writes inside storage_run */
     bool is_telling;   /* someone tells the refusals */
     bool stop;
-    struct refusals told; /* of who tells */
+    bool is_drained;
+    struct refusals telling; /* of who tells */
 
     /* Of who prepares; and of the writer while nobody does. */
     struct op_queue taken; /* from `taken_done` on not yet prepared */

@@ -119,6 +119,16 @@ static enum status iterate(struct reader *reader, const struct storage_op *op,
     return status;
 }
 
+/* What it has shown may be of a batch that is not told yet. */
+static void settle(struct storage *storage)
+{
+    pthread_mutex_lock(&storage->lock);
+    uint64_t begun = storage->begun;
+    while (storage->told < begun)
+        pthread_cond_wait(&storage->told_wake, &storage->lock);
+    pthread_mutex_unlock(&storage->lock);
+}
+
 static void scan(struct reader *reader, const struct storage_op *op,
                  struct storage_result *result)
 {
@@ -133,6 +143,8 @@ static void scan(struct reader *reader, const struct storage_op *op,
             storage_note(storage, status);
         pthread_rwlock_unlock(&storage->engine_lock);
     }
+    if (op->settled)
+        settle(storage);
     if (reader->foreign_keys > 0)
         storage_log(storage, "event=foreign_keys_skipped count=%zu",
                     reader->foreign_keys);

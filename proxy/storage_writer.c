@@ -110,6 +110,7 @@ static void commit(struct storage *storage)
     storage->forming = storage->writing;
     storage->writing = batch;
     batch_reset(storage->forming);
+    storage->begun++;
     /* What found the batch full. */
     storage_prepare(storage);
     pthread_mutex_unlock(&storage->lock);
@@ -125,6 +126,8 @@ static void commit(struct storage *storage)
     pthread_mutex_lock(&storage->lock);
     if (status != STATUS_OK)
         break_down(storage, status);
+    storage->told = storage->begun;
+    pthread_cond_broadcast(&storage->told_wake);
 }
 
 /* --- what no operation asks for --- */

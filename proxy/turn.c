@@ -52,6 +52,7 @@ static void turn_free(struct turn *turn)
 {
     for (size_t i = 0; i < turn->read_capacity; i++) {
         buffer_fini(&turn->reads[i]->value);
+        buffer_fini(&turn->reads[i]->data);
         free(turn->reads[i]);
     }
     free(turn->reads);
@@ -147,7 +148,13 @@ static void add_read(struct turn *turn, const struct storage_op *op)
     struct turn_read *read = read_take(turn);
     if (read == NULL)
         return; /* its deadline will tell the node */
+    buffer_clear(&read->data);
+    if (buffer_append(&read->data, op->data) != STATUS_OK) {
+        turn->read_count--;
+        return; /* likewise */
+    }
     read->op = *op;
+    read->op.data = buffer_bytes(&read->data);
     if (op->key.key.size > 0)
         memcpy(read->key, op->key.key.data, op->key.key.size);
     if (op->after.size > 0)
@@ -229,6 +236,13 @@ static void flush(struct turn *turn)
     turn->dirty_count = 0;
 }
 
+/* What a large one left is not kept for the next turn. */
+static void trim(struct buffer *buffer)
+{
+    if (buffer->capacity > VALUE_BYTES_KEPT)
+        buffer_fini(buffer);
+}
+
 /* Those that were run here come first; the others belong to readers now. */
 static void run_reads(struct server *server, struct turn *turn)
 {
@@ -236,19 +250,14 @@ static void run_reads(struct server *server, struct turn *turn)
     for (size_t i = 0; i < turn->read_count; i++) {
         struct turn_read *read = turn->reads[i];
         if (!storage_read(server->storage, &read->op, &read->value,
-                          &read->result))
+                          &read->result)) {
+            trim(&read->data); /* copied */
             continue;
+        }
         turn->reads[i] = turn->reads[here];
         turn->reads[here++] = read;
     }
     turn->read_count = here;
-}
-
-/* What a large record left is not kept for the next turn. */
-static void trim(struct buffer *value)
-{
-    if (value->capacity > VALUE_BYTES_KEPT)
-        buffer_fini(value);
 }
 
 /* A step may ask for more reads: they come behind the first `ran`, whose
@@ -310,8 +319,10 @@ static void storage_done(void *user, const struct storage_done *done,
 {
     struct server *server = user;
     struct turn *turn = turn_begin(server);
-    if (turn == NULL)
+    if (turn == NULL) {
+        __atomic_store_n(&server->has_lost_results, true, __ATOMIC_RELEASE);
         return;
+    }
     for (size_t i = 0; i < count; i++) {
         struct event event = {.kind = done[i].kind, .storage = &done[i].result};
         turn_step(server, turn, &event);
@@ -324,8 +335,10 @@ static void storage_reopened(void *user)
     struct server *server = user;
     struct turn *turn = turn_begin(server);
     struct event event = {.kind = EVENT_REOPENED};
-    if (turn == NULL)
+    if (turn == NULL) {
+        __atomic_store_n(&server->has_lost_results, true, __ATOMIC_RELEASE);
         return;
+    }
     turn_step(server, turn, &event);
     turn_end(server, turn);
 }

@@ -43,7 +43,7 @@ static json_t *json_of_hints(const struct replikv_node *node)
     return hints;
 }
 
-static uint64_t counter_of(const struct replikv_node *node, const char *name)
+uint64_t cli_counter(const struct replikv_node *node, const char *name)
 {
     for (size_t i = 0; i < node->counter_count; i++)
         if (strcmp(node->counters[i].name, name) == 0)
@@ -64,8 +64,8 @@ enum { PROPORTIONS = sizeof(proportions) / sizeof(*proportions) };
 static double proportion_of(const struct replikv_node *node,
                             const struct proportion *proportion)
 {
-    uint64_t of = counter_of(node, proportion->of);
-    uint64_t to = counter_of(node, proportion->to);
+    uint64_t of = cli_counter(node, proportion->of);
+    uint64_t to = cli_counter(node, proportion->to);
     return to == 0 ? 0 : (double)of / (double)to;
 }
 
@@ -95,6 +95,10 @@ static json_t *json_of_node(const char *endpoint,
         json_set_number(object, "partitions", node->partitions);
         json_set_number(object, "replicas", node->replicas);
         json_set_number(object, "filling", node->filling);
+        json_set(object, "repairing", json_boolean(node->repairing));
+        json_set_number(object, "repair_left", node->repair_left);
+        if (node->equal_ago_count > 0)
+            json_set_ago(object, "equal_ago_ms", *node->equal_ago_ms);
         for (size_t i = 0; i < node->counter_count; i++)
             json_set_number(counters, node->counters[i].name,
                             node->counters[i].value);
@@ -140,8 +144,8 @@ static void print_status(const struct cli *cli,
                          struct replikv_result *const *results)
 {
     static const char *const headers[] = {
-        "ENDPOINT", "NODE",        "CLUSTER",   "ENGINE",   "READY",
-        ">EPOCH",   ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS"};
+        "ENDPOINT",    "NODE",      "CLUSTER",  "ENGINE", "READY", ">EPOCH",
+        ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS", ">EQUAL"};
     struct grid grid;
     grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < cli->endpoint_count; i++) {
@@ -161,6 +165,8 @@ static void print_status(const struct cli *cli,
         grid_add(&grid, "%u", node->replicas);
         grid_add(&grid, "%u", node->filling);
         grid_add(&grid, "%" PRIu64, hints);
+        grid_add_ago(&grid,
+                     node->equal_ago_count == 0 ? -2 : *node->equal_ago_ms);
     }
     grid_finish(&grid);
 }
@@ -210,12 +216,12 @@ static void print_counters(const struct cli *cli,
         const char *name = nodes[0]->counters[i].name;
         uint64_t sum = 0;
         for (size_t j = 0; j < count; j++)
-            sum += counter_of(nodes[j], name);
+            sum += cli_counter(nodes[j], name);
         if (sum == 0)
             continue;
         grid_add(&grid, "%s", name);
         for (size_t j = 0; j < count; j++)
-            grid_add(&grid, "%" PRIu64, counter_of(nodes[j], name));
+            grid_add(&grid, "%" PRIu64, cli_counter(nodes[j], name));
     }
     add_proportions(&grid, nodes, count);
     if (grid.count > 0)
@@ -227,6 +233,10 @@ static void print_counters(const struct cli *cli,
 int command_status(const struct cli *cli)
 {
     struct replikv_result *results[REPLIKV_ENDPOINTS_MAX];
+    if (cli->latency && cli->partitions) {
+        fputs("replikv: status: --latency or --partitions\n", stderr);
+        return EXIT_USAGE;
+    }
     if (cli->latency)
         return command_latency(cli);
     if (cli->seconds > 0) {
@@ -234,6 +244,8 @@ int command_status(const struct cli *cli)
               stderr);
         return EXIT_USAGE;
     }
+    if (cli->partitions)
+        return command_partitions(cli);
     int code = cli_ask_each(cli, REPLIKV_WHAT_STATUS, results);
     if (cli->json) {
         print_each_json(cli, results, true);

@@ -27,7 +27,9 @@ struct cli {
     const char *bucket, *context, *request_id, *format, *resume;
     int r, w; /* levels of reads and of writes */
     uint32_t inflight;
-    bool base64, overwrite, latency;
+    bool base64, overwrite, latency, partitions, full;
+    bool has_partition;
+    uint32_t partition;
     uint32_t seconds;
     struct bench_options bench;
     const char *command;
@@ -52,6 +54,9 @@ int command_hints(const struct cli *cli);
 int command_explain(const struct cli *cli);
 /* latency.c: status --latency */
 int command_latency(const struct cli *cli);
+/* repair.c; command_partitions: status --partitions */
+int command_repair(const struct cli *cli);
+int command_partitions(const struct cli *cli);
 /* digest.c */
 int command_digest(const struct cli *cli);
 /* lsm_check.c, lsm_dump.c */
@@ -71,6 +76,8 @@ struct replikv *cli_open_with(const struct replikv_options *options);
 int cli_ask_each(const struct cli *cli, enum replikv_what what,
                  struct replikv_result **results);
 void cli_free_each(const struct cli *cli, struct replikv_result **results);
+/* Of STATUS, 0 for one that the node does not know. */
+uint64_t cli_counter(const struct replikv_node *node, const char *name);
 /* To standard error, as cli_failed, of those that failed. */
 void cli_print_failures(const struct cli *cli,
                         struct replikv_result *const *results);

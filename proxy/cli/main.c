@@ -28,7 +28,7 @@ static const struct command {
      "print everything as lines of JSON, which load reads"},
     {"bench", command_bench, 0, 0, "bwrio" BENCH_LETTERS, "bench",
      "put load on the nodes; print rates, latencies, errors"},
-    {"status", command_status, 0, 0, "ls", "status",
+    {"status", command_status, 0, 0, "lsg", "status",
      "each endpoint's node and its counters, or latencies"},
     {"members", command_members, 0, 0, "", "members",
      "who is in the cluster, as one node sees it"},
@@ -39,6 +39,8 @@ static const struct command {
      "what each replica of a key holds"},
     {"digest", command_digest, 0, 0, "", "digest",
      "whether the endpoints' nodes hold the same records"},
+    {"repair", command_repair, 0, 0, "bpF", "repair",
+     "compare the endpoints' nodes with all others now, and mend"},
     {"lsm check", command_lsm_check, 1, 1, "", "lsm check DIR",
      "read all files of an lsm store, open or not"},
     {"lsm dump", command_lsm_dump, 1, 1, "", "lsm dump FILE",
@@ -63,6 +65,9 @@ static const struct option options[] = {
     {"resume", required_argument, NULL, 'u'},
     {"latency", no_argument, NULL, 'l'},
     {"seconds", required_argument, NULL, 's'},
+    {"partitions", no_argument, NULL, 'g'},
+    {"partition", required_argument, NULL, 'p'},
+    {"full", no_argument, NULL, 'F'},
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(*options) };
 
@@ -157,7 +162,14 @@ static void print_help(void)
         "                      and R replicas; of each the whole (answer);\n"
         "                      and what other nodes ask: stores, fetches\n"
         "      --seconds N     with --latency: wait, and show what came\n"
-        "                      meanwhile; Ctrl-C ends it");
+        "                      meanwhile; Ctrl-C ends it\n"
+        "      --partitions    when each was last found equal to its other\n"
+        "                      replicas\n"
+        "\n"
+        "Of repair, of all that the endpoints' nodes hold or of --bucket:\n"
+        "      --partition P   of this one alone\n"
+        "      --full          read all that the engines hold first, so that\n"
+        "                      what a disk lost without a word is seen");
     print_bench_help();
     puts("\n"
          "Exit codes:\n"
@@ -186,6 +198,12 @@ static bool parse_number(const char *text, uint32_t max, uint32_t *number)
     *number = (uint32_t)value;
     return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 &&
            value >= 1 && value <= max;
+}
+
+static bool parse_partition(const char *text, uint32_t *partition)
+{
+    *partition = 0;
+    return strcmp(text, "0") == 0 || parse_number(text, UINT16_MAX, partition);
 }
 
 bool parse_level(const char *text, int *level)
@@ -274,6 +292,17 @@ static const char *take_option(struct cli *cli, int letter)
     case 'l':
         cli->latency = true;
         return NULL;
+    case 'g':
+        cli->partitions = true;
+        return NULL;
+    case 'F':
+        cli->full = true;
+        return NULL;
+    case 'p':
+        cli->has_partition = true;
+        return parse_partition(optarg, &cli->partition)
+                   ? NULL
+                   : "--partition: 0 to 65535";
     case 'o':
         cli->overwrite = true;
         return NULL;

@@ -41,6 +41,19 @@ static void print_cell(const struct grid *grid, size_t column, const char *cell,
     fputs(last ? "\n" : "  ", stdout);
 }
 
+void grid_add_ago(struct grid *grid, int64_t ago_ms)
+{
+    int64_t seconds = ago_ms / 1000;
+    if (ago_ms < 0)
+        grid_add(grid, "%s", ago_ms == -1 ? "never" : "-");
+    else if (seconds < 120)
+        grid_add(grid, "%" PRId64 " s ago", seconds);
+    else if (seconds < 2 * 3600)
+        grid_add(grid, "%" PRId64 " min ago", seconds / 60);
+    else
+        grid_add(grid, "%" PRId64 " h ago", seconds / 3600);
+}
+
 void grid_finish(struct grid *grid)
 {
     int *widths = must_have(calloc(grid->columns + 1, sizeof(*widths)));
@@ -85,6 +98,14 @@ void json_set_string(json_t *object, const char *name, const char *string)
 void json_set_number(json_t *object, const char *name, uint64_t number)
 {
     json_set(object, name, json_integer((json_int_t)number));
+}
+
+void json_set_ago(json_t *object, const char *name, int64_t ago_ms)
+{
+    if (ago_ms == -1)
+        json_set(object, name, json_null());
+    else if (ago_ms >= 0)
+        json_set_number(object, name, (uint64_t)ago_ms);
 }
 
 void json_set_hex(json_t *object, const char *name, uint64_t number)

@@ -21,6 +21,8 @@ struct grid {
 void grid_init(struct grid *grid, const char *const *headers, size_t columns);
 void grid_add(struct grid *grid, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* How long ago, "12 s"; -1 never, below that nothing. */
+void grid_add_ago(struct grid *grid, int64_t ago_ms);
 /* Print to standard output and free. */
 void grid_finish(struct grid *grid);
 
@@ -34,6 +36,8 @@ void json_set_base64(json_t *object, const char *name,
                      struct replikv_bytes bytes);
 void json_set_string(json_t *object, const char *name, const char *string);
 void json_set_number(json_t *object, const char *name, uint64_t number);
+/* null for never; nothing is set below that. */
+void json_set_ago(json_t *object, const char *name, int64_t ago_ms);
 /* 16 hex digits: more than a JSON number holds everywhere. */
 void json_set_hex(json_t *object, const char *name, uint64_t number);
 /* One value as "value"; siblings as "values", a list of objects with one each;

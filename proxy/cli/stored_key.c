@@ -25,8 +25,15 @@ static const char *take_apart(struct replikv_bytes stored,
         return "hints";
     case TABLE_META:
         return "meta";
+    case TABLE_TREES:
+        return "trees";
     }
     return NULL;
+}
+
+static bool has_partition(enum table table)
+{
+    return table == TABLE_DATA || table == TABLE_HINTS;
 }
 
 struct owned stored_key_text(struct replikv_bytes stored)
@@ -38,7 +45,7 @@ struct owned stored_key_text(struct replikv_bytes stored)
     struct replikv_bytes rest =
         table == NULL ? stored : replikv_bytes_of(key.key.data, key.key.size);
     struct owned shown = printable(rest, rest.size), text = {0};
-    if (table != NULL && key.table == TABLE_META)
+    if (table != NULL && !has_partition(key.table))
         snprintf(prefix, sizeof prefix, "%s/", table);
     else if (table != NULL)
         snprintf(prefix, sizeof prefix, "%s/%s%s%u/%08" PRIx32 "/", table,
@@ -66,7 +73,7 @@ json_t *stored_key_json(struct replikv_bytes stored)
     json_set_string(object, "table", table);
     if (key.table == TABLE_HINTS)
         json_set_string(object, "node", node);
-    if (key.table != TABLE_META) {
+    if (has_partition(key.table)) {
         snprintf(bucket, sizeof bucket, "%08" PRIx32, key.bucket.value);
         json_set_number(object, "partition", key.partition.value);
         json_set_string(object, "bucket", bucket);

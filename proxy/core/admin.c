@@ -127,6 +127,27 @@ static void add_latencies(const struct node *node, Rkv__AdminReply *reply,
     }
 }
 
+/* Of each partition; or the longest, never being longer than all. */
+static void add_equal_agos(const struct node *node, bool of_each,
+                           Rkv__AdminReply *reply, struct arena *arena)
+{
+    size_t partitions = node->topology.partitions;
+    int64_t *agos = arena_alloc(arena, partitions * sizeof *agos);
+    int64_t longest = -2;
+    if (agos == NULL)
+        return;
+    for (size_t p = 0; p < partitions; p++) {
+        agos[p] = exchange_equal_ago_ms(node, (struct partition){(uint16_t)p});
+        if (agos[p] != -2 && longest != -1 &&
+            (agos[p] == -1 || agos[p] > longest))
+            longest = agos[p];
+    }
+    reply->equal_ago_ms = agos;
+    reply->n_equal_ago_ms = of_each ? partitions : 1;
+    if (!of_each)
+        agos[0] = longest;
+}
+
 static void fill_in_status(const struct node *node, Rkv__AdminReply *reply,
                            struct arena *arena)
 {
@@ -156,7 +177,17 @@ void admin_request(struct node *node, struct reply_token token,
     case RKV__ADMIN__WHAT__STATUS:
         add_counters(node, reply, arena);
         add_hints(node, reply, arena);
+        add_equal_agos(node, false, reply, arena);
+        reply->run = node->config.self.run;
+        reply->repairing = node->exchange.repair.is_running;
+        reply->repair_left = repair_left(node);
         break;
+    case RKV__ADMIN__WHAT__TREES:
+        add_equal_agos(node, true, reply, arena);
+        break;
+    case RKV__ADMIN__WHAT__REPAIR:
+        repair_request(node, token, admin, effects);
+        return;
     case RKV__ADMIN__WHAT__MEMBERS:
         add_members(node, reply, arena);
         break;

@@ -31,6 +31,15 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_STORAGE_FAILURES] = "storage_failures",
     [COUNTER_ROWS_SKIPPED] = "rows_skipped",
     [COUNTER_REOPENS] = "engine_reopens",
+    [COUNTER_EXCHANGES] = "exchanges",
+    [COUNTER_EXCHANGES_FAILED] = "exchanges_failed",
+    [COUNTER_KEYS_PULLED] = "keys_pulled",
+    [COUNTER_KEYS_PUSHED] = "keys_pushed",
+    [COUNTER_KEYS_REFUSED] = "keys_refused",
+    [COUNTER_PARTITIONS_UNCOMPARED] = "partitions_uncompared",
+    [COUNTER_TREES_BUILT] = "trees_built",
+    [COUNTER_TREES_FAILED] = "trees_failed",
+    [COUNTER_TREES_WRONG] = "trees_wrong",
 };
 
 size_t node_counter_count(void)

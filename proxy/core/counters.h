@@ -32,6 +32,15 @@ enum counter {
     COUNTER_STORAGE_FAILURES,
     COUNTER_ROWS_SKIPPED, /* by a scan: damaged, or of no declared bucket */
     COUNTER_REOPENS,
+    COUNTER_EXCHANGES, /* of hash trees, with one other node each */
+    COUNTER_EXCHANGES_FAILED,
+    COUNTER_KEYS_PULLED, /* by an exchange: what we lacked, what they did */
+    COUNTER_KEYS_PUSHED,
+    COUNTER_KEYS_REFUSED,          /* here or there: they differ on */
+    COUNTER_PARTITIONS_UNCOMPARED, /* not known what is held of them */
+    COUNTER_TREES_BUILT,
+    COUNTER_TREES_FAILED, /* the partition could not be read */
+    COUNTER_TREES_WRONG,  /* found so when built anew: silent loss */
     COUNTER_COUNT
 };
 

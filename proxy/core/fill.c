@@ -22,11 +22,9 @@ enum {
     CHUNK_BYTES_MIN = 4 * 1024,
 };
 
-static const char META_MISSING[] = "missing";
-
 static size_t bitmap_size(const struct node *node)
 {
-    return (node->topology.partitions + 7) / 8;
+    return bits_size(node->topology.partitions);
 }
 
 enum status fill_init(struct node *node)
@@ -43,15 +41,10 @@ void fill_fini(struct node *node)
     node->fill = (struct fill){.stage = FILL_IDLE};
 }
 
-static bool is_missing(const struct fill *fill, size_t partition)
-{
-    return fill->missing[partition / 8] >> (partition % 8) & 1;
-}
-
 bool fill_is_missing(const struct node *node, struct partition partition)
 {
     return node->fill.missing_count > 0 &&
-           is_missing(&node->fill, partition.value);
+           bit_has(node->fill.missing, partition.value);
 }
 
 /* Store what is missing, synced. False when there is no room to say so. */
@@ -74,9 +67,9 @@ bool fill_all(struct node *node, uint64_t token, struct effects *effects)
         struct partition partition = {(uint16_t)i};
         if (!topology_owns(&node->topology, partition, node->self) ||
             topology_owner_count(&node->topology) == 1 ||
-            is_missing(&node->fill, i))
+            bit_has(node->fill.missing, i))
             continue;
-        node->fill.missing[i / 8] |= (uint8_t)(1 << i % 8);
+        bit_set(node->fill.missing, i);
         node->fill.missing_count++;
     }
     return save(node, token, effects);
@@ -89,7 +82,7 @@ void fill_restore(struct node *node, struct bytes missing)
     memcpy(node->fill.missing, missing.data, missing.size);
     node->fill.missing_count = 0;
     for (size_t i = 0; i < node->topology.partitions; i++)
-        node->fill.missing_count += is_missing(&node->fill, i);
+        node->fill.missing_count += bit_has(node->fill.missing, i);
 }
 
 static void rest(struct node *node)
@@ -166,7 +159,7 @@ static void seek(struct node *node)
     struct fill *fill = &node->fill;
     for (size_t i = 0; i < node->topology.partitions; i++) {
         size_t at = (fill->partition.value + i) % node->topology.partitions;
-        if (!is_missing(fill, at))
+        if (!bit_has(fill->missing, at))
             continue;
         if (at != fill->partition.value)
             fill->owner = 0;
@@ -191,7 +184,7 @@ static void go_on(struct node *node, struct effects *effects)
         return;
     }
     size_t at = fill->partition.value;
-    fill->missing[at / 8] &= (uint8_t) ~(1 << at % 8);
+    bit_clear(fill->missing, at);
     fill->missing_count--;
     fill->owner = 0;
     fill->told = false;
@@ -244,25 +237,33 @@ static void fill_failed(struct fill *fill, const char *reason)
     fill->reason = reason;
 }
 
-/* NULL, or why the row cannot be stored. It is stored under the kind that the
- * record itself names: a bucket that we do not declare yet is kept as well, or
- * we would have lost it once we do. The owner leaves out what is damaged, so
- * one that does not decode was damaged on its way. */
-static const char *check_row(const struct node *node, const Rkv__Row *row,
-                             struct arena *scratch, enum record_kind *kind)
+/* It is stored under the kind that the record itself names: a bucket that we do
+ * not declare yet is kept as well, or we would have lost it once we do. The
+ * owner leaves out what is damaged, so one that does not decode was damaged on
+ * its way. */
+const char *row_merge(const struct node *node, const Rkv__Row *row,
+                      struct partition partition, struct arena *scratch,
+                      struct storage_op *op)
 {
     struct record record;
     struct bucket_id bucket = {row->bucket};
+    struct bytes key = bytes_of_binary(row->key);
     /* A row that belongs elsewhere would be found by nobody. */
-    if (row->key.len == 0 || row->key.len > KEY_BYTES_MAX ||
-        partition_of(bucket, bytes_of_binary(row->key),
-                     node->topology.partitions)
-                .value != node->fill.partition.value)
+    if (key.size == 0 || key.size > KEY_BYTES_MAX ||
+        partition_of(bucket, key, node->topology.partitions).value !=
+            partition.value)
         return "a row of another partition";
     if (record_decode(bytes_of_binary(row->record), scratch, &record) !=
         STATUS_OK)
         return "a record that cannot be read";
-    *kind = record.kind;
+    op->kind = STORAGE_MERGE;
+    op->key = (struct storage_key){.table = TABLE_DATA,
+                                   .partition = partition,
+                                   .bucket = bucket,
+                                   .key = key};
+    op->record_kind = record.kind;
+    op->wall_ms = node->wall_ms;
+    op->data = bytes_of_binary(row->record);
     return NULL;
 }
 
@@ -271,19 +272,10 @@ static void store_rows(struct node *node, const Rkv__ScanReply *reply,
 {
     struct fill *fill = &node->fill;
     for (size_t i = 0; i < reply->n_rows; i++) {
-        const Rkv__Row *row = reply->rows[i];
-        struct storage_op op = {
-            .kind = STORAGE_MERGE,
-            .token = request_number(OWNER_FILL, fill->serial),
-            .key = {.table = TABLE_DATA,
-                    .partition = fill->partition,
-                    .bucket = {row->bucket},
-                    .key = bytes_of_binary(row->key)},
-            .wall_ms = node->wall_ms,
-            .data = bytes_of_binary(row->record),
-        };
-        const char *mistake =
-            check_row(node, row, &effects->arena, &op.record_kind);
+        struct storage_op op = {.token =
+                                    request_number(OWNER_FILL, fill->serial)};
+        const char *mistake = row_merge(node, reply->rows[i], fill->partition,
+                                        &effects->arena, &op);
         if (mistake != NULL)
             fill_failed(fill, mistake);
         else if (effects_storage(effects, &op))

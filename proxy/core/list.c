@@ -240,8 +240,8 @@ void list_stored(struct node *node, const struct storage_result *result,
     reply_with(effects, token, RKV__ENVELOPE__BODY_LIST_REPLY, reply);
 }
 
-/* The XOR over records of hash(key, version): the order of keys and what else
- * a node holds do not matter. */
+/* The root of the partition's hash tree, from the engine: the order of keys and
+ * what else a node holds do not matter. */
 void digest_stored(struct node *node, const struct storage_result *result,
                    struct effects *effects)
 {
@@ -255,11 +255,8 @@ void digest_stored(struct node *node, const struct storage_result *result,
         status = record_decode(row->record, arena, &record);
         if (status != STATUS_OK)
             break;
-        struct {
-            uint64_t key, version;
-        } leaf = {key_hash(row->key.bucket, row->key.key),
-                  record_version(&record)};
-        digest ^= key_hash((struct bucket_id){0}, bytes_of(&leaf, sizeof leaf));
+        digest ^= hash_tree_worth(key_hash(row->key.bucket, row->key.key),
+                                  record_version(&record));
     }
     Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
     if (reply != NULL) {

@@ -4,11 +4,8 @@
 #include <stdlib.h>
 
 #include "proto/assert.h"
+#include "proxy/core/compare.h"
 #include "proxy/core/node_internal.h"
-
-static const char META_MEMBER[] = "member/";
-static const char META_MISSING[] = "missing";
-static const char META_JOINED[] = "joined";
 
 struct node_limits node_limits_default(void)
 {
@@ -30,6 +27,8 @@ struct node_timeouts node_timeouts_default(void)
         .hedge_ms = 50,
         .handoff_interval_ms = 200,
         .dedup_window_ms = 150000,
+        .tree_rebuild_ms = 86400000,
+        .exchange_interval_ms = 60000,
     };
 }
 
@@ -59,6 +58,34 @@ void node_count(struct node *node, enum counter counter)
 void node_took(struct node *node, enum latency_stage stage, int64_t since_us)
 {
     latency_record(&node->latencies[stage], node->now_us - since_us);
+}
+
+/* A request a millisecond, of clients and of other nodes. */
+static void note_load(struct node *node)
+{
+    enum { BUSY_A_SECOND = 1000 };
+    static const enum counter counted[] = {COUNTER_WRITES, COUNTER_READS,
+                                           COUNTER_STORES, COUNTER_FETCHES};
+    uint64_t requests = 0;
+    for (size_t i = 0; i < sizeof counted / sizeof *counted; i++)
+        requests += node->counters[counted[i]];
+    uint64_t came = requests - node->requests;
+    int64_t took_ms = node->now_ms - node->ticked_ms;
+    node->is_busy = came * 1000 > (uint64_t)took_ms * BUSY_A_SECOND;
+    node->requests = requests;
+    node->ticked_ms = node->now_ms;
+}
+
+bool node_is_busy(const struct node *node)
+{
+    return node->is_busy;
+}
+
+int64_t node_pause_ms(const struct node *node, int64_t since_ms)
+{
+    enum { BUSY_TIMES = 30 };
+    int64_t took_ms = node->now_ms - since_ms;
+    return node->is_busy ? BUSY_TIMES * (took_ms + 1) : took_ms;
 }
 
 const struct bucket_config *node_bucket(const struct node *node,
@@ -96,7 +123,8 @@ static enum status make_pools(struct node *node, struct error *error)
         slots_init(&node->read_slots, requests) != STATUS_OK ||
         slots_init(&node->relay_slots, RELAYS_MAX) != STATUS_OK ||
         slots_init(&node->batch_slots, BATCHES_MAX) != STATUS_OK ||
-        fill_init(node) != STATUS_OK)
+        fill_init(node) != STATUS_OK || trees_init(node) != STATUS_OK ||
+        exchange_init(node) != STATUS_OK)
         return error_set(error, STATUS_NO_MEMORY,
                          "no memory for %zu requests in flight", requests);
     return STATUS_OK;
@@ -152,6 +180,8 @@ void node_free(struct node *node)
     slots_fini(&node->batch_slots);
     handoff_fini(node);
     fill_fini(node);
+    trees_fini(node);
+    exchange_fini(node);
     topology_fini(&node->topology);
     membership_free(node->membership);
     free(node->writes);
@@ -175,175 +205,41 @@ bool node_is_ready(const struct node *node)
     return node->stage == NODE_READY;
 }
 
-/* --- start --- */
-
-static void start_scan(struct node *node, enum table table, struct bytes after,
-                       struct effects *effects)
-{
-    struct storage_op op = {
-        .kind = STORAGE_SCAN,
-        .token = request_number(OWNER_START, table),
-        .key = {.table = table},
-        .after = after,
-        .bytes_max = node->config.limits.list_bytes_max,
-    };
-    if (effects_storage(effects, &op))
-        node->start_waiting++;
-    else
-        effects->halt = "start: no memory to read what was stored";
-}
-
-static void start_row(struct node *node, const struct storage_row *row,
-                      struct arena *arena)
-{
-    if (row->key.table == TABLE_HINTS) {
-        struct hint_target *target = hint_target(node, row->key.target);
-        if (target != NULL) {
-            target->records++;
-            target->bytes += row->record.size;
-        }
-        return;
-    }
-    struct bytes name = row->key.key;
-    if (bytes_equal(name, bytes_of_string(META_MISSING))) {
-        fill_restore(node, row->record);
-        return;
-    }
-    if (bytes_equal(name, bytes_of_string(META_JOINED))) {
-        node->has_joined = true;
-        return;
-    }
-    if (name.size < sizeof META_MEMBER - 1 ||
-        memcmp(name.data, META_MEMBER, sizeof META_MEMBER - 1) != 0)
-        return;
-    ProtobufCAllocator allocator = arena_allocator(arena);
-    Rkv__Member *wire =
-        rkv__member__unpack(&allocator, row->record.size, row->record.data);
-    struct member member;
-    if (wire != NULL && member_from_wire(wire, &member, NULL) == STATUS_OK &&
-        !node_id_equal(member.id, node->self))
-        membership_remember(node->membership, &member);
-}
-
-static void start_stored(struct node *node, const struct storage_result *result,
-                         struct effects *effects)
-{
-    node->start_waiting--;
-    if (result->status != STATUS_OK) {
-        effects->halt = result->op->kind == STORAGE_SCAN
-                            ? "start: what was stored cannot be read; "
-                              "--replace sets the disk aside and fills another "
-                              "from the other nodes"
-                            : "start: what is missing cannot be stored";
-        return;
-    }
-    for (size_t i = 0; i < result->row_count; i++)
-        start_row(node, &result->rows[i], &effects->arena);
-    bool was_scan = result->op->kind == STORAGE_SCAN;
-    if (was_scan && !result->done)
-        start_scan(node, result->op->key.table, result->next, effects);
-    if (node->start_waiting > 0)
-        return;
-    /* What is missing must be on disk before anyone knows this disk: a crash
-     * would leave one that seems whole. */
-    if (was_scan && (node->config.replace || node->config.amnesiac)) {
-        if (fill_all(node, request_number(OWNER_START, 0), effects))
-            node->start_waiting++;
-        else
-            effects->halt = "start: no memory to store what is missing";
-        return;
-    }
-    node->stage = NODE_JOINING;
-}
-
-/* So that the next start need not wait for the others. Lost, it just does. */
-static void store_joined(struct effects *effects)
-{
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = request_number(OWNER_META, 0),
-        .key = {.table = TABLE_META, .key = bytes_of_string(META_JOINED)},
-        .data = bytes_of_string("yes"),
-    };
-    (void)effects_storage(effects, &op);
-}
-
-/* A disk that has been ready before is ready at once: the others refuse it
- * should it be older than it was. A new one might be an emptied one, which
- * only they can tell: it waits until a majority has accepted it, however often
- * it is started meanwhile. */
-static void join(struct node *node, struct effects *effects)
-{
-    size_t count = 1;
-    for (size_t i = 0; i < node->topology.node_count; i++)
-        count += node->met[i];
-    bool is_new = !node->has_joined || node->config.replace;
-    if (is_new && count * 2 <= node->topology.node_count)
-        return;
-    node->stage = NODE_READY;
-    effects->log = "event=ready";
-    if (!node->has_joined)
-        store_joined(effects);
-}
-
-static void store_member(struct node *node, struct node_id id,
-                         struct effects *effects)
-{
-    const struct member *member = membership_find(node->membership, id);
-    if (member == NULL || node_id_equal(id, node->self))
-        return;
-    struct arena *arena = &effects->arena;
-    Rkv__Member *wire = member_to_wire(member, arena);
-    size_t prefix = sizeof META_MEMBER - 1;
-    uint8_t *name = arena_alloc(arena, prefix + NODE_ID_SIZE);
-    uint8_t *data =
-        wire == NULL ? NULL
-                     : arena_alloc(arena, rkv__member__get_packed_size(wire));
-    if (name == NULL || data == NULL)
-        return;
-    memcpy(name, META_MEMBER, prefix);
-    memcpy(name + prefix, id.bytes, NODE_ID_SIZE);
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = request_number(OWNER_META, 0),
-        .key = {.table = TABLE_META,
-                .key = bytes_of(name, prefix + NODE_ID_SIZE)},
-        .data = bytes_of(data, rkv__member__pack(wire, data)),
-    };
-    (void)effects_storage(effects, &op);
-}
+/* --- dispatch --- */
 
 static void note_changes(struct node *node, struct effects *effects)
 {
     struct member_change change;
     while (membership_next_change(node->membership, &change)) {
         if (change.identity_changed)
-            store_member(node, change.id, effects);
-        if (change.to == MEMBER_ALIVE)
+            start_store_member(node, change.id, effects);
+        if (change.to == MEMBER_ALIVE) {
             handoff_wake(node);
+            exchange_wake(node, change.id);
+        }
     }
 }
-
-/* --- dispatch --- */
 
 static void tick(struct node *node, struct effects *effects)
 {
     if (!node->start_asked) {
         node->start_asked = true;
-        start_scan(node, TABLE_META, (struct bytes){0}, effects);
-        start_scan(node, TABLE_HINTS, (struct bytes){0}, effects);
+        start_begin(node, effects);
     }
     if (node->stage == NODE_STARTING)
         return;
+    note_load(node);
     membership_tick(node->membership, node->now_ms, &effects->out);
     if (node->stage == NODE_JOINING)
-        join(node, effects);
+        start_join(node, effects);
     writes_tick(node, effects);
     reads_tick(node, effects);
     relays_tick(node, effects);
     serve_tick(node, effects);
     handoff_tick(node, effects);
     fill_tick(node, effects);
+    trees_tick(node, effects);
+    exchange_tick(node, effects);
 }
 
 static void unknown_request(struct node *node, const struct event *event,
@@ -401,6 +297,9 @@ static void peer_request(struct node *node, const struct event *event,
     case RKV__ENVELOPE__BODY_HANDOFF:
         serve_handoff(node, event->token, message->handoff, effects);
         return;
+    case RKV__ENVELOPE__BODY_TREES:
+        compare_serve(node, event->token, message->trees, effects);
+        return;
     case RKV__ENVELOPE__BODY_PING:
     case RKV__ENVELOPE__BODY_PING_REQ:
     case RKV__ENVELOPE__BODY_PUSH_PULL:
@@ -446,6 +345,9 @@ static void reply(struct node *node, const struct event *event,
     case OWNER_EXPLAIN:
         explain_reply(node, event->request, event->from, message, effects);
         break;
+    case OWNER_EXCHANGE:
+        exchange_reply(node, event->request, message, effects);
+        break;
     case OWNER_START:
     case OWNER_META:
     case OWNER_SERVE_STORE:
@@ -455,6 +357,7 @@ static void reply(struct node *node, const struct event *event,
     case OWNER_SERVE_DIGEST:
     case OWNER_SERVE_HANDOFF:
     case OWNER_HINT:
+    case OWNER_TREES:
         ASSERT(!"storage operations are not requests");
     }
 }
@@ -466,7 +369,13 @@ static void stored(struct node *node, const struct event *event,
     if (result->op->key.table == TABLE_HINTS &&
         result->op->kind != STORAGE_SCAN)
         hints_changed(node, result);
-    if (result->status != STATUS_OK && result->status != STATUS_NOT_FOUND)
+    if (result->op->key.table == TABLE_DATA)
+        trees_changed(node, result);
+    if (result->status == STATUS_BROKEN)
+        trees_heard_broken(node);
+    /* Those of hash trees have a count of their own. */
+    if (result->status != STATUS_OK && result->status != STATUS_NOT_FOUND &&
+        request_owner_of(result->op->token) != OWNER_TREES)
         node_count(node, COUNTER_STORAGE_FAILURES);
     switch (request_owner_of(result->op->token)) {
     case OWNER_WRITE:
@@ -501,6 +410,12 @@ static void stored(struct node *node, const struct event *event,
         break;
     case OWNER_META:
         hello_stored(node, result, effects);
+        break;
+    case OWNER_TREES:
+        trees_stored(node, result, effects);
+        break;
+    case OWNER_EXCHANGE:
+        exchange_stored(node, result, effects);
         break;
     case OWNER_HINT:
         break; /* counted above; nobody waits */
@@ -573,6 +488,7 @@ void node_step(struct node *node, const struct event *event,
     case EVENT_REOPENED:
         node_count(node, COUNTER_REOPENS);
         effects->renew_incarnation = true;
+        trees_heard_reopened(node);
         break;
     case EVENT_LEAVE:
         membership_leave(node->membership, node->now_ms, &effects->out);

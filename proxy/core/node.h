@@ -7,8 +7,9 @@
 #include "proxy/core/event.h"
 
 /* A whole node as one state machine: membership, placement, writes, reads,
- * hand-off and filling, without I/O, clock or threads. replikvd drives it with
- * real sockets and an engine, tests/sim with simulated ones, from one seed.
+ * hand-off, filling and anti-entropy, without I/O, clock or threads. replikvd
+ * drives it with real sockets and an engine, tests/sim with simulated ones,
+ * from one seed.
  *
  *   STARTING ----> JOINING ----> READY
  *    hints and      accepted by   answers clients; partitions that are still
@@ -44,6 +45,10 @@ struct node_timeouts {
     /* 150000: nng's REQ sends again after 60 s; two such retries fall within
      * it, and half a minute is left for clocks that differ. */
     uint32_t dedup_window_ms;
+    /* 86400000, a day: then the hash trees are built anew from the engine. */
+    uint32_t tree_rebuild_ms;
+    /* 60000: so often they are compared with each other replica's. */
+    uint32_t exchange_interval_ms;
 };
 
 struct node_config {
@@ -56,16 +61,22 @@ struct node_config {
     struct node_limits limits;
     struct node_timeouts timeouts;
     struct membership_config membership;
-    bool replace;       /* the operator's word that an older disk was lost */
-    bool amnesiac;      /* the store was made anew under replace: fill first */
+    bool replace;  /* the operator's word that an older disk was lost */
+    bool amnesiac; /* the store was made anew under replace: fill first */
+    /* The run (member.run) whose clean stop saved its hash trees and behind
+     * which nothing was written; 0 for none. */
+    uint64_t trees_of_run;
     const char *engine; /* its name, for status */
     uint64_t seed;
 };
 
 /* TABLE_META entries that the edge reads before there is a node: how often the
- * disk was started (uint64_t) and its random id (16 bytes). */
+ * disk was started (uint64_t), its random id (16 bytes), and the run whose hash
+ * trees are true (uint64_t), which it makes 0, synced, before anything can be
+ * written. */
 #define META_BOOT "boot"
 #define META_STORE "store"
+#define META_TREES_OF_RUN "trees_of_run"
 
 struct node_limits node_limits_default(void);
 struct node_timeouts node_timeouts_default(void);
@@ -90,6 +101,21 @@ Rkv__Envelope *node_hello(const struct node *node, enum lane lane,
 const struct membership *node_membership(const struct node *node);
 const struct topology *node_topology(const struct node *node);
 bool node_is_ready(const struct node *node);
+/* Of the hash tree of our copy of the partition. False while it is not known
+ * what that holds, or when it is not ours. */
+bool node_tree_root(const struct node *node, struct partition partition,
+                    uint64_t *root);
+
+/* For the next start, when all that was asked of the storage has been heard of
+ * and nothing more will be: by number, entries of TABLE_TREES and at last
+ * META_TREES_OF_RUN, to be stored in this order, synced. */
+enum { SAVED_NAME_MAX = 32 };
+size_t node_saved_count(const struct node *node);
+enum status node_save(const struct node *node, size_t number, enum table *table,
+                      char name[SAVED_NAME_MAX], struct buffer *out) MUST_CHECK;
+/* Before the first step: one of these entries, if config.trees_of_run says that
+ * they are true. What does not fit is left. */
+void node_restore(struct node *node, struct bytes saved);
 
 /* Counters for status, in a fixed order; name is a static string. Returns how
  * many; index beyond gives NULL. */

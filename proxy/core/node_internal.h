@@ -2,21 +2,27 @@
 #ifndef REPLIKV_PROXY_CORE_NODE_INTERNAL_H
 #define REPLIKV_PROXY_CORE_NODE_INTERNAL_H
 
+#include "proxy/core/bits.h"
 #include "proxy/core/counters.h"
 #include "proxy/core/get.h"
+#include "proxy/core/hash_tree.h"
 #include "proxy/core/latency.h"
 #include "proxy/core/node.h"
 #include "proxy/core/put.h"
 
 /* What the parts of a node share. Each part is one file:
  *
- *   node.c    dispatch, start                 writes.c   clients' writes
- *   hello.c   who may talk to whom            reads.c    clients' reads
- *   admit.c   checks of requests, levels      handoff.c  hints to their node
- *   serve.c   what other nodes ask of us      fill.c     an emptied disk
- *   list.c    lists, digests                  admin.c    status, members, ring
- *   slots.c   numbered operations             explain.c  one key, everywhere
- *   latency.c how long stages of them took
+ *   node.c    dispatch                        writes.c   clients' writes
+ *   start.c   what a start reads              reads.c    clients' reads
+ *   hello.c   who may talk to whom            handoff.c  hints to their node
+ *   admit.c   checks of requests, levels      fill.c     an emptied disk
+ *   serve.c   what other nodes ask of us      admin.c    status, members, ring
+ *   list.c    lists, digests                  explain.c  one key, everywhere
+ *   slots.c   numbered operations             latency.c  how long stages took
+ *
+ * Anti-entropy: hash_tree.h, trees.c (of our copies), saved_trees.c (over a
+ * clean stop), compare.h (with another node's), exchange.h (and what differs),
+ * repair.c (now).
  */
 
 /* A write that a client waits for.
@@ -130,6 +136,9 @@ enum {
     RELAYS_MAX = 64,        /* lists and explains under way */
     BATCHES_MAX = 64,       /* hand-off messages being stored */
     EFFECTS_ROW_MAX = 4096, /* rows of one hand-off or scan message */
+    SCAN_KEYS_MAX = 65536,  /* that one scan picks: of the smallest rows */
+    /* limits.list_bytes_max that a scan reads of which little is sent. */
+    SCAN_LISTS = 4,
 };
 
 enum handoff_stage {
@@ -172,6 +181,105 @@ struct fill {
     bool told;          /* that this partition is held up */
 };
 
+enum build_stage { BUILD_IDLE, BUILD_SCANNING };
+
+/* One partition's tree on its way. */
+struct tree_build {
+    enum build_stage stage;
+    bool begun; /* of partition; else there is none */
+    struct partition partition;
+    uint64_t serial;
+    int64_t next_ms, lost_at_ms;
+    int64_t burst_us; /* since then chunk followed chunk */
+    struct hash_tree tree;
+    struct buffer after;  /* so far it is built */
+    struct buffer writes; /* struct build_write, since the scan was asked for */
+    bool is_overrun;      /* there were too many */
+    unsigned overruns;    /* in a row */
+};
+
+struct trees {
+    struct hash_tree **list; /* by partition; NULL: it is not ours */
+    uint8_t *known;          /* a bit a partition: says what the engine holds */
+    uint8_t *due;            /* likewise: to be built */
+    uint8_t *failed;         /* it could not be, and is tried again */
+    int64_t forgotten_ms;    /* when the engine last said that it is broken */
+    int64_t rebuild_at_ms;   /* all of them */
+    int64_t retry_at_ms;     /* those that failed; 0: none did */
+    int64_t retry_ms;        /* what was waited last */
+    bool is_begun;           /* what was not saved is due since then */
+    struct tree_build build;
+};
+
+enum exchange_stage {
+    EXCHANGE_IDLE,
+    EXCHANGE_COMPARING,
+    EXCHANGE_SCANNING,
+    EXCHANGE_LISTING,
+    EXCHANGE_PULLING,
+    EXCHANGE_STORING,
+    EXCHANGE_READING,
+    EXCHANGE_PUSHING
+};
+
+/* What an operator asked for. */
+struct repair {
+    bool is_running, is_of_one;
+    struct bucket_id bucket;    /* 0: of all */
+    struct partition partition; /* is_of_one */
+    size_t peers_left;
+};
+
+/* See exchange.h. */
+struct exchange {
+    enum exchange_stage stage;
+    bool is_on; /* a round with peer has begun */
+    struct repair repair;
+    struct node_id peer;
+    size_t peer_next; /* by topology index */
+    uint64_t serial;
+    int64_t next_ms; /* below 0: never begun */
+    int64_t lost_at_ms;
+    /* When a partition was last found equal with its owner i, at
+     * partition * REPLICAS_MAX + i; 0 never. */
+    int64_t *equal_ms;
+
+    /* Partitions of which nothing was found that differs, though they do. */
+    uint8_t *suspects;
+
+    /* Of the round: roots below were asked about; uint32_t, partitions that
+     * differ, from the first at or behind resume on, those before differ_next
+     * taken up; of these the nodes that are compared at the level, and then
+     * the leaves, those before node_next taken up. */
+    uint32_t roots_next, resume, resume_next;
+    struct buffer differ, nodes;
+    size_t differ_next, node_next;
+    unsigned level;
+    size_t asked; /* nodes, of the peer */
+    bool is_verifying, is_waiting;
+
+    /* Of the partition; see reconcile.c. */
+    struct partition partition;
+    struct leaf_set leaves;
+    int64_t started_ms;
+    uint64_t moved; /* rows, whatever became of them */
+    uint32_t chunk_bytes;
+    struct buffer after, to; /* our chunk; empty: from the start, to the end */
+    bool is_last;            /* it is the last */
+    struct buffer own;       /* struct own_key */
+    /* Where the peer's part of that range that is listed begins and ends. */
+    struct buffer list_after, list_next;
+    bool is_listed;              /* to its end */
+    struct buffer pulls, pushes; /* uint64_t, hashes of keys, rising */
+    size_t storing;              /* of what was pulled */
+    struct buffer read_after;    /* where they are read from, */
+    bool is_read;                /* to the end of the chunk */
+    size_t row_count;            /* of the push under way */
+    bool is_one_by_one;          /* some push of the chunk was refused */
+    bool has_refused;            /* a line was logged */
+    unsigned unsent;             /* pushes without an answer, in a row */
+};
+
 enum node_stage { NODE_STARTING, NODE_JOINING, NODE_READY };
 
 struct node {
@@ -200,16 +308,26 @@ struct node {
     size_t hint_count;
     struct handoff handoff;
     struct fill fill;
+    struct trees trees;
+    struct exchange exchange;
     bool met[NODES_MAX]; /* founders that accepted us, by topology index */
     /* Under replace: the largest of ours that others remember, and the one
      * that is being stored, 0 for none. */
     uint64_t boot_known, boot_storing;
     uint64_t counters[COUNTER_COUNT];
+    uint64_t requests; /* of the counters, at the last tick */
+    int64_t ticked_ms;
+    bool is_busy;
     struct latency latencies[LATENCY_COUNT];
 };
 
 /* node.c */
 uint64_t node_random(struct node *node);
+/* Whether requests came since the tick before the last at a rate at which work
+ * in the background should give way. */
+bool node_is_busy(const struct node *node);
+/* How long to rest after such work that began then. */
+int64_t node_pause_ms(const struct node *node, int64_t since_ms);
 uint64_t node_stamp(struct node *node);
 void node_count(struct node *node, enum counter counter);
 /* A stage that began then has ended now. */
@@ -217,6 +335,15 @@ void node_took(struct node *node, enum latency_stage stage, int64_t since_us);
 const struct bucket_config *node_bucket(const struct node *node,
                                         struct bucket_id id);
 const char *node_name_of(const struct node *node, struct node_id id);
+
+/* start.c */
+void start_begin(struct node *node, struct effects *effects);
+void start_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects);
+void start_join(struct node *node, struct effects *effects);
+/* So that the next start remembers who the member was. */
+void start_store_member(struct node *node, struct node_id id,
+                        struct effects *effects);
 
 /* slots.c: a serial is (use << 16 | slot); -1 when all are taken. */
 enum status slots_init(struct slots *slots, size_t count) MUST_CHECK;
@@ -318,7 +445,8 @@ void handoff_reply(struct node *node, uint64_t request,
                    const Rkv__Envelope *reply, struct effects *effects);
 void handoff_wake(struct node *node);
 
-/* fill.c */
+/* fill.c; the partitions that are missing are stored under this name. */
+#define META_MISSING "missing"
 enum status fill_init(struct node *node) MUST_CHECK;
 void fill_fini(struct node *node);
 bool fill_is_missing(const struct node *node, struct partition partition);
@@ -327,10 +455,63 @@ bool fill_all(struct node *node, uint64_t token,
               struct effects *effects) MUST_CHECK;
 void fill_restore(struct node *node, struct bytes missing);
 void fill_tick(struct node *node, struct effects *effects);
+/* Make op merge a row that another owner of the partition gave us; NULL, or why
+ * it cannot be stored. */
+const char *row_merge(const struct node *node, const Rkv__Row *row,
+                      struct partition partition, struct arena *scratch,
+                      struct storage_op *op);
 void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
                 struct effects *effects);
 void fill_stored(struct node *node, const struct storage_result *result,
                  struct effects *effects);
+
+/* trees.c */
+enum status trees_init(struct node *node) MUST_CHECK;
+void trees_fini(struct node *node);
+/* NULL while it is not known what our copy holds, or it is not ours. */
+const struct hash_tree *tree_of(const struct node *node,
+                                struct partition partition);
+/* leaves: as they were at a clean stop. */
+void tree_set(struct node *node, uint32_t partition, const uint8_t *leaves);
+/* A write to TABLE_DATA was stored. */
+void trees_changed(struct node *node, const struct storage_result *result);
+/* What the engine holds is not known. */
+void trees_heard_broken(struct node *node);
+void trees_heard_reopened(struct node *node);
+/* This one may be wrong. */
+void tree_doubt(struct node *node, struct partition partition);
+/* All of them anew, or one. */
+void trees_rebuild(struct node *node, const struct partition *one);
+/* So many are still to be built. */
+size_t trees_due(const struct node *node);
+void trees_tick(struct node *node, struct effects *effects);
+void trees_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects);
+
+/* exchange.c, reconcile.c */
+enum status exchange_init(struct node *node) MUST_CHECK;
+void exchange_fini(struct node *node);
+void exchange_tick(struct node *node, struct effects *effects);
+void exchange_reply(struct node *node, uint64_t request,
+                    const Rkv__Envelope *reply, struct effects *effects);
+void exchange_stored(struct node *node, const struct storage_result *result,
+                     struct effects *effects);
+/* How long ago our copy was last found equal to that of each other owner, the
+ * longest; -1 never, -2 when it is not ours. */
+int64_t exchange_equal_ago_ms(const struct node *node,
+                              struct partition partition);
+
+/* Let go of what is under way, and begin with that. */
+void exchange_repair(struct node *node, const struct repair *repair);
+
+/* The node is there again: it may have missed something. */
+void exchange_wake(struct node *node, struct node_id peer);
+
+/* repair.c */
+void repair_request(struct node *node, struct reply_token token,
+                    const Rkv__Admin *admin, struct effects *effects);
+/* Partitions that are still to be read or compared, of each other node. */
+uint64_t repair_left(const struct node *node);
 
 /* hello.c */
 void hello_heard(struct node *node, const struct event *event,

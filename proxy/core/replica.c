@@ -38,7 +38,8 @@ static void fail(struct replica_change *change, enum status status,
  * dots is lost, so a new incarnation begins. */
 static enum status own_copy(struct replica *replica,
                             const struct storage_op *op, struct bytes current,
-                            struct arena *scratch, struct record *own)
+                            struct arena *scratch, struct record *own,
+                            struct replica_change *change)
 {
     *own = record_empty(op->record_kind);
     if (current.size == 0)
@@ -48,12 +49,13 @@ static enum status own_copy(struct replica *replica,
         return status;
     replica_renew(replica);
     *own = record_empty(op->record_kind);
+    change->was_damaged = true;
     return STATUS_OK;
 }
 
 static void store(const struct storage_op *op, struct bytes current,
-                  const struct record *record, struct buffer *next,
-                  struct replica_change *change)
+                  const struct record *own, const struct record *record,
+                  struct buffer *next, struct replica_change *change)
 {
     enum status status = record_encode(record, next);
     if (status != STATUS_OK) {
@@ -61,10 +63,15 @@ static void store(const struct storage_op *op, struct bytes current,
         return;
     }
     change->changed = !bytes_equal(current, buffer_bytes(next));
-    if (op->key.table != TABLE_HINTS || !change->changed)
+    if (!change->changed)
         return;
-    change->records_delta = current.size == 0;
-    change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
+    if (op->key.table == TABLE_HINTS) {
+        change->records_delta = current.size == 0;
+        change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
+    } else {
+        change->version_before = record_version(own);
+        change->version_after = record_version(record);
+    }
 }
 
 /* A hint is dropped once it was delivered, and an older record of the key may
@@ -116,7 +123,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
 {
     struct record own, written;
     struct context seen;
-    enum status status = own_copy(replica, op, current, scratch, &own);
+    enum status status = own_copy(replica, op, current, scratch, &own, change);
     if (status != STATUS_OK) {
         fail(change, status, "our own copy cannot be decoded");
         return;
@@ -146,7 +153,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         fail(change, status, why_not(status));
         return;
     }
-    store(op, current, &written, next, change);
+    store(op, current, &own, &written, next, change);
     if (change->status != STATUS_OK || !outgrows(replica, current, next))
         return;
     buffer_clear(next);
@@ -165,7 +172,7 @@ static void merge(struct replica *replica, const struct storage_op *op,
         fail(change, status, "record: malformed or damaged on its way");
         return;
     }
-    status = own_copy(replica, op, current, scratch, &own);
+    status = own_copy(replica, op, current, scratch, &own, change);
     if (status == STATUS_OK && op->key.table == TABLE_DATA &&
         actor_source_is_behind(&replica->actors, &own.context, &other.context))
         replica_renew(replica);
@@ -176,7 +183,7 @@ static void merge(struct replica *replica, const struct storage_op *op,
         fail(change, status, "our own copy cannot be merged with");
         return;
     }
-    store(op, current, &merged, next, change);
+    store(op, current, &own, &merged, next, change);
 }
 
 static void drop(const struct storage_op *op, struct bytes current,

@@ -35,7 +35,9 @@ struct replica_change {
     /* What to write: `next` has the new value, unless unchanged or removed. */
     bool changed, removed;
     bool duplicate;
-    int64_t records_delta, bytes_delta;
+    bool was_damaged;                   /* our own copy: it counts as missing */
+    int64_t records_delta, bytes_delta; /* of hints */
+    uint64_t version_before, version_after; /* of data; see storage_op.h */
 };
 
 /* Run op (COORDINATE, MERGE, DROP or SET) on current, which is empty when the
@@ -49,6 +51,7 @@ void replica_apply(struct replica *replica, const struct storage_op *op,
 
 /* Engine keys: table, target (hints), partition, bucket, key; big-endian, so
  * that a partition and a target's hints are ranges. */
+enum { STORAGE_KEY_BYTES_MAX = 23 + KEY_BYTES_MAX };
 enum status storage_key_encode(const struct storage_key *key,
                                struct buffer *out) MUST_CHECK;
 /* key borrows from encoded. CORRUPT for what was never written by us. */

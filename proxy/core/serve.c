@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "proto/assert.h"
 #include "proxy/core/node_internal.h"
+#include "proxy/core/replica.h"
 
 /* What other nodes ask of us. Most of it is one storage operation whose result
  * is the reply, so nothing is kept here: the operation carries the token. */
@@ -146,44 +150,135 @@ static void reply_scan_failure(struct effects *effects,
     reply_with(effects, token, RKV__ENVELOPE__BODY_SCAN_REPLY, reply);
 }
 
+/* What of a chunk is sent. */
+enum scan_filter { SCAN_ROWS, SCAN_VERSIONS_OF_LEAVES, SCAN_ROWS_OF_KEYS };
+
+/* data NULL: the arena is spent. */
+static struct bytes filter_of(const Rkv__Scan *scan, struct arena *arena,
+                              enum scan_filter *filter)
+{
+    *filter = scan->leaves.len > 0 ? SCAN_VERSIONS_OF_LEAVES
+              : scan->n_keys > 0   ? SCAN_ROWS_OF_KEYS
+                                   : SCAN_ROWS;
+    if (*filter != SCAN_VERSIONS_OF_LEAVES)
+        return bytes_of(scan->keys, scan->n_keys * sizeof *scan->keys);
+    size_t size = scan->leaves.len + scan->to.len;
+    uint8_t *both = arena_alloc(arena, size);
+    if (both == NULL)
+        return bytes_of(NULL, 1);
+    memcpy(both, scan->leaves.data, scan->leaves.len);
+    if (scan->to.len > 0)
+        memcpy(both + scan->leaves.len, scan->to.data, scan->to.len);
+    return bytes_of(both, size);
+}
+
 void serve_scan(struct node *node, struct reply_token token,
                 const Rkv__Scan *scan, struct effects *effects)
 {
     if (scan->partition >= node->topology.partitions ||
-        scan->after.len > KEY_BYTES_MAX + 23) {
+        scan->after.len > STORAGE_KEY_BYTES_MAX ||
+        (scan->leaves.len != 0 &&
+         scan->leaves.len != sizeof(struct leaf_set)) ||
+        scan->n_keys > SCAN_KEYS_MAX || scan->to.len > STORAGE_KEY_BYTES_MAX) {
         reply_scan_failure(effects, token, STATUS_INVALID);
         return;
     }
+    enum scan_filter filter;
+    struct bytes data = filter_of(scan, &effects->arena, &filter);
     struct storage_op op = {
         .kind = STORAGE_SCAN,
-        .token = request_number(OWNER_SERVE_SCAN, 0),
+        .token = request_number(OWNER_SERVE_SCAN, filter),
         .reply_token = token.value,
-        .key = {.table = TABLE_DATA, .partition = {(uint16_t)scan->partition}},
+        .data = data,
+        .key = {.table = TABLE_DATA,
+                .partition = {(uint16_t)scan->partition},
+                .bucket = {scan->bucket}},
         .after = bytes_of_binary(scan->after),
-        .bytes_max = node->config.limits.list_bytes_max,
+        .bytes_max = node->config.limits.list_bytes_max *
+                     (filter == SCAN_ROWS ? 1 : SCAN_LISTS),
     };
     if (scan->max_bytes > 0 && scan->max_bytes < op.bytes_max)
         op.bytes_max = scan->max_bytes;
     /* Also while we are filled ourselves: what we have is all that is left of
      * our copy then, and two that fill would wait for each other for ever. */
-    if (!effects_storage(effects, &op))
+    if ((data.data == NULL && data.size > 0) || !effects_storage(effects, &op))
         reply_scan_failure(effects, token, STATUS_OVERLOADED);
 }
 
-/* Every row that decodes. A damaged one is as good as missing here, too, and
- * no filler could store it: passed on, it would keep the filler from ever
+/* The engine key at which a list of leaves ends, which follows them in the
+ * filter; empty: at the end of the partition. */
+static struct bytes end_of(struct bytes filter)
+{
+    return bytes_of(filter.data + sizeof(struct leaf_set),
+                    filter.size - sizeof(struct leaf_set));
+}
+
+static bool is_behind(const struct storage_key *key, struct bytes end)
+{
+    uint8_t memory[STORAGE_KEY_BYTES_MAX];
+    struct buffer encoded = {.data = memory, .capacity = sizeof memory};
+    if (end.size == 0)
+        return false;
+    enum status status = storage_key_encode(key, &encoded);
+    ASSERT(status == STATUS_OK && encoded.data == memory);
+    return bytes_compare(buffer_bytes(&encoded), end) > 0;
+}
+
+static bool is_of_leaves(struct bytes filter, const struct storage_key *key,
+                         uint64_t hash)
+{
+    struct leaf_set leaves;
+    memcpy(&leaves, filter.data, sizeof leaves);
+    return leaf_set_has(&leaves, hash_tree_leaf(hash)) &&
+           !is_behind(key, end_of(filter));
+}
+
+static bool is_wanted(enum scan_filter filter, struct bytes data,
+                      const struct storage_key *key, uint64_t hash)
+{
+    switch (filter) {
+    case SCAN_ROWS:
+        return true;
+    case SCAN_VERSIONS_OF_LEAVES:
+        return is_of_leaves(data, key, hash);
+    case SCAN_ROWS_OF_KEYS:
+        return bsearch(&hash, data.data, data.size / sizeof hash, sizeof hash,
+                       compare_hashes) != NULL;
+    }
+    return false;
+}
+
+/* Every wanted row that decodes. A damaged one is as good as missing here, too,
+ * and no filler could store it: passed on, it would keep the filler from ever
  * voting in the partition. */
 static void add_rows(struct node *node, const struct storage_result *result,
-                     Rkv__ScanReply *reply, struct arena *arena)
+                     enum scan_filter filter, Rkv__ScanReply *reply,
+                     struct arena *arena)
 {
-    Rkv__Row **rows =
-        arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
+    size_t room = result->row_count + 1;
+    Rkv__Row **rows = arena_alloc(arena, room * sizeof *rows);
+    uint64_t *keys = arena_alloc(arena, room * sizeof *keys);
+    uint32_t *versions = arena_alloc(arena, room * sizeof *versions);
+    if (rows == NULL || keys == NULL || versions == NULL)
+        return;
     reply->rows = rows;
-    for (size_t i = 0; i < result->row_count && rows != NULL; i++) {
+    reply->keys = keys;
+    reply->versions = versions;
+    for (size_t i = 0; i < result->row_count; i++) {
         const struct storage_row *row = &result->rows[i];
+        uint64_t hash = key_hash(row->key.bucket, row->key.key);
         struct record record;
-        if (record_decode(row->record, arena, &record) == STATUS_CORRUPT) {
+        if (!is_wanted(filter, result->op->data, &row->key, hash))
+            continue;
+        enum status status = record_decode(row->record, arena, &record);
+        if (status == STATUS_CORRUPT ||
+            (status != STATUS_OK && filter != SCAN_ROWS)) {
             node_count(node, COUNTER_ROWS_SKIPPED);
+            continue;
+        }
+        if (filter == SCAN_VERSIONS_OF_LEAVES) {
+            keys[reply->n_keys++] = hash;
+            versions[reply->n_versions++] = (uint32_t)record_version(&record);
             continue;
         }
         Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
@@ -200,12 +295,20 @@ static void scan_done(struct node *node, const struct storage_result *result,
                       struct reply_token token, struct effects *effects)
 {
     struct arena *arena = &effects->arena;
+    const struct storage_op *op = result->op;
     Rkv__ScanReply *reply = message_new(arena, &rkv__scan_reply__descriptor);
+    if (result->status == STATUS_CORRUPT || result->status == STATUS_IO)
+        tree_doubt(node, op->key.partition);
     if (reply != NULL) {
+        enum scan_filter filter = (enum scan_filter)(op->token & 0xff);
+        struct bytes end = {0};
+        if (filter == SCAN_VERSIONS_OF_LEAVES)
+            end = end_of(op->data);
         reply->status = (Rkv__Status)result->status;
-        add_rows(node, result, reply, arena);
+        add_rows(node, result, filter, reply, arena);
         reply->next = binary_of_bytes(result->next);
-        reply->done = result->done;
+        reply->done = result->done ||
+                      (end.size > 0 && bytes_compare(result->next, end) >= 0);
     }
     /* Whatever memory was short for makes it no answer at all. */
     reply_with(effects, token, RKV__ENVELOPE__BODY_SCAN_REPLY, reply);
@@ -341,6 +444,8 @@ void serve_stored(struct node *node, const struct storage_result *result,
     case OWNER_SERVE_LIST:
     case OWNER_SERVE_DIGEST:
     case OWNER_HINT:
+    case OWNER_TREES:
+    case OWNER_EXCHANGE:
         break;
     }
 }

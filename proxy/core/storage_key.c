@@ -7,14 +7,15 @@ enum {
     PREFIX_DATA = 7,
     PREFIX_HINTS = 23,
     PREFIX_META = 1,
-    STORAGE_KEY_BYTES_MAX = PREFIX_HINTS + KEY_BYTES_MAX,
 };
+_Static_assert(STORAGE_KEY_BYTES_MAX == PREFIX_HINTS + KEY_BYTES_MAX,
+               "the longest has all of it");
 
 static size_t put_prefix(const struct storage_key *key, uint8_t *out)
 {
     size_t size = 0;
     out[size++] = (uint8_t)key->table;
-    if (key->table == TABLE_META)
+    if (key->table == TABLE_META || key->table == TABLE_TREES)
         return size;
     if (key->table == TABLE_HINTS) {
         memcpy(out + size, key->target.bytes, NODE_ID_SIZE);
@@ -65,6 +66,7 @@ enum status storage_key_decode(struct bytes encoded, struct storage_key *key)
         prefix = PREFIX_HINTS;
         break;
     case TABLE_META:
+    case TABLE_TREES:
         prefix = PREFIX_META;
         break;
     default:
@@ -75,7 +77,7 @@ enum status storage_key_decode(struct bytes encoded, struct storage_key *key)
     key->table = (enum table)encoded.data[0];
     if (key->table == TABLE_HINTS)
         memcpy(key->target.bytes, encoded.data + 1, NODE_ID_SIZE);
-    if (key->table != TABLE_META)
+    if (key->table == TABLE_DATA || key->table == TABLE_HINTS)
         get_prefix(encoded.data + prefix - 6, key);
     key->key = bytes_of(encoded.data + prefix, encoded.size - prefix);
     return STATUS_OK;
@@ -87,11 +89,13 @@ static size_t scan_prefix(const struct storage_key *key, uint8_t *out)
     size_t size = put_prefix(key, out);
     switch (key->table) {
     case TABLE_DATA:
-        return size - 4; /* all buckets of the partition */
+        /* Of no bucket: all of the partition. */
+        return key->bucket.value == 0 ? size - 4 : size;
     case TABLE_HINTS:
         /* All partitions of the target; of no target, all hints. */
         return node_id_is_zero(key->target) ? 1 : 1 + NODE_ID_SIZE;
     case TABLE_META:
+    case TABLE_TREES:
         return size;
     }
     return size;

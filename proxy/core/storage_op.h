@@ -16,6 +16,7 @@ enum table {
     TABLE_DATA = 'd',  /* a primary's records */
     TABLE_HINTS = 'h', /* records kept for another node, target first */
     TABLE_META = 'm',  /* what the node itself must remember */
+    TABLE_TREES = 't', /* what it can do without: saved hash trees */
 };
 
 struct storage_key {
@@ -23,7 +24,7 @@ struct storage_key {
     struct node_id target; /* TABLE_HINTS only */
     struct partition partition;
     struct bucket_id bucket;
-    struct bytes key; /* TABLE_META: the name */
+    struct bytes key; /* TABLE_META, TABLE_TREES: the name */
 };
 
 enum storage_kind {
@@ -36,8 +37,9 @@ enum storage_kind {
     STORAGE_MERGE,
     /* Our copy. */
     STORAGE_READ,
-    /* A chunk of records in key order: of a partition (TABLE_DATA), of a
-     * target's hints, or of all hints (zero target). */
+    /* A chunk of records in key order: of a partition (TABLE_DATA) or of one
+     * bucket in it (not 0), of a target's hints, or of all hints (zero
+     * target). */
     STORAGE_SCAN,
     /* Delete a hint, if its version is still the one that was delivered. */
     STORAGE_DROP,
@@ -68,6 +70,8 @@ struct storage_op {
     /* SCAN: resume behind this engine key (empty: from the start). */
     struct bytes after;
     uint32_t bytes_max;
+    /* SCAN: hear of it after all that it may show was STORED. */
+    bool settled;
     /* DROP */
     uint64_t version;
 };
@@ -91,6 +95,12 @@ struct storage_result {
     int64_t prepared_us;
     /* MERGE, COORDINATE, DROP on hints: how the store grew or shrank. */
     int64_t records_delta, bytes_delta;
+    /* MERGE, COORDINATE on TABLE_DATA: record_version of our copy before and
+     * after, 0 for none. Equal when nothing changed. With another status than
+     * OK: what may or may not have become of it. was_damaged: the copy before
+     * could not be read, which is none. */
+    uint64_t version_before, version_after;
+    bool was_damaged;
     /* SCAN */
     const struct storage_row *rows;
     size_t row_count;

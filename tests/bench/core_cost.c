@@ -162,8 +162,11 @@ static void step(struct cluster *cluster, struct host *host,
     cluster->steps++;
     for (size_t i = 0; i < effects->out.count; i++)
         carry_out_message(cluster, host, &effects->out.messages[i]);
+    /* Hash trees are fed without having been built, which would be no part of
+     * a request. */
     for (size_t i = 0; i < effects->storage_count; i++)
-        run(cluster, host, &effects->storage[i]);
+        if (request_owner_of(effects->storage[i].token) != OWNER_TREES)
+            run(cluster, host, &effects->storage[i]);
 }
 
 static void tell(struct cluster *cluster, struct host *host,
@@ -205,6 +208,8 @@ static void change(struct cluster *cluster, struct host *host,
     }
     result->records_delta = change.records_delta;
     result->bytes_delta = change.bytes_delta;
+    result->version_before = change.version_before;
+    result->version_after = change.version_after;
     struct buffer old = *record;
     *record = host->next;
     host->next = old;

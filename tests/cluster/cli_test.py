@@ -416,7 +416,8 @@ class FailingNodes(Cli):
 
     def test_hints_are_listed_and_digest_finds_what_they_do_not_cover(self):
         # Room for one hint; what is shed n3 will lack.
-        one_hint = {"limits": {"hint_bytes_max": 150}}
+        one_hint = {"limits": {"hint_bytes_max": 150},
+                    "replication": {"anti_entropy_interval_ms": 86400000}}
         with Cluster("lsm", sections=one_hint) as self.cluster:
             self.cluster.start()
             with contextlib.closing(self.cluster.nodes[0].client()) as client:

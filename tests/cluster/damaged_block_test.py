@@ -25,8 +25,10 @@ def value(i):
 
 class DamagedBlock(unittest.TestCase):
     def setUp(self):
-        self.cluster = Cluster(
-            "lsm", sections={"storage": {"options": SMALL_TREE}})
+        # Reads mend here, and not the nodes by themselves.
+        self.cluster = Cluster("lsm", sections={
+            "storage": {"options": SMALL_TREE},
+            "replication": {"anti_entropy_interval_ms": 86400000}})
         self.addCleanup(self.cluster.__exit__, None)
         self.cluster.start()
         self.node = self.cluster.nodes[2]

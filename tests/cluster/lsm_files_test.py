@@ -38,7 +38,8 @@ def newest_log(store):
 class LsmFiles(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        """A store that a node has written and been stopped with."""
+        """A store that a node has written and been killed with: a clean stop
+        saves hash trees, in a log of their own."""
         cls.cluster = Cluster("lsm", nodes=1, replicas=1,
                               sections={"storage": {"options": SMALL_TREE}})
         cls.addClassCleanup(cls.cluster.__exit__, None)
@@ -57,7 +58,7 @@ class LsmFiles(unittest.TestCase):
             assert load.wait(120) == 0
         while len(newest_log(node.data)[1]) < RECORDS:
             run("--endpoint", node.endpoint(), "put", "more", "value")
-        node.stop()
+        node.kill()
         cls.made = node.data
 
     def setUp(self):

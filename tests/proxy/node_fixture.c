@@ -113,7 +113,7 @@ void node_close(struct fixture *f)
         while (f->op_count > 0)
             disk_fails(f, f->now_ms, STATUS_BROKEN);
         while (f->request_count > 0) {
-            for (int i = 2; i <= FIXTURE_NODES_MAX; i++)
+            for (int i = 1; i <= FIXTURE_NODES_MAX; i++)
                 if (request_at(f, i) != NULL)
                     gone(f, f->now_ms, i);
         }
@@ -190,6 +190,8 @@ static void keep(struct buffer *buffer, struct bytes *bytes)
 
 static void take_op(struct fixture *f, const struct storage_op *op)
 {
+    if (request_owner_of(op->token) == OWNER_TREES && !f->with_trees)
+        return;
     assert_in_range(f->op_count, 0, FIXTURE_WAITING_MAX - 1);
     struct waiting_op *waiting = &f->ops[f->op_count++];
     *waiting = (struct waiting_op){.op = *op};

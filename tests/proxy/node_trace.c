@@ -9,6 +9,8 @@ static void say(struct fixture *f, const char *format, ...)
 static void say(struct fixture *f, const char *format, ...)
 {
     va_list arguments;
+    if (f->is_quiet)
+        return;
     size_t room = sizeof f->trace - f->trace_size;
     va_start(arguments, format);
     int size = vsnprintf(f->trace + f->trace_size, room, format, arguments);
@@ -92,6 +94,11 @@ void trace_request(struct fixture *f, struct node_id to,
         name = "list";
     } else if (message->body_case == RKV__ENVELOPE__BODY_SCAN) {
         name = message->scan->after.len > 0 ? "scan on" : "scan";
+    } else if (message->body_case == RKV__ENVELOPE__BODY_TREES) {
+        begin(f);
+        say(f, "trees %u: %zu n%d", message->trees->level,
+            message->trees->n_nodes, number_of(f, to));
+        return;
     } else if (message->body_case == RKV__ENVELOPE__BODY_HANDOFF) {
         begin(f);
         say(f, "handoff %zu n%d", message->handoff->n_rows, number_of(f, to));

@@ -376,6 +376,73 @@ static void what_is_unsynced_is_synced_after_the_interval(void **state)
     assert_int_equal(fault_counts().last_batch, 0);
 }
 
+static size_t place_of(struct fixture *fixture, enum event_kind kind,
+                       uint64_t token)
+{
+    size_t at = 0;
+    fixture_wait(fixture, kind, token);
+    pthread_mutex_lock(&fixture->lock);
+    while (fixture->told[at].kind != kind || fixture->told[at].token != token)
+        at++;
+    pthread_mutex_unlock(&fixture->lock);
+    return at;
+}
+
+static void a_settled_scan_is_told_behind_what_is_being_written(void **state)
+{
+    struct fixture *fixture = *state;
+    struct storage_result result;
+    struct buffer value = {0};
+    struct storage_op scan = op_of(STORAGE_SCAN, 2, "");
+    scan.bytes_max = 1 << 20;
+    scan.settled = true;
+    fault_open_and_block(fixture);
+    assert_false(storage_read(fixture->storage, &scan, &value, &result));
+    /* Others do not wait for it. */
+    scan.settled = false;
+    for (scan.token = 3; scan.token < 100; scan.token++)
+        assert_int_equal(fixture_scan(fixture, &scan).status, STATUS_OK);
+    fixture_expect(fixture, 2, "");
+    fault_block_writes(false);
+    assert_true(place_of(fixture, EVENT_STORED, 1) <
+                place_of(fixture, EVENT_STORED, 2));
+}
+
+static void
+what_is_noted_behind_the_drain_is_there_at_the_next_start(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer value = {0};
+    fixture_open(fixture);
+    fault_submit(fixture, 1, "k");
+    storage_drain(fixture->storage);
+    fixture_expect(fixture, 1, "prepared ok, stored ok");
+    assert_int_equal(storage_meta_set(fixture->storage, TABLE_META, "note",
+                                      bytes_of_string("text")),
+                     STATUS_OK);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    assert_int_equal(
+        storage_meta_get(fixture->storage, TABLE_META, "note", &value),
+        STATUS_OK);
+    assert_true(bytes_equal(buffer_bytes(&value), bytes_of_string("text")));
+    buffer_fini(&value);
+}
+
+static void nothing_is_noted_on_an_engine_that_failed(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    fault_fail_opens(true);
+    fault_fail_write();
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+    storage_drain(fixture->storage);
+    assert_int_equal(storage_meta_set(fixture->storage, TABLE_META, "note",
+                                      bytes_of_string("text")),
+                     STATUS_BROKEN);
+}
+
 int main(void)
 {
 #define CLAIM(name)                                                            \
@@ -397,6 +464,9 @@ int main(void)
         CLAIM(a_dropped_hint_is_not_synced),
         CLAIM(without_sync_only_a_set_is_synced),
         CLAIM(what_is_unsynced_is_synced_after_the_interval),
+        CLAIM(a_settled_scan_is_told_behind_what_is_being_written),
+        CLAIM(what_is_noted_behind_the_drain_is_there_at_the_next_start),
+        CLAIM(nothing_is_noted_on_an_engine_that_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

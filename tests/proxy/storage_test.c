@@ -265,17 +265,20 @@ static void what_is_set_is_found_by_its_name(void **state)
     op.key.table = TABLE_META;
     op.key.key = bytes_of_string("boot");
     op.data = bytes_of_string("2");
-    assert_int_equal(storage_meta_get(fixture->storage, "boot", &value),
-                     STATUS_NOT_FOUND);
     assert_int_equal(
-        storage_meta_set(fixture->storage, "boot", bytes_of_string("1")),
-        STATUS_OK);
-    assert_int_equal(storage_meta_get(fixture->storage, "boot", &value),
+        storage_meta_get(fixture->storage, TABLE_META, "boot", &value),
+        STATUS_NOT_FOUND);
+    assert_int_equal(storage_meta_set(fixture->storage, TABLE_META, "boot",
+                                      bytes_of_string("1")),
                      STATUS_OK);
+    assert_int_equal(
+        storage_meta_get(fixture->storage, TABLE_META, "boot", &value),
+        STATUS_OK);
     assert_true(bytes_equal(buffer_bytes(&value), bytes_of_string("1")));
     fixture_store(fixture, &op);
-    assert_int_equal(storage_meta_get(fixture->storage, "boot", &value),
-                     STATUS_OK);
+    assert_int_equal(
+        storage_meta_get(fixture->storage, TABLE_META, "boot", &value),
+        STATUS_OK);
     assert_true(bytes_equal(buffer_bytes(&value), bytes_of_string("2")));
     buffer_fini(&value);
 }

@@ -143,6 +143,9 @@ static void change(struct toy_storage *toy, const struct storage_op *op,
     result->duplicate = change.duplicate;
     result->records_delta = change.records_delta;
     result->bytes_delta = change.bytes_delta;
+    result->version_before = change.version_before;
+    result->version_after = change.version_after;
+    result->was_damaged = change.was_damaged;
     result->record = buffer_bytes(&toy->next);
     ASSERT(storage_key_encode(&op->key, &name) == STATUS_OK);
     if (change.status == STATUS_OK && change.removed)

@@ -178,7 +178,7 @@ static void begin_next(struct sim *sim, struct client *client)
         begin_admin(sim, client);
 }
 
-/* The final reader goes round the keys until all replicas are equal. */
+/* The final reader goes round the keys. */
 static void begin_check(struct sim *sim, struct client *client)
 {
     begin_read(sim, client, sim->final_reads++ % sim->plan.keys, LEVEL_ALL);

@@ -5,8 +5,8 @@
  * that nobody tunes a seed to green.
  *
  * Faults that lose a disk strike one node a run: an acknowledged write is on W
- * replicas, W is 2 at least in those runs, and W-1 of them may go. There is no
- * anti-entropy yet that would certify more. */
+ * replicas, W is 2 at least in those runs, and W-1 of them may go. Nothing
+ * certifies more yet. */
 static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_RESET] = 25,  [FAULT_CUT] = 12,  [FAULT_CUT_ONE_WAY] = 10,
     [FAULT_ISOLATE] = 6, [FAULT_SPLIT] = 8, [FAULT_CLOG] = 10,

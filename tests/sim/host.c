@@ -272,6 +272,9 @@ static void carry_out(struct sim *sim, struct host *host)
         sim_tell(sim, host->name, "says: %s", effects->log);
     if (effects->log != NULL && strncmp(effects->log, "event=filled", 12) == 0)
         host->is_filled = true;
+    if (effects->log != NULL &&
+        strncmp(effects->log, "event=tree_differed", 19) == 0)
+        observe_wrong_tree(sim, host);
     if (effects->halt == NULL || host->is_halting)
         return;
     host->is_halting = true;

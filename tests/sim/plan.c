@@ -65,6 +65,8 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
     plan->timeouts.hedge_ms = (uint32_t)random_range(random, 5, 60);
     plan->timeouts.handoff_interval_ms =
         (uint32_t)random_range(random, 20, 200);
+    plan->timeouts.tree_rebuild_ms = 500;
+    plan->timeouts.exchange_interval_ms = 300;
     if (random_chance(random, 300))
         plan->failed_send_permille = (uint32_t)random_range(random, 1, 50);
 }

@@ -138,8 +138,12 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need);
 /* Values that a client was shown: their writes. */
 size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
                       uint32_t *writes);
-/* What healing still waits for, or NULL. */
-const char *observe_unsettled(struct sim *sim);
+/* What healing still waits for, or NULL: that all are equal; that all is read
+ * since. */
+const char *observe_apart(struct sim *sim);
+const char *observe_unread(const struct sim *sim);
+/* The host found a hash tree of its own wrong. */
+void observe_wrong_tree(struct sim *sim, const struct host *host);
 void observe_end(struct sim *sim);
 
 #endif

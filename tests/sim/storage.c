@@ -179,6 +179,9 @@ static void tell_stored(struct sim *sim, struct host *host,
         .prepared_us = op->prepared_us,
         .records_delta = ok ? op->change.records_delta : 0,
         .bytes_delta = ok ? op->change.bytes_delta : 0,
+        .version_before = op->change.version_before,
+        .version_after = op->change.version_after,
+        .was_damaged = op->change.was_damaged,
     };
     tell_node(sim, host, EVENT_STORED, &result);
 }

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CORE_EXCHANGE_H
+#define REPLIKV_PROXY_CORE_EXCHANGE_H
+
+#include "proxy/core/node_internal.h"
+
+/* Anti-entropy: with each other replica in turn we compare hash trees, and
+ * what differs goes both ways through the ordinary merge.
+ *
+ *   IDLE -> COMPARING roots of all partitions that we share, then the levels
+ *    ^        |       below in groups of partitions, the leaves a while later,
+ *    |        |       when what was on its way is there; then one by one:
+ *    |        v
+ *    |      SCANNING, LISTING, PULLING, STORING, READING, PUSHING: reconcile.c
+ *    |        |
+ *    +----- COMPARING its root once more
+ *
+ * The peer keeps nothing of it: it answers scans. Between partitions we rest
+ * for as long as the last one took, and longer when the node is busy. Of a
+ * partition that cannot be read here or there, and of a key that one of us
+ * refuses, the rest goes on, and a later round tries again. */
+
+/* reconcile.c: begin with exchange->partition and ->leaves. */
+void reconcile(struct node *node, struct effects *effects);
+void reconcile_scan_reply(struct node *node, const Rkv__ScanReply *reply,
+                          struct effects *effects);
+/* LISTING, PULLING: no usable answer, of a peer that is there. */
+void reconcile_unanswered(struct node *node, struct effects *effects);
+/* What became of the push; CLOSED: there was no answer. */
+void reconcile_pushed(struct node *node, enum status status,
+                      struct effects *effects);
+void reconcile_stored(struct node *node, const struct storage_result *result,
+                      struct effects *effects);
+
+/* exchange.c */
+void exchange_go_to(struct node *node, enum exchange_stage stage);
+/* The number of what is under way. */
+uint64_t exchange_number(const struct node *node);
+/* Ask the peer and go to stage; message NULL: the arena was spent. */
+void exchange_ask(struct node *node, enum exchange_stage stage,
+                  const Rkv__Envelope *message, struct effects *effects);
+void exchange_partition_done(struct node *node, struct effects *effects);
+/* This partition cannot be read, here or there: on to the next. */
+void exchange_skip(struct node *node);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy/core/node_internal.h"
+
+/* What a start reads of the disk, and what is stored for the next one. */
+
+static const char META_MEMBER[] = "member/";
+static const char META_JOINED[] = "joined";
+
+static void start_scan(struct node *node, enum table table, struct bytes after,
+                       struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_SCAN,
+        .token = request_number(OWNER_START, table),
+        .key = {.table = table},
+        .after = after,
+        .bytes_max = node->config.limits.list_bytes_max,
+    };
+    if (effects_storage(effects, &op))
+        node->start_waiting++;
+    else
+        effects->halt = "start: no memory to read what was stored";
+}
+
+void start_begin(struct node *node, struct effects *effects)
+{
+    start_scan(node, TABLE_META, (struct bytes){0}, effects);
+    start_scan(node, TABLE_HINTS, (struct bytes){0}, effects);
+}
+
+static bool begins_with(struct bytes name, const char *prefix)
+{
+    size_t size = strlen(prefix);
+    return name.size >= size && memcmp(name.data, prefix, size) == 0;
+}
+
+static void start_row(struct node *node, const struct storage_row *row,
+                      struct arena *arena)
+{
+    if (row->key.table == TABLE_HINTS) {
+        struct hint_target *target = hint_target(node, row->key.target);
+        if (target != NULL) {
+            target->records++;
+            target->bytes += row->record.size;
+        }
+        return;
+    }
+    struct bytes name = row->key.key;
+    if (bytes_equal(name, bytes_of_string(META_MISSING))) {
+        fill_restore(node, row->record);
+        return;
+    }
+    if (bytes_equal(name, bytes_of_string(META_JOINED))) {
+        node->has_joined = true;
+        return;
+    }
+    if (!begins_with(name, META_MEMBER))
+        return;
+    ProtobufCAllocator allocator = arena_allocator(arena);
+    Rkv__Member *wire =
+        rkv__member__unpack(&allocator, row->record.size, row->record.data);
+    struct member member;
+    if (wire != NULL && member_from_wire(wire, &member, NULL) == STATUS_OK &&
+        !node_id_equal(member.id, node->self))
+        membership_remember(node->membership, &member);
+}
+
+void start_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects)
+{
+    node->start_waiting--;
+    if (result->status != STATUS_OK) {
+        effects->halt = result->op->kind == STORAGE_SCAN
+                            ? "start: what was stored cannot be read; "
+                              "--replace sets the disk aside and fills another "
+                              "from the other nodes"
+                            : "start: what is missing cannot be stored";
+        return;
+    }
+    for (size_t i = 0; i < result->row_count; i++)
+        start_row(node, &result->rows[i], &effects->arena);
+    bool was_scan = result->op->kind == STORAGE_SCAN;
+    if (was_scan && !result->done)
+        start_scan(node, result->op->key.table, result->next, effects);
+    if (node->start_waiting > 0)
+        return;
+    /* What is missing must be on disk before anyone knows this disk: a crash
+     * would leave one that seems whole. */
+    if (was_scan && (node->config.replace || node->config.amnesiac)) {
+        if (fill_all(node, request_number(OWNER_START, 0), effects))
+            node->start_waiting++;
+        else
+            effects->halt = "start: no memory to store what is missing";
+        return;
+    }
+    node->stage = NODE_JOINING;
+}
+
+/* So that the next start need not wait for the others. Lost, it just does. */
+static void store_joined(struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = request_number(OWNER_META, 0),
+        .key = {.table = TABLE_META, .key = bytes_of_string(META_JOINED)},
+        .data = bytes_of_string("yes"),
+    };
+    (void)effects_storage(effects, &op);
+}
+
+/* A disk that has been ready before is ready at once: the others refuse it
+ * should it be older than it was. A new one might be an emptied one, which
+ * only they can tell: it waits until a majority has accepted it, however often
+ * it is started meanwhile. */
+void start_join(struct node *node, struct effects *effects)
+{
+    size_t count = 1;
+    for (size_t i = 0; i < node->topology.node_count; i++)
+        count += node->met[i];
+    bool is_new = !node->has_joined || node->config.replace;
+    if (is_new && count * 2 <= node->topology.node_count)
+        return;
+    node->stage = NODE_READY;
+    effects->log = "event=ready";
+    if (!node->has_joined)
+        store_joined(effects);
+}
+
+void start_store_member(struct node *node, struct node_id id,
+                        struct effects *effects)
+{
+    const struct member *member = membership_find(node->membership, id);
+    if (member == NULL || node_id_equal(id, node->self))
+        return;
+    struct arena *arena = &effects->arena;
+    Rkv__Member *wire = member_to_wire(member, arena);
+    size_t prefix = sizeof META_MEMBER - 1;
+    uint8_t *name = arena_alloc(arena, prefix + NODE_ID_SIZE);
+    uint8_t *data =
+        wire == NULL ? NULL
+                     : arena_alloc(arena, rkv__member__get_packed_size(wire));
+    if (name == NULL || data == NULL)
+        return;
+    memcpy(name, META_MEMBER, prefix);
+    memcpy(name + prefix, id.bytes, NODE_ID_SIZE);
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = request_number(OWNER_META, 0),
+        .key = {.table = TABLE_META,
+                .key = bytes_of(name, prefix + NODE_ID_SIZE)},
+        .data = bytes_of(data, rkv__member__pack(wire, data)),
+    };
+    (void)effects_storage(effects, &op);
+}
