@@ -147,7 +147,8 @@ static void print_all(const struct cli *cli, const struct repairing *all)
         grid_add(&grid, "%" PRIu64, one->now.pushed - one->before.pushed);
         grid_add(&grid, "%" PRIu64, one->now.left_out - one->before.left_out);
     }
-    grid_finish(&grid);
+    if (grid.count > 0)
+        grid_finish(&grid);
 }
 
 static void print_all_json(const struct cli *cli, const struct repairing *all)

@@ -83,15 +83,20 @@ static bool is_well_formed(const struct node *node, const Rkv__Trees *trees)
 
 /* A partition that is being filled is not compared: what it lacks is on its
  * way, and it has no say in what others have. */
+static bool is_comparable(const struct node *node, struct partition partition)
+{
+    return tree_of(node, partition) != NULL &&
+           !fill_is_missing(node, partition);
+}
+
 static uint8_t answer_one(const struct node *node, unsigned level,
                           uint32_t asked, const uint8_t *theirs)
 {
     uint8_t ours[CHILDREN_BYTES];
     struct partition partition = compare_partition(level, asked);
-    const struct hash_tree *tree = tree_of(node, partition);
-    if (tree == NULL || fill_is_missing(node, partition))
-        return level == 0 ? COMPARE_UNKNOWN : 0;
-    describe(tree, level, asked, ours);
+    if (!is_comparable(node, partition))
+        return COMPARE_UNKNOWN;
+    describe(tree_of(node, partition), level, asked, ours);
     if (level == 0)
         return memcmp(ours, theirs, ROOT_BYTES) == 0 ? COMPARE_EQUAL
                                                      : COMPARE_DIFFERS;
@@ -103,6 +108,18 @@ static uint8_t answer_one(const struct node *node, unsigned level,
     return (uint8_t)differ;
 }
 
+/* Below the root nothing says of one node that it is not known. */
+static enum status status_of(const struct node *node, const Rkv__Trees *trees)
+{
+    if (!is_well_formed(node, trees))
+        return STATUS_INVALID;
+    for (size_t i = 0; i < trees->n_nodes && trees->level > 0; i++)
+        if (!is_comparable(node,
+                           compare_partition(trees->level, trees->nodes[i])))
+            return STATUS_UNCERTAIN;
+    return STATUS_OK;
+}
+
 void compare_serve(struct node *node, struct reply_token token,
                    const Rkv__Trees *trees, struct effects *effects)
 {
@@ -110,13 +127,13 @@ void compare_serve(struct node *node, struct reply_token token,
     Rkv__TreesReply *reply = message_new(arena, &rkv__trees_reply__descriptor);
     uint8_t *differ = arena_alloc(arena, trees->n_nodes);
     if (reply != NULL && differ != NULL) {
-        bool is_clear = is_well_formed(node, trees);
+        enum status status = status_of(node, trees);
         size_t each = node_bytes(trees->level);
-        for (size_t i = 0; i < trees->n_nodes && is_clear; i++)
+        for (size_t i = 0; i < trees->n_nodes && status == STATUS_OK; i++)
             differ[i] = answer_one(node, trees->level, trees->nodes[i],
                                    trees->hashes.data + i * each);
-        reply->status = is_clear ? RKV__STATUS__OK : RKV__STATUS__INVALID;
-        if (is_clear)
+        reply->status = (Rkv__Status)status;
+        if (status == STATUS_OK)
             reply->differ = binary_of_bytes(bytes_of(differ, trees->n_nodes));
     }
     reply_with(effects, token, RKV__ENVELOPE__BODY_TREES_REPLY, reply);

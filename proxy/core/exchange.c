@@ -37,7 +37,8 @@ static void forget_round(struct exchange *exchange)
     };
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_fini(buffers[i]);
-    exchange->is_on = exchange->is_verifying = exchange->is_waiting = false;
+    exchange->is_on = exchange->is_verifying = false;
+    exchange->is_waiting = exchange->is_between = false;
 }
 
 void exchange_fini(struct node *node)
@@ -90,7 +91,14 @@ static void fail(struct node *node)
 void exchange_skip(struct node *node)
 {
     node_count(node, COUNTER_EXCHANGES_FAILED);
+    node->exchange.is_between = false;
     rest(node, RETRY_MS);
+}
+
+void exchange_pause(struct node *node)
+{
+    node->exchange.is_between = true;
+    rest(node, node_pause_ms(node, node->exchange.started_ms));
 }
 
 uint64_t exchange_number(const struct node *node)
@@ -157,6 +165,18 @@ int64_t exchange_equal_ago_ms(const struct node *node,
 
 /* --- comparing --- */
 
+/* What of the group is not taken up yet is not known any more, here or there:
+ * the next one, later. */
+static void pass_over_group(struct node *node)
+{
+    struct exchange *exchange = &node->exchange;
+    node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
+    buffer_clear(&exchange->nodes);
+    exchange->node_next = 0;
+    exchange->is_waiting = false;
+    rest(node, RETRY_MS);
+}
+
 static void compare(struct node *node, unsigned level, struct effects *effects)
 {
     struct exchange *exchange = &node->exchange;
@@ -166,7 +186,7 @@ static void compare(struct node *node, unsigned level, struct effects *effects)
     for (size_t i = 0; i < exchange->asked; i++)
         if (tree_of(node, compare_partition(level, nodes[i])) == NULL) {
             /* It is doubted since, or the engine failed. */
-            fail(node);
+            pass_over_group(node);
             return;
         }
     exchange_ask(
@@ -190,8 +210,9 @@ static void next_group(struct node *node, struct effects *effects)
          i++) {
         struct partition partition = compare_partition(
             0, differ[(first + exchange->differ_next++) % count]);
-        if (tree_of(node, partition) != NULL &&
-            !add_number(&exchange->nodes, compare_node(partition, 0))) {
+        if (tree_of(node, partition) == NULL) {
+            node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
+        } else if (!add_number(&exchange->nodes, compare_node(partition, 0))) {
             fail(node);
             return;
         }
@@ -344,11 +365,12 @@ static void verified(struct node *node, enum compare_result result)
     } else if (exchange->moved == 0) {
         /* They differ, and nothing was found that does: once that may be what
          * was on its way, twice in a row one of the trees is wrong. */
-        node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
-        if (was_suspect)
-            trees_rebuild(node, &partition);
-        else
+        if (!was_suspect) {
             bit_set(exchange->suspects, partition.value);
+            return;
+        }
+        node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
+        trees_rebuild(node, &partition);
     }
 }
 
@@ -374,7 +396,9 @@ static void compared(struct node *node, const Rkv__TreesReply *reply,
 {
     struct exchange *exchange = &node->exchange;
     struct bytes differ = bytes_of_binary(reply->differ);
-    if (reply->status != RKV__STATUS__OK || differ.size != exchange->asked)
+    if (reply->status == RKV__STATUS__UNCERTAIN && exchange->level > 0)
+        pass_over_group(node);
+    else if (reply->status != RKV__STATUS__OK || differ.size != exchange->asked)
         fail(node);
     else if (exchange->is_verifying)
         verified(node, (enum compare_result)differ.data[0]);
@@ -392,10 +416,15 @@ static void compared(struct node *node, const Rkv__TreesReply *reply,
 static bool is_to_be_built(const struct node *node)
 {
     const struct repair *repair = &node->exchange.repair;
+    const struct trees *trees = &node->trees;
     if (!repair->is_running)
         return false;
-    return repair->is_of_one ? bit_has(node->trees.due, repair->partition.value)
-                             : trees_due(node) > 0;
+    for (size_t p = 0; p < node->topology.partitions; p++)
+        if (bit_has(trees->due, p) &&
+            (repair->is_full || !bit_has(trees->known, p)) &&
+            (!repair->is_of_one || repair->partition.value == p))
+            return true;
+    return false;
 }
 
 /* With the next peer, if it can be reached. */
@@ -433,8 +462,10 @@ void exchange_wake(struct node *node, struct node_id peer)
     int at = topology_node(&node->topology, peer);
     int64_t soon_ms = node->now_ms + turn_ms(node) / WAKE_PART;
     if (at < 0 || exchange->is_on || exchange->repair.is_running ||
-        exchange->next_ms < soon_ms)
+        exchange->next_ms < soon_ms || node->now_ms < exchange->wake_ms)
         return;
+    /* One that comes and goes does not take the others' turns. */
+    exchange->wake_ms = node->now_ms + turn_ms(node);
     size_t count = node->topology.node_count;
     exchange->peer_next = ((size_t)at + count - 1) % count;
     exchange->next_ms = soon_ms;
@@ -445,15 +476,19 @@ void exchange_tick(struct node *node, struct effects *effects)
     struct exchange *exchange = &node->exchange;
     if (node->topology.node_count < 2 || node->stage != NODE_READY)
         return;
-    if (exchange->next_ms < 0) /* not all nodes of a cluster at once */
+    if (exchange->next_ms < 0) { /* not all nodes of a cluster at once */
+        int64_t half_ms = turn_ms(node) / 2;
         rest(node,
-             (int64_t)(node_random(node) % ((uint64_t)turn_ms(node) + 1)));
+             half_ms + (int64_t)(node_random(node) % ((uint64_t)half_ms + 1)));
+    }
     if (exchange->stage != EXCHANGE_IDLE) {
         if (node->now_ms >= exchange->lost_at_ms)
             fail(node);
     } else if (node->now_ms >= exchange->next_ms) {
         if (exchange->is_waiting)
             compare(node, TREE_LEVELS, effects);
+        else if (exchange->is_between)
+            reconcile_go_on(node, effects);
         else if (exchange->is_on)
             next_partition(node, effects);
         else

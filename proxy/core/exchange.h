@@ -24,6 +24,8 @@
 void reconcile(struct node *node, struct effects *effects);
 void reconcile_scan_reply(struct node *node, const Rkv__ScanReply *reply,
                           struct effects *effects);
+/* Behind exchange_pause. */
+void reconcile_go_on(struct node *node, struct effects *effects);
 /* LISTING, PULLING: no usable answer, of a peer that is there. */
 void reconcile_unanswered(struct node *node, struct effects *effects);
 /* What became of the push; CLOSED: there was no answer. */
@@ -40,6 +42,8 @@ uint64_t exchange_number(const struct node *node);
 void exchange_ask(struct node *node, enum exchange_stage stage,
                   const Rkv__Envelope *message, struct effects *effects);
 void exchange_partition_done(struct node *node, struct effects *effects);
+/* Rest between chunks. */
+void exchange_pause(struct node *node);
 /* This partition cannot be read, here or there: on to the next. */
 void exchange_skip(struct node *node);
 

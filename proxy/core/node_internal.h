@@ -191,6 +191,7 @@ struct tree_build {
     uint64_t serial;
     int64_t next_ms, lost_at_ms;
     int64_t burst_us; /* since then chunk followed chunk */
+    int64_t out_ms;   /* until then a scan that was given up may be out */
     struct hash_tree tree;
     struct buffer after;  /* so far it is built */
     struct buffer writes; /* struct build_write, since the scan was asked for */
@@ -224,7 +225,7 @@ enum exchange_stage {
 
 /* What an operator asked for. */
 struct repair {
-    bool is_running, is_of_one;
+    bool is_running, is_full, is_of_one;
     struct bucket_id bucket;    /* 0: of all */
     struct partition partition; /* is_of_one */
     size_t peers_left;
@@ -239,6 +240,7 @@ struct exchange {
     size_t peer_next; /* by topology index */
     uint64_t serial;
     int64_t next_ms; /* below 0: never begun */
+    int64_t wake_ms; /* nobody is woken before */
     int64_t lost_at_ms;
     /* When a partition was last found equal with its owner i, at
      * partition * REPLICAS_MAX + i; 0 never. */
@@ -257,6 +259,7 @@ struct exchange {
     unsigned level;
     size_t asked; /* nodes, of the peer */
     bool is_verifying, is_waiting;
+    bool is_between; /* chunks of a partition, at rest */
 
     /* Of the partition; see reconcile.c. */
     struct partition partition;
@@ -277,7 +280,6 @@ struct exchange {
     size_t row_count;            /* of the push under way */
     bool is_one_by_one;          /* some push of the chunk was refused */
     bool has_refused;            /* a line was logged */
-    unsigned unsent;             /* pushes without an answer, in a row */
 };
 
 enum node_stage { NODE_STARTING, NODE_JOINING, NODE_READY };
@@ -480,6 +482,8 @@ void trees_heard_broken(struct node *node);
 void trees_heard_reopened(struct node *node);
 /* This one may be wrong. */
 void tree_doubt(struct node *node, struct partition partition);
+/* A scan of the partition found damage. */
+void tree_unreadable(struct node *node, struct partition partition);
 /* All of them anew, or one. */
 void trees_rebuild(struct node *node, const struct partition *one);
 /* So many are still to be built. */

@@ -19,8 +19,8 @@ enum {
     CHUNK_BYTES_MAX = 1024 * 1024,
     /* Below it one record decides, which comes alone however large it is. */
     CHUNK_BYTES_MIN = 4 * 1024,
-    /* So often in a row a row alone gets no reply before we give up. */
-    UNSENT_MAX = 3,
+    /* While the node is busy. */
+    BUSY_CHUNK_BYTES = 64 * 1024,
 };
 
 /* One of ours in the chunk. Versions are four bytes of them, as on the wire:
@@ -99,8 +99,19 @@ void reconcile(struct node *node, struct effects *effects)
     exchange->chunk_bytes = CHUNK_BYTES_MAX;
     exchange->moved = 0;
     exchange->is_one_by_one = exchange->has_refused = false;
-    exchange->unsent = 0;
     buffer_clear(&exchange->after);
+    scan_own(node, EXCHANGE_SCANNING, &exchange->after, effects);
+}
+
+void reconcile_go_on(struct node *node, struct effects *effects)
+{
+    struct exchange *exchange = &node->exchange;
+    uint32_t most = node_is_busy(node) ? BUSY_CHUNK_BYTES : CHUNK_BYTES_MAX;
+    exchange->is_between = false;
+    exchange->started_ms = node->now_ms;
+    exchange->chunk_bytes += exchange->chunk_bytes / 4;
+    if (exchange->chunk_bytes > most)
+        exchange->chunk_bytes = most;
     scan_own(node, EXCHANGE_SCANNING, &exchange->after, effects);
 }
 
@@ -108,15 +119,14 @@ static void next_chunk(struct node *node, struct effects *effects)
 {
     struct exchange *exchange = &node->exchange;
     exchange->is_one_by_one = false;
-    exchange->chunk_bytes += exchange->chunk_bytes / 4;
-    if (exchange->chunk_bytes > CHUNK_BYTES_MAX)
-        exchange->chunk_bytes = CHUNK_BYTES_MAX;
     if (exchange->is_last)
         exchange_partition_done(node, effects);
-    else if (set_bytes(&exchange->after, buffer_bytes(&exchange->to)))
-        scan_own(node, EXCHANGE_SCANNING, &exchange->after, effects);
-    else
+    else if (!set_bytes(&exchange->after, buffer_bytes(&exchange->to)))
         exchange_skip(node);
+    else if (node_is_busy(node))
+        exchange_pause(node);
+    else
+        reconcile_go_on(node, effects);
 }
 
 /* No usable answer is all that is heard of one too large for a frame or a
@@ -198,7 +208,7 @@ static void scanned(struct node *node, const struct storage_result *result,
         status = STATUS_NO_MEMORY;
     if (status != STATUS_OK) {
         if (status == STATUS_CORRUPT || status == STATUS_IO)
-            tree_doubt(node, exchange->partition);
+            tree_unreadable(node, exchange->partition);
         exchange_skip(node);
         return;
     }
@@ -426,11 +436,12 @@ static void read_again(struct node *node, const struct storage_result *result,
         reconcile_pushed(node, STATUS_OK, effects);
 }
 
+/* So that another one may be taken. */
 static bool is_about_rows(enum status status)
 {
     return status == STATUS_REFUSED || status == STATUS_INVALID ||
            status == STATUS_TOO_LARGE || status == STATUS_CORRUPT ||
-           status == STATUS_UNSUPPORTED || status == STATUS_CLOSED;
+           status == STATUS_UNSUPPORTED;
 }
 
 void reconcile_pushed(struct node *node, enum status status,
@@ -438,14 +449,22 @@ void reconcile_pushed(struct node *node, enum status status,
 {
     struct exchange *exchange = &node->exchange;
     size_t count = exchange->pushes.size / sizeof(uint64_t);
-    exchange->unsent = status == STATUS_CLOSED ? exchange->unsent + 1 : 0;
-    if (status != STATUS_OK &&
-        (!is_about_rows(status) || exchange->unsent > UNSENT_MAX)) {
+    bool is_lasting = is_about_rows(status);
+    if (status != STATUS_OK && !is_lasting && status != STATUS_CLOSED) {
+        exchange_skip(node);
+        return;
+    }
+    if (status != STATUS_OK && exchange->chunk_bytes > CHUNK_BYTES_MIN &&
+        exchange->row_count > 1) {
+        reconcile_unanswered(node, effects);
+        return;
+    }
+    if (status == STATUS_CLOSED) {
         exchange_skip(node);
         return;
     }
     exchange->moved += exchange->row_count;
-    if (status != STATUS_OK && exchange->row_count > 1) {
+    if (is_lasting && exchange->row_count > 1) {
         /* Which of them it is that they do not take. */
         exchange->is_one_by_one = true;
         push(node, effects);

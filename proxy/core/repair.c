@@ -41,6 +41,7 @@ static bool check(const struct node *node, const Rkv__Admin *admin,
                       admin->partition, node->config.self.name);
     *repair = (struct repair){
         .is_running = true,
+        .is_full = admin->full,
         .is_of_one = admin->one_partition,
         .partition = {(uint16_t)admin->partition},
         .peers_left = node->topology.node_count - 1,

@@ -298,7 +298,7 @@ static void scan_done(struct node *node, const struct storage_result *result,
     const struct storage_op *op = result->op;
     Rkv__ScanReply *reply = message_new(arena, &rkv__scan_reply__descriptor);
     if (result->status == STATUS_CORRUPT || result->status == STATUS_IO)
-        tree_doubt(node, op->key.partition);
+        tree_unreadable(node, op->key.partition);
     if (reply != NULL) {
         enum scan_filter filter = (enum scan_filter)(op->token & 0xff);
         struct bytes end = {0};

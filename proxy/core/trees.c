@@ -38,6 +38,8 @@ enum {
     /* So long chunk follows chunk; then a tick is waited for. */
     BURST_US = 5000,
     BUSY_BURST_US = 200,
+    /* A scan that was given up is not waited for longer. */
+    OUT_MS = 10 * LOST_MS,
 };
 
 /* What a write left of a key while the chunk that may show it was read. */
@@ -174,6 +176,12 @@ void tree_doubt(struct node *node, struct partition partition)
         trees->build.begun = false;
         rest(node, 0);
     }
+}
+
+void tree_unreadable(struct node *node, struct partition partition)
+{
+    if (tree_of(node, partition) != NULL)
+        tree_doubt(node, partition);
 }
 
 void trees_rebuild(struct node *node, const struct partition *one)
@@ -317,12 +325,13 @@ static void give_up(struct node *node, enum status status,
     bit_clear(trees->due, p);
     bit_set(trees->failed, p);
     /* What is damaged stays so, and each time it is met costs something. */
-    trees->retry_ms *= is_damaged ? 2 : 1;
+    trees->retry_ms *= is_damaged && trees->retry_at_ms == 0 ? 2 : 1;
     if (trees->retry_ms < RETRY_MS_MIN)
         trees->retry_ms = RETRY_MS_MIN;
     if (trees->retry_ms > RETRY_MS_MAX)
         trees->retry_ms = RETRY_MS_MAX;
-    trees->retry_at_ms = node->now_ms + trees->retry_ms;
+    if (trees->retry_at_ms == 0)
+        trees->retry_at_ms = node->now_ms + trees->retry_ms;
     trees->build.begun = false;
     trees->build.overruns = 0;
     node_count(node, COUNTER_TREES_FAILED);
@@ -353,9 +362,11 @@ void trees_tick(struct node *node, struct effects *effects)
     if (build->stage == BUILD_SCANNING && node->now_ms >= build->lost_at_ms) {
         give_up(node, STATUS_TIMEOUT, effects);
         rest(node, 0);
+        /* It may hold a reader, and another one would hold the next. */
+        build->out_ms = node->now_ms + OUT_MS;
     }
     if (build->stage == BUILD_IDLE && node->now_ms >= build->next_ms &&
-        (build->begun || seek(node))) {
+        node->now_ms >= build->out_ms && (build->begun || seek(node))) {
         build->burst_us = node->now_us;
         ask(node, effects);
     }
@@ -445,6 +456,7 @@ void trees_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects)
 {
     struct tree_build *build = &node->trees.build;
+    build->out_ms = 0;
     if (build->stage != BUILD_SCANNING ||
         result->op->token != request_number(OWNER_TREES, build->serial))
         return;

@@ -17,7 +17,11 @@ class FiveNodes(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cluster = Cluster(["lsm", "leveldb", "lmdb", "lsm", "leveldb"],
-                              replicas=REPLICAS, sections={"buckets": SLOPPY})
+                              replicas=REPLICAS, sections={
+                                  "buckets": SLOPPY,
+                                  # No anti-entropy while a test takes.
+                                  "replication": {
+                                      "anti_entropy_interval_ms": 86400000}})
         cls.addClassCleanup(cls.cluster.__exit__, None)
         cls.cluster.start()
         with contextlib.closing(cls.cluster.nodes[0].client()) as client:

@@ -12,6 +12,8 @@ from harness import Cluster, rkv, wait_for
 from load import pump
 
 MIB = 1 << 20
+# No anti-entropy while a test takes.
+HINTS_ALONE = {"anti_entropy_interval_ms": 86400000}
 VALUE_BYTES, WRITTEN_BYTES = 16 << 10, 64 * MIB
 # What waits for a node that does not read, on each of three lanes.
 QUEUE_BYTES = 2 * MIB
@@ -28,7 +30,7 @@ os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=4"
 class Paused(unittest.TestCase):
     def test_writes_go_on_in_bounded_memory(self):
         with Cluster("lmdb", sections={
-                "replication": {"request_timeout_ms": 2000},
+                "replication": {"request_timeout_ms": 2000, **HINTS_ALONE},
                 "limits": {"queue_bytes_max": QUEUE_BYTES}}) as cluster:
             cluster.start()
             one, two, three = cluster.nodes
@@ -54,7 +56,8 @@ class Paused(unittest.TestCase):
             print(f"{kept} hints delivered")
 
     def test_small_writes_are_not_held_for_it(self):
-        with Cluster("lmdb") as cluster:
+        with Cluster("lmdb",
+                     sections={"replication": HINTS_ALONE}) as cluster:
             cluster.start()
             one, two, three = cluster.nodes
             value = bytes(SMALL_BYTES)

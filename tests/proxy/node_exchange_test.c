@@ -390,6 +390,15 @@ static void what_is_not_known_yet_is_not_said_to_be_equal(void **state)
     assert_int_equal(counter_of(&n1, "exchanges"), 1);
 }
 
+static void what_is_not_known_below_the_root_is_uncertain(void **state)
+{
+    (void)state;
+    n1.with_trees = false;
+    start();
+    assert_int_equal(asked(0, 0, 8)->differ.data[0], 2);
+    assert_int_equal(asked(1, 0, 32)->status, RKV__STATUS__UNCERTAIN);
+}
+
 /* --- repair --- */
 
 static const Rkv__AdminReply *admin(const Rkv__Admin *request)
@@ -473,6 +482,7 @@ int main(void)
         TEST(a_message_that_is_lost_is_given_up),
         TEST(what_is_no_question_is_refused),
         TEST(what_is_not_known_yet_is_not_said_to_be_equal),
+        TEST(what_is_not_known_below_the_root_is_uncertain),
         TEST(a_repair_begins_at_once_and_ends),
         TEST(a_repair_of_what_is_not_there_is_refused),
     };

@@ -221,7 +221,7 @@ static void nothing_is_known_before_the_engine_was_read(void **state)
     for (uint16_t p = 0; p < PARTITIONS; p++)
         assert_false(node_tree_root(f.node, (struct partition){p}, &root));
     f.with_trees = true;
-    for (int64_t now_ms = 100000; now_ms < 120000; now_ms += 6000) {
+    for (int64_t now_ms = 100000; now_ms < 800000; now_ms += 50000) {
         tick(&f, now_ms); /* what was asked is lost, and asked again */
         disk(&f, now_ms);
     }
@@ -242,7 +242,7 @@ static void an_engine_that_failed_is_read_anew(void **state)
     for (uint16_t p = 0; p < PARTITIONS; p++)
         assert_false(node_tree_root(f.node, (struct partition){p}, &root));
     f.with_trees = true;
-    for (int64_t now_ms = 100000; now_ms < 120000; now_ms += 6000) {
+    for (int64_t now_ms = 100000; now_ms < 800000; now_ms += 50000) {
         tick(&f, now_ms); /* what was asked is lost, and asked again */
         disk(&f, now_ms);
     }
