@@ -160,18 +160,30 @@ class Repairs(threading.Thread):
             self.count += 1
 
 
+def beside_repairs(nodes, *arguments):
+    repairs = Repairs(nodes)
+    repairs.start()
+    found = load(nodes, *arguments)
+    repairs.ended.set()
+    repairs.join()
+    assert repairs.count > 0
+    return found
+
+
 def measure_load(nodes, options):
+    """First one of both, then the other: stores slow down as they are written
+    over."""
     ratios = {"puts_beside": [], "gets_beside": []}
-    for _ in range(options.rounds):
+    for number in range(options.rounds):
         for name, mix in (("puts_beside", "put=100"),
                           ("gets_beside", "get=100")):
-            alone = load(nodes, mix, options.keys, options.seconds, 3, 48)
-            repairs = Repairs(nodes)
-            repairs.start()
-            beside = load(nodes, mix, options.keys, options.seconds, 3, 48)
-            repairs.ended.set()
-            repairs.join()
-            assert repairs.count > 0
+            arguments = (mix, options.keys, options.seconds, 3, 48)
+            if number % 2 == 0:
+                alone = load(nodes, *arguments)
+                beside = beside_repairs(nodes, *arguments)
+            else:
+                beside = beside_repairs(nodes, *arguments)
+                alone = load(nodes, *arguments)
             ratios[name].append(beside["per_second"] / alone["per_second"])
             say(f"{name}: {ratios[name][-1]:.2f}, "
                 f"{alone['per_second']:.0f}/s alone")
