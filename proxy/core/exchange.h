@@ -26,7 +26,7 @@ void reconcile_scan_reply(struct node *node, const Rkv__ScanReply *reply,
                           struct effects *effects);
 /* Behind exchange_pause. */
 void reconcile_go_on(struct node *node, struct effects *effects);
-/* LISTING, PULLING: no usable answer, of a peer that is there. */
+/* No usable answer of a peer that is there: a smaller chunk. */
 void reconcile_unanswered(struct node *node, struct effects *effects);
 /* What became of the push; CLOSED: there was no answer. */
 void reconcile_pushed(struct node *node, enum status status,

@@ -13,7 +13,7 @@
  *
  *   IDLE --> SCANNING --> next chunk, partition
  *     ^          |
- *     +----------+  a failure: the next partition, later; this one in its turn
+ *     +----------+  a failure: the next partition, and this one again later
  *
  * A partition is scanned in key order while it is written to. A scan is heard
  * of after all that it may show was STORED; so a write that is heard of

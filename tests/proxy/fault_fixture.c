@@ -52,3 +52,12 @@ void fault_open_and_block(struct fixture *fixture)
     fault_submit(fixture, 1, "first");
     assert_true(fault_wait_blocked_writes(1));
 }
+
+void fault_open_and_break(struct fixture *fixture)
+{
+    fixture_open(fixture);
+    fault_fail_opens(true);
+    fault_fail_write();
+    fault_submit(fixture, 1, "k");
+    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+}

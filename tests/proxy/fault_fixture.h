@@ -13,6 +13,9 @@ int fault_tear_down(void **state);
 /* Open, and leave the writer in the write of token 1, to "first". */
 void fault_open_and_block(struct fixture *fixture);
 
+/* Open, and fail the write of token 1; it cannot be opened again. */
+void fault_open_and_break(struct fixture *fixture);
+
 /* COORDINATE, submitted and not waited for. */
 void fault_submit(struct fixture *fixture, uint64_t token, const char *key);
 /* The status that STORED told, waited for. */

@@ -197,11 +197,8 @@ static void many_differences_take_few_messages(void **state)
     expect_equal();
 }
 
-/* Chunk by chunk, on both sides; what one of them has in a chunk in which the
- * other has nothing, too. */
-static void large_partitions_are_done_in_chunks(void **state)
+static void make_large(void)
 {
-    (void)state;
     enum { MANY = 6000 };
     n1.config.founding.partitions = n2.config.founding.partitions = 2;
     n1.is_quiet = n2.is_quiet = true;
@@ -213,12 +210,48 @@ static void large_partitions_are_done_in_chunks(void **state)
         if (i > MANY / 2 || i % 5 == 0)
             store(&n2, name, record_of(&n2, 2, 1, "w"));
     }
+}
+
+/* Chunk by chunk, on both sides; what one of them has in a chunk in which the
+ * other has nothing, too. */
+static void large_partitions_are_done_in_chunks(void **state)
+{
+    (void)state;
+    make_large();
     start();
     int messages = round_of(INTERVAL_MS, ALL_STEPS);
     expect_equal();
     assert_in_range(messages, 100, 2000);
     assert_int_equal(counter_of(&n1, "keys_refused"), 0);
     assert_int_equal(counter_of(&n1, "exchanges_failed"), 0);
+}
+
+/* More than a request a millisecond: chunks are smaller and apart. */
+static void a_busy_node_rests_between_chunks(void **state)
+{
+    (void)state;
+    int64_t now_ms = INTERVAL_MS;
+    int rests = 0;
+    make_large();
+    start();
+    tick(&n1, 1);
+    disk(&n1, 1);
+    while (counter_of(&n1, "exchanges") == 0 || n1.toy.count != n2.toy.count) {
+        for (int i = 0; i < 5; i++)
+            peer(&n1, now_ms, 2, token++, RKV__ENVELOPE__BODY_FETCH,
+                 fetch_of(&n1, "00001"));
+        disk(&n1, now_ms);
+        tick(&n1, now_ms);
+        disk(&n1, now_ms);
+        rests += n1.request_count == 0;
+        while (n1.request_count > 0) {
+            carry_over(now_ms);
+            disk(&n1, now_ms);
+        }
+        now_ms += 4;
+    }
+    /* Some thirty chunks, eight ticks apart. */
+    assert_in_range(rests, 100, 600);
 }
 
 /* One that the peer does not take does not hold up the others. */
@@ -476,6 +509,7 @@ int main(void)
         TEST(what_is_only_older_is_not_sent),
         TEST(many_differences_take_few_messages),
         TEST(large_partitions_are_done_in_chunks),
+        TEST(a_busy_node_rests_between_chunks),
         TEST(a_key_that_is_refused_is_passed_over),
         TEST(a_peer_that_goes_away_is_asked_again),
         TEST(a_disk_that_fails_is_asked_again),

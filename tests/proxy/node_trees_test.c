@@ -210,14 +210,10 @@ static void writes_beside_a_build_are_in_the_tree_once(void **state)
     expect_true_trees();
 }
 
-static void nothing_is_known_before_the_engine_was_read(void **state)
+/* What was asked so far is lost, and asked again. */
+static void expect_nothing_is_known_until_it_is_read(void)
 {
-    (void)state;
     uint64_t root;
-    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
-    toy_put(&f.toy, &key, record_of(&f, 2, 1, "v"));
-    f.with_trees = false;
-    node_start(&f);
     for (uint16_t p = 0; p < PARTITIONS; p++)
         assert_false(node_tree_root(f.node, (struct partition){p}, &root));
     f.with_trees = true;
@@ -226,27 +222,29 @@ static void nothing_is_known_before_the_engine_was_read(void **state)
         disk(&f, now_ms);
     }
     expect_true_trees();
+}
+
+static void nothing_is_known_before_the_engine_was_read(void **state)
+{
+    (void)state;
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
+    toy_put(&f.toy, &key, record_of(&f, 2, 1, "v"));
+    f.with_trees = false;
+    node_start(&f);
+    expect_nothing_is_known_until_it_is_read();
     assert_true(truth(key.partition.value) != 0);
 }
 
 static void an_engine_that_failed_is_read_anew(void **state)
 {
     (void)state;
-    uint64_t root;
     node_start(&f);
     tick(&f, 1);
     disk(&f, 1);
     expect_true_trees();
     f.with_trees = false;
     step(&f, 2, &(struct event){.kind = EVENT_REOPENED}, "reopened");
-    for (uint16_t p = 0; p < PARTITIONS; p++)
-        assert_false(node_tree_root(f.node, (struct partition){p}, &root));
-    f.with_trees = true;
-    for (int64_t now_ms = 100000; now_ms < 800000; now_ms += 50000) {
-        tick(&f, now_ms); /* what was asked is lost, and asked again */
-        disk(&f, now_ms);
-    }
-    expect_true_trees();
+    expect_nothing_is_known_until_it_is_read();
     assert_int_equal(counter_of(&f, "trees_wrong"), 0);
 }
 

@@ -99,11 +99,7 @@ static void what_was_made_on_a_failed_batch_fails_with_it(void **state)
 static void it_is_opened_as_often_as_it_takes(void **state)
 {
     struct fixture *fixture = *state;
-    fixture_open(fixture);
-    fault_fail_opens(true);
-    fault_fail_write();
-    fault_submit(fixture, 1, "k");
-    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+    fault_open_and_break(fixture);
     assert_true(fault_wait_open_attempts(3));
     assert_int_equal(fixture->reopened, 0);
     fault_fail_opens(false);
@@ -114,11 +110,7 @@ static void it_is_opened_as_often_as_it_takes(void **state)
 static void it_is_not_open_again_before_it_can_sync(void **state)
 {
     struct fixture *fixture = *state;
-    fixture_open(fixture);
-    fault_fail_opens(true);
-    fault_fail_write();
-    fault_submit(fixture, 1, "k");
-    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+    fault_open_and_break(fixture);
     fault_fail_write();
     fault_fail_opens(false);
     fixture_wait_reopened(fixture, 1);

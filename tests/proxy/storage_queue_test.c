@@ -432,11 +432,7 @@ what_is_noted_behind_the_drain_is_there_at_the_next_start(void **state)
 static void nothing_is_noted_on_an_engine_that_failed(void **state)
 {
     struct fixture *fixture = *state;
-    fixture_open(fixture);
-    fault_fail_opens(true);
-    fault_fail_write();
-    fault_submit(fixture, 1, "k");
-    assert_int_equal(fault_stored(fixture, 1), STATUS_IO);
+    fault_open_and_break(fixture);
     storage_drain(fixture->storage);
     assert_int_equal(storage_meta_set(fixture->storage, TABLE_META, "note",
                                       bytes_of_string("text")),
