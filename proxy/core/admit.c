@@ -98,13 +98,25 @@ void reply_result(struct node *node, struct effects *effects,
     reply_with(effects, token, RKV__ENVELOPE__BODY_RESULT, result);
 }
 
+/* So many answers are owed before another is preferred for it: what is asked
+ * in one turn goes to one replica in one write, and comes back in one. */
+enum { READS_TOGETHER = 64 };
+
 static uint32_t rank(const struct node *node, struct node_id id)
 {
     if (node_id_equal(id, node->self))
         return 0;
     if (!membership_is_reachable(node->membership, id))
         return UINT32_MAX;
-    return 1 + read_debt(node, id);
+    int index = topology_node(&node->topology, id);
+    /* Of equals the nearest before us: every node prefers another. */
+    int before = topology_node(&node->topology, node->self) - index;
+    if (before < 0)
+        before += (int)node->topology.node_count;
+    const struct read_peer *peer = &node->read_peers[index];
+    uint32_t heaps =
+        peer->is_late ? INT32_MAX / NODES_MAX : peer->debt / READS_TOGETHER;
+    return 1 + heaps * NODES_MAX + (uint32_t)before;
 }
 
 size_t preference_list(const struct node *node, struct partition partition,

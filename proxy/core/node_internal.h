@@ -76,6 +76,12 @@ struct read_op {
     size_t charged_bytes; /* of the record that it holds */
 };
 
+/* What we know of a node that is asked for reads. */
+struct read_peer {
+    uint32_t debt; /* not answered yet, nor its session ended */
+    bool is_late;  /* another was asked in its place since it last answered */
+};
+
 /* Slots of one kind of operation, lowest free first so that what is never used
  * is never touched. */
 struct slots {
@@ -302,9 +308,7 @@ struct node {
     struct relay_op relays[RELAYS_MAX];
     struct batch_op batches[BATCHES_MAX];
     uint64_t inflight_bytes;
-    /* What each node was asked for reads and has not answered, nor its session
-     * ended; by topology index. */
-    uint32_t read_debts[NODES_MAX];
+    struct read_peer read_peers[NODES_MAX]; /* by topology index */
 
     struct hint_target *hints;
     size_t hint_count;
@@ -386,9 +390,9 @@ Rkv__Result *result_new(struct node *node, struct arena *arena,
 void reply_with(struct effects *effects, struct reply_token token,
                 Rkv__Envelope__BodyCase body_case, const void *body);
 /* Owners of the partition: us first, then those that seem to be there, who
- * owes the fewest answers to our reads before the others, then the rest. So
- * load goes where it is served, and one that stands still is left alone long
- * before anybody suspects it. */
+ * owes few answers to our reads before the others and who is late last, then
+ * the rest. So load goes where it is served, many reads in one message, and one
+ * that stands still is left alone long before anybody suspects it. */
 size_t preference_list(const struct node *node, struct partition partition,
                        struct node_id *list);
 
@@ -414,7 +418,6 @@ void read_stored(struct node *node, const struct storage_result *result,
 void read_reply(struct node *node, uint64_t request, struct node_id from,
                 const Rkv__Envelope *reply, struct effects *effects);
 void reads_tick(struct node *node, struct effects *effects);
-uint32_t read_debt(const struct node *node, struct node_id id);
 
 /* serve.c */
 void serve_store(struct node *node, struct reply_token token,

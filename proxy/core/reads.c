@@ -97,12 +97,6 @@ static void reply_record(struct node *node, const struct read_op *op,
           body, effects);
 }
 
-uint32_t read_debt(const struct node *node, struct node_id id)
-{
-    int index = topology_node(&node->topology, id);
-    return index < 0 ? 0 : node->read_debts[index];
-}
-
 /* What was sent is answered, or given up for good when its session ends. */
 static void send(struct node *node, const struct read_op *op,
                  struct node_id whom, const Rkv__Envelope *envelope,
@@ -113,14 +107,31 @@ static void send(struct node *node, const struct read_op *op,
     outbox_request(&effects->out, whom, LANE_FOREGROUND,
                    request_number(OWNER_READ, op->serial), envelope);
     if (index >= 0 && effects->out.count > sent)
-        node->read_debts[index]++;
+        node->read_peers[index].debt++;
 }
 
 static void settle_debt(struct node *node, struct node_id from)
 {
     int index = topology_node(&node->topology, from);
-    if (index >= 0 && node->read_debts[index] > 0)
-        node->read_debts[index]--;
+    if (index < 0)
+        return;
+    struct read_peer *peer = &node->read_peers[index];
+    peer->debt -= peer->debt > 0;
+    peer->is_late = false;
+}
+
+/* Another is asked in place of those that have not answered. */
+static void hedged(struct node *node, const struct read_op *op,
+                   struct node_id asked)
+{
+    node_count(node, COUNTER_READS_HEDGED);
+    for (size_t i = 0; i < op->get.replica_count; i++) {
+        const struct get_replica *replica = &op->get.replicas[i];
+        int index = topology_node(&node->topology, replica->node);
+        if (replica->state == REPLICA_ASKED && index >= 0 &&
+            !node_id_equal(replica->node, asked))
+            node->read_peers[index].is_late = true;
+    }
 }
 
 static void ask(struct node *node, const struct read_op *op,
@@ -358,7 +369,7 @@ void reads_tick(struct node *node, struct effects *effects)
         struct get_actions actions;
         get_tick(&op->get, node->now_ms, &actions);
         if (actions.count > 0 && actions.list[0].kind == GET_ASK)
-            node_count(node, COUNTER_READS_HEDGED);
+            hedged(node, op, actions.list[0].node);
         carry_out(node, op, &actions, effects);
     }
 }
