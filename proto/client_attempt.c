@@ -19,8 +19,10 @@ enum {
     /* Everything is momentarily in the way: a connection that is closing, a
      * full queue. */
     PAUSE_MIN_MS = 10,
-    /* Answers whose callbacks are called before what those start leaves. */
-    FRAMES_AT_ONCE = 64,
+    /* Answers whose callbacks are called before what those start leaves: half
+     * of what a node takes in at once, so that it works on what the first half
+     * started while the second half is heard. */
+    FRAMES_AT_ONCE = 32,
 };
 
 static void avoid(struct endpoint *endpoint, int64_t until_ms)
