@@ -2,6 +2,7 @@
 #include "engines/lsm/memtable.h"
 
 #include "engines/lsm/digest.h"
+#include "engines/lsm/key_filter.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -55,11 +56,6 @@ struct memtable_node {
     struct link links[]; /* height of them, then the key, then the value */
 };
 
-/* Of a Bloom filter in blocks of one word. */
-struct filter_word {
-    _Atomic uint64_t bits;
-};
-
 struct chunk {
     struct chunk *previous;
     size_t used, size; /* this header included */
@@ -74,8 +70,9 @@ struct memtable {
     /* Before, digests say nothing. */
     atomic_bool is_learned;
     struct shape shape;
-    struct filter_word *filter;
-    uint64_t filter_words;
+    /* Read without an order: who looks for what is not newer than its sequence
+     * took that after bits and node were there. */
+    struct key_filter filter;
 
     atomic_size_t bytes;
     _Atomic uint64_t count, last_sequence;
@@ -184,11 +181,10 @@ struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number,
         memtable->chunk_bytes_max = CHUNK_BYTES_MIN;
     if (memtable->chunk_bytes_max > CHUNK_BYTES_MAX)
         memtable->chunk_bytes_max = CHUNK_BYTES_MAX;
-    memtable->filter_words = bytes_expected / FILTER_BYTES_PER_BIT / 64 + 1;
-    memtable->filter =
-        calloc(memtable->filter_words, sizeof(struct filter_word));
+    bool has_filter = key_filter_init(&memtable->filter,
+                                      bytes_expected / FILTER_BYTES_PER_BIT);
     memtable->head = allocate_node(memtable, HEIGHT_MAX, 0);
-    if (memtable->filter == NULL || memtable->head == NULL) {
+    if (!has_filter || memtable->head == NULL) {
         memtable_unref(memtable);
         return NULL;
     }
@@ -214,7 +210,7 @@ void memtable_unref(struct memtable *memtable)
         memtable->chunks = chunk->previous;
         chunk_free(chunk);
     }
-    free(memtable->filter);
+    key_filter_fini(&memtable->filter);
     free(memtable);
 }
 
@@ -319,35 +315,47 @@ static struct memtable_node *find_last(const struct memtable *memtable)
     return at;
 }
 
-/* --- filter --- */
+/* --- searches side by side --- */
 
-static struct filter_word *filter_word(const struct memtable *memtable,
-                                       uint64_t hash)
+/* A search that looks at digests alone. */
+struct walker {
+    const struct memtable_node *at;
+    int level;
+    uint64_t digest;
+};
+
+/* On to the next node, which comes from memory meanwhile; false at the end. */
+static bool step(struct walker *walker)
 {
-    return &memtable->filter[(hash >> 32) * memtable->filter_words >> 32];
+    for (; walker->level >= 0; walker->level--) {
+        const struct link *link = &walker->at->links[walker->level];
+        if (atomic_load_explicit(&link->digest, memory_order_acquire) <
+            walker->digest) {
+            walker->at =
+                atomic_load_explicit(&link->next, memory_order_acquire);
+            __builtin_prefetch(&walker->at->links[walker->level]);
+            return true;
+        }
+    }
+    return false;
 }
 
-static uint64_t filter_bits(uint64_t hash)
+void memtable_fetch(const struct memtable *memtable, const struct bytes *keys,
+                    size_t count)
 {
-    return UINT64_C(1) << (hash & 63) | UINT64_C(1) << (hash >> 6 & 63) |
-           UINT64_C(1) << (hash >> 12 & 63) | UINT64_C(1) << (hash >> 18 & 63);
-}
-
-/* Nothing here orders the bits before the node: a reader looks for what is not
- * newer than its sequence, which was published after both. */
-static void filter_set(struct memtable *memtable, uint64_t hash)
-{
-    struct filter_word *word = filter_word(memtable, hash);
-    uint64_t bits = atomic_load_explicit(&word->bits, memory_order_relaxed);
-    atomic_store_explicit(&word->bits, bits | filter_bits(hash),
-                          memory_order_relaxed);
-}
-
-static bool filter_has(const struct memtable *memtable, uint64_t hash)
-{
-    const struct filter_word *word = filter_word(memtable, hash);
-    uint64_t bits = atomic_load_explicit(&word->bits, memory_order_relaxed);
-    return (~bits & filter_bits(hash)) == 0;
+    struct walker walkers[MEMTABLE_FETCH_MAX];
+    if (!atomic_load_explicit(&memtable->is_learned, memory_order_acquire))
+        return;
+    for (size_t i = 0; i < count; i++)
+        walkers[i] =
+            (struct walker){.at = memtable->head,
+                            .level = load_height(memtable) - 1,
+                            .digest = digest_of(&memtable->shape, keys[i])};
+    for (bool any = count > 1; any;) {
+        any = false;
+        for (size_t i = 0; i < count; i++)
+            any |= step(&walkers[i]);
+    }
 }
 
 /* --- adding --- */
@@ -451,7 +459,7 @@ enum status memtable_add(struct memtable *memtable, const struct entry *entry)
     struct memtable_node *node = new_node(memtable, entry);
     if (node == NULL)
         return STATUS_NO_MEMORY;
-    filter_set(memtable, key_hash(entry->key));
+    key_filter_add(&memtable->filter, key_hash(entry->key));
     if (node->height > load_height(memtable))
         atomic_store_explicit(&memtable->height, node->height,
                               memory_order_relaxed);
@@ -475,7 +483,7 @@ enum status memtable_add(struct memtable *memtable, const struct entry *entry)
 bool memtable_get(const struct memtable *memtable, struct bytes key,
                   uint64_t hash, uint64_t sequence, struct entry *entry)
 {
-    if (!filter_has(memtable, hash))
+    if (!key_filter_has(&memtable->filter, hash))
         return false;
     struct place place = place_of(memtable, key, sequence);
     const struct memtable_node *node = find(memtable, &place);

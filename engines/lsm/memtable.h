@@ -32,6 +32,13 @@ void memtable_unref(struct memtable *memtable); /* NULL is allowed */
 enum status memtable_add(struct memtable *memtable,
                          const struct entry *entry) MUST_CHECK;
 
+/* Let what adding or getting these keys will look at come from memory: the
+ * misses of one search come after one another, those of several side by
+ * side. count is at most MEMTABLE_FETCH_MAX. */
+enum { MEMTABLE_FETCH_MAX = 16 };
+void memtable_fetch(const struct memtable *memtable, const struct bytes *keys,
+                    size_t count);
+
 /* The newest version of key up to sequence, borrowed from the memtable; false
  * if there is none. hash is key_hash(key). */
 bool memtable_get(const struct memtable *memtable, struct bytes key,

@@ -231,6 +231,18 @@ static enum status log_group(struct lsm *lsm, const struct writer *writers,
     return status;
 }
 
+/* Every so many operations of a batch, for those to come. */
+static void fetch(const struct lsm *lsm, const struct batch *batch, size_t from)
+{
+    struct bytes keys[MEMTABLE_FETCH_MAX];
+    size_t count = 0;
+    if (from % MEMTABLE_FETCH_MAX != 0)
+        return;
+    for (; count < MEMTABLE_FETCH_MAX && from + count < batch->count; count++)
+        keys[count] = batch->operations[from + count].key;
+    memtable_fetch(lsm->active, keys, count);
+}
+
 /* Add the group to the memtable and let readers see it. The caller holds
  * memtable_mutex. */
 static enum status add_group(struct lsm *lsm, const struct writer *writers)
@@ -248,6 +260,7 @@ static enum status add_group(struct lsm *lsm, const struct writer *writers)
                 .sequence = ++sequence,
                 .removed = operation->remove,
             };
+            fetch(lsm, at->batch, i);
             status = memtable_add(lsm->active, &entry);
         }
     }

@@ -39,6 +39,20 @@ static struct bytes key_of(const struct added *added)
     return bytes_of(added->key, added->key_size);
 }
 
+/* It changes nothing, whatever the keys: one that is there, or is not, or is
+ * before or behind all. */
+static void fetch_some(const struct list *list, struct bytes key)
+{
+    uint8_t high[KEY_MAX];
+    memset(high, 0xff, sizeof high);
+    struct bytes keys[MEMTABLE_FETCH_MAX] = {bytes_of(high, sizeof high),
+                                             bytes_of(high, 0), key};
+    size_t count = list->count % (MEMTABLE_FETCH_MAX + 1);
+    for (size_t i = 3; i < count; i++)
+        keys[i] = key_of(&list->added[i * list->count / MEMTABLE_FETCH_MAX]);
+    memtable_fetch(list->memtable, keys, count);
+}
+
 static void list_add(struct list *list, struct bytes key, bool removed)
 {
     assert_true(key.size <= KEY_MAX && list->count < ADDED_MAX);
@@ -51,6 +65,7 @@ static void list_add(struct list *list, struct bytes key, bool removed)
                           .value = bytes_of(&sequence, sizeof sequence),
                           .sequence = sequence,
                           .removed = removed};
+    fetch_some(list, key);
     assert_int_equal(memtable_add(list->memtable, &entry), STATUS_OK);
 }
 
