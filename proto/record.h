@@ -124,9 +124,11 @@ enum status record_apply(const struct record *own,
                          int64_t dedup_window_ms, struct arena *arena,
                          struct record *written, bool *duplicate) MUST_CHECK;
 
-/* Whether a record's version is that of b: the same context and values,
- * whatever superseded entries each still has. */
-uint64_t record_version(const struct record *record);
+/* A hash of kind, context and values, whatever superseded entries a record
+ * still has: records of equal versions hold the same. It is of all data, not of
+ * dots alone, so that damage above the checksum shows, too. encoded: what
+ * record_encode made, or record_decode took; 0 if empty. */
+uint64_t record_version(struct bytes encoded);
 /* Whether no live value remains. */
 bool record_is_deleted(const struct record *record);
 

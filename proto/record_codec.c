@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "proto/assert.h"
 #include "proto/record.h"
 #include "proto/record_order.h"
@@ -41,10 +38,10 @@ enum status record_encode(const struct record *record, struct buffer *out)
     put_number(&writer, record->value_count, 4);
     for (size_t i = 0; i < record->value_count; i++)
         put_value(&writer, &record->values[i]);
-    put_number(&writer, record->superseded_count, 4);
     for (size_t i = 0; i < record->superseded_count; i++)
         put_superseded(&writer, &record->superseded[i]);
-    put_checksum(&writer, start);
+    put_number(&writer, record->superseded_count, 4);
+    put_seals(&writer, start);
     if (writer.status != STATUS_OK)
         out->size = start;
     return writer.status;
@@ -123,7 +120,7 @@ static void take_values(struct reader *reader, struct record *record)
 
 static void take_superseded(struct reader *reader, struct record *record)
 {
-    size_t count = take_count(reader, SUPERSEDED_SIZE);
+    size_t count = reader->rest.size / SUPERSEDED_SIZE;
     if (count > DEDUP_ENTRIES_MAX)
         reader_fail(reader, STATUS_CORRUPT);
     if (count == 0 || reader->status != STATUS_OK)
@@ -202,7 +199,8 @@ enum status record_decode(struct bytes encoded, struct arena *arena,
 {
     *record = (struct record){0};
     struct reader reader = {.arena = arena};
-    enum status status = check_checksum(encoded, &reader.rest);
+    struct bytes superseded;
+    enum status status = check_seals(encoded, &reader.rest, &superseded);
     if (status != STATUS_OK)
         return status;
     uint64_t format = take_number(&reader, 1);
@@ -214,93 +212,24 @@ enum status record_decode(struct bytes encoded, struct arena *arena,
     struct record decoded = record_empty((enum record_kind)kind);
     take_context(&reader, &decoded.context);
     take_values(&reader, &decoded);
+    if (reader.rest.size != 0)
+        reader_fail(&reader, STATUS_CORRUPT);
+    reader.rest = superseded;
     take_superseded(&reader, &decoded);
     if (reader.status != STATUS_OK)
         return reader.status;
-    if (reader.rest.size != 0)
-        return STATUS_CORRUPT;
     status = check_distinct(&decoded, arena);
     if (status == STATUS_OK)
         *record = decoded;
     return status;
 }
 
-/* What is hashed is gathered first: a call for each number costs more than all
- * the rest. */
-struct hasher {
-    XXH3_state_t state;
-    bool is_begun; /* state is in use */
-    size_t size;
-    uint8_t bytes[512];
-};
-
-static void hash_flush(struct hasher *hasher)
+uint64_t record_version(struct bytes encoded)
 {
-    if (!hasher->is_begun)
-        XXH3_64bits_reset(&hasher->state);
-    hasher->is_begun = true;
-    XXH3_64bits_update(&hasher->state, hasher->bytes, hasher->size);
-    hasher->size = 0;
-}
-
-static void hash_bytes(struct hasher *hasher, struct bytes bytes)
-{
-    if (bytes.size > sizeof hasher->bytes - hasher->size)
-        hash_flush(hasher);
-    if (bytes.size > sizeof hasher->bytes) {
-        XXH3_64bits_update(&hasher->state, bytes.data, bytes.size);
-    } else if (bytes.size > 0) {
-        memcpy(hasher->bytes + hasher->size, bytes.data, bytes.size);
-        hasher->size += bytes.size;
-    }
-}
-
-static void hash_number(struct hasher *hasher, uint64_t number)
-{
-    number = htole64(number);
-    hash_bytes(hasher, bytes_of(&number, sizeof number));
-}
-
-static void hash_dot(struct hasher *hasher, struct dot dot)
-{
-    hash_number(hasher, dot.actor.incarnation);
-    hash_number(hasher, dot.actor.epoch);
-    hash_number(hasher, dot.counter);
-}
-
-static uint64_t hash_end(struct hasher *hasher)
-{
-    if (!hasher->is_begun)
-        return XXH3_64bits(hasher->bytes, hasher->size);
-    hash_flush(hasher);
-    return XXH3_64bits_digest(&hasher->state);
-}
-
-/* Data by its dots only would be cheaper, but then silent damage above the
- * checksum would be invisible to anti-entropy. */
-uint64_t record_version(const struct record *record)
-{
-    struct hasher hasher;
-    if (record->value_count == 0)
+    size_t tail = VERSION_SIZE + CHECKSUM_SIZE;
+    if (encoded.size < tail)
         return 0;
-    hasher.is_begun = false;
-    hasher.size = 0;
-    hash_number(&hasher, record->kind);
-    hash_number(&hasher, record->context.count);
-    for (size_t i = 0; i < record->context.count; i++)
-        hash_dot(&hasher, record->context.entries[i]);
-    hash_number(&hasher, record->value_count);
-    for (size_t i = 0; i < record->value_count; i++) {
-        const struct value *value = &record->values[i];
-        hash_number(&hasher, value->dot_count);
-        for (size_t k = 0; k < value->dot_count; k++)
-            hash_dot(&hasher, value->dots[k]);
-        hash_bytes(&hasher, bytes_of(value->request.bytes, REQUEST_ID_SIZE));
-        hash_number(&hasher, (uint64_t)value->written_ms);
-        hash_number(&hasher, value->stamp);
-        hash_number(&hasher, value->tombstone);
-        hash_number(&hasher, value->data.size);
-        hash_bytes(&hasher, value->data);
-    }
-    return hash_end(&hasher);
+    struct reader reader = {
+        .rest = bytes_of(encoded.data + encoded.size - tail, VERSION_SIZE)};
+    return take_number(&reader, VERSION_SIZE);
 }

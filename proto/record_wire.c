@@ -7,6 +7,8 @@
 #include "proto/assert.h"
 #include "proto/record_order.h"
 
+enum { COUNT_SIZE = 4 };
+
 void put_dot(struct writer *writer, struct dot dot)
 {
     put_number(writer, dot.actor.incarnation, 8);
@@ -28,6 +30,33 @@ void put_checksum(struct writer *writer, size_t start)
         return;
     const struct buffer *out = writer->out;
     put_number(writer, XXH3_64bits(out->data + start, out->size - start), 8);
+}
+
+/* Of a record as far as how many are superseded; false: of none. */
+static bool split(struct bytes body, size_t *main_size)
+{
+    if (body.size < COUNT_SIZE)
+        return false;
+    size_t size = body.size - COUNT_SIZE;
+    struct reader reader = {.rest = bytes_of(body.data + size, COUNT_SIZE)};
+    uint64_t count = take_number(&reader, COUNT_SIZE);
+    if (count > size / SUPERSEDED_SIZE)
+        return false;
+    *main_size = size - (size_t)count * SUPERSEDED_SIZE;
+    return true;
+}
+
+void put_seals(struct writer *writer, size_t start)
+{
+    size_t main_size;
+    if (writer->status != STATUS_OK)
+        return;
+    const struct buffer *out = writer->out;
+    struct bytes body = bytes_of(out->data + start, out->size - start);
+    if (!split(body, &main_size))
+        main_size = 0;
+    put_number(writer, XXH3_64bits(body.data, main_size), VERSION_SIZE);
+    put_checksum(writer, start + main_size);
 }
 
 void reader_fail(struct reader *reader, enum status status)
@@ -84,5 +113,28 @@ enum status check_checksum(struct bytes encoded, struct bytes *content)
     if (take_number(&reader, 8) != XXH3_64bits(encoded.data, size))
         return STATUS_CORRUPT;
     *content = bytes_of(encoded.data, size);
+    return STATUS_OK;
+}
+
+enum status check_seals(struct bytes encoded, struct bytes *main,
+                        struct bytes *superseded)
+{
+    size_t main_size;
+    if (encoded.size < VERSION_SIZE + CHECKSUM_SIZE)
+        return STATUS_CORRUPT;
+    struct bytes body =
+        bytes_of(encoded.data, encoded.size - VERSION_SIZE - CHECKSUM_SIZE);
+    if (!split(body, &main_size))
+        return STATUS_CORRUPT;
+    struct bytes behind =
+        bytes_of(encoded.data + main_size, encoded.size - main_size);
+    enum status status = check_checksum(behind, &behind);
+    if (status != STATUS_OK)
+        return status;
+    if (record_version(encoded) != XXH3_64bits(body.data, main_size))
+        return STATUS_CORRUPT;
+    *main = bytes_of(body.data, main_size);
+    *superseded =
+        bytes_of(body.data + main_size, body.size - main_size - COUNT_SIZE);
     return STATUS_OK;
 }

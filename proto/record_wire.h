@@ -6,28 +6,35 @@
 
 #include "proto/record.h"
 
-/* How records and contexts are laid out: little-endian, fixed width, and an
- * XXH3 64 of all before it at the end. Private to proto/.
+/* How records and contexts are laid out: little-endian, fixed width, all of it
+ * under an XXH3 64 at the end. Private to proto/.
  *
  *     dot      incarnation u64, epoch u32, counter u64
  *     context  count u32, dots by actor
- *     record   format u8, kind u8, context,
- *              values u32, each: dots u32 (dots ascending), request 16 bytes,
- *                  written_ms i64, stamp u64, tombstone u8, size u32, data
- *              superseded u32, each: request, dot, written_ms
- *              checksum u64
+ *     record   main: format u8, kind u8, context,
+ *                  values u32, each: dots u32 (dots ascending), request 16
+ *                      bytes, written_ms i64, stamp u64, tombstone u8,
+ *                      size u32, data
+ *              superseded, each: request, dot, written_ms
+ *              superseded u32: how many
+ *              version u64: of main
+ *              checksum u64: of what is between main and it
+ *
+ * So a record's version is read, not computed, and what it is of is hashed once
+ * for both.
  *
  * Fixed width costs some bytes and leaves a number only one spelling, so that
  * equal records have equal bytes without a rule about shortest forms. */
 
 enum {
-    RECORD_FORMAT = 1,
+    RECORD_FORMAT = 2,
     CONTEXT_FORMAT = 1,
     CHECKSUM_SIZE = 8,
     DOT_SIZE = 8 + 4 + 8,
     /* A value has a dot and may have no data. */
     VALUE_SIZE_MIN = 4 + DOT_SIZE + REQUEST_ID_SIZE + 8 + 8 + 1 + 4,
     SUPERSEDED_SIZE = REQUEST_ID_SIZE + DOT_SIZE + 8,
+    VERSION_SIZE = 8,
 };
 
 /* Appends; after the first failure it keeps that status and does nothing. */
@@ -55,6 +62,9 @@ void put_dot(struct writer *writer, struct dot dot);
 void put_context(struct writer *writer, const struct context *context);
 /* The checksum of out's bytes from start on. */
 void put_checksum(struct writer *writer, size_t start);
+/* The version and the checksum of the record that out has from start on, as far
+ * as how many are superseded. */
+void put_seals(struct writer *writer, size_t start);
 
 /* Takes from the front of rest; after the first failure it keeps that status
  * and gives zeros. */
@@ -96,5 +106,8 @@ void take_context(struct reader *reader, struct context *context);
 /* Cut a right checksum off the end, or answer CORRUPT. */
 enum status check_checksum(struct bytes encoded,
                            struct bytes *content) MUST_CHECK;
+/* The parts of a record whose version and checksum are right, else CORRUPT. */
+enum status check_seals(struct bytes encoded, struct bytes *main,
+                        struct bytes *superseded) MUST_CHECK;
 
 #endif

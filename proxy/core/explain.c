@@ -96,7 +96,6 @@ static enum status describe(const struct record *record, struct seen *seen,
                             struct buffer *dots)
 {
     enum status status = STATUS_OK;
-    seen->version = record_version(record);
     seen->values = (uint32_t)record->value_count;
     for (size_t i = 0; i < record->value_count && status == STATUS_OK; i++) {
         seen->tombstones += record->values[i].tombstone;
@@ -120,6 +119,7 @@ static void heard(struct node *node, struct relay_op *relay,
         seen.owner++;
     if (status == STATUS_OK) {
         seen.status = record_decode(encoded, &effects->arena, &record);
+        seen.version = record_version(encoded);
         if (seen.status == STATUS_OK)
             seen.status = describe(&record, &seen, &dots);
         if (seen.status != STATUS_OK)

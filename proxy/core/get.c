@@ -171,10 +171,14 @@ static enum status take_record(struct get *get, struct bytes encoded,
                                struct arena *scratch, uint64_t *version)
 {
     struct record heard, before, merged;
+    if (encoded.size > 0 && bytes_equal(encoded, buffer_bytes(&get->merged))) {
+        *version = get->merged_version;
+        return STATUS_OK;
+    }
     enum status status = record_decode(encoded, scratch, &heard);
     if (status != STATUS_OK)
         return status;
-    *version = record_version(&heard);
+    *version = record_version(encoded);
     if (get->merged.size == 0) {
         get->merged_version = *version;
         return buffer_append(&get->merged, encoded);
@@ -193,7 +197,7 @@ static enum status take_record(struct get *get, struct bytes encoded,
         return status;
     }
     /* What was merged borrows from the old encoding. */
-    get->merged_version = record_version(&merged);
+    get->merged_version = record_version(buffer_bytes(&encoding));
     buffer_fini(&get->merged);
     get->merged = encoding;
     return STATUS_OK;

@@ -250,7 +250,7 @@ static enum status remember(struct handoff *handoff,
     if (status != STATUS_OK)
         return status;
     struct sent_row sent = {
-        .version = record_version(&record),
+        .version = record_version(row->record),
         .bucket = row->key.bucket.value,
         .partition = row->key.partition.value,
         .key_size = (uint16_t)row->key.key.size,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "proxy/core/hash_tree.h"
 
+#include <endian.h>
+
 #include "proto/assert.h"
 #include "proto/ids.h"
 
@@ -8,13 +10,9 @@ _Static_assert(TREE_LEAVES == 1 << TREE_LEAF_BITS, "a leaf fits its bits");
 
 uint64_t hash_tree_worth(uint64_t key, uint64_t version)
 {
-    uint8_t pair[16]; /* the lowest byte first, on every machine */
+    const uint64_t pair[2] = {htole64(key), htole64(version)};
     if (version == 0)
         return 0;
-    for (unsigned i = 0; i < 8; i++) {
-        pair[i] = (uint8_t)(key >> 8 * i);
-        pair[8 + i] = (uint8_t)(version >> 8 * i);
-    }
     return key_hash((struct bucket_id){0}, bytes_of(pair, sizeof pair));
 }
 

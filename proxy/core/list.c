@@ -256,7 +256,7 @@ void digest_stored(struct node *node, const struct storage_result *result,
         if (status != STATUS_OK)
             break;
         digest ^= hash_tree_worth(key_hash(row->key.bucket, row->key.key),
-                                  record_version(&record));
+                                  record_version(row->record));
     }
     Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
     if (reply != NULL) {

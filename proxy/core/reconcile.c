@@ -155,7 +155,7 @@ static enum status add_own(struct exchange *exchange,
     enum status status = record_decode(row->record, scratch, &record);
     if (status != STATUS_OK)
         return status == STATUS_NO_MEMORY ? status : STATUS_OK;
-    own.version = (uint32_t)record_version(&record);
+    own.version = (uint32_t)record_version(row->record);
     return buffer_append(&exchange->own, bytes_of(&own, sizeof own));
 }
 
@@ -390,7 +390,7 @@ static bool is_to_be_pushed(const struct exchange *exchange,
                    compare_hashes) != NULL &&
            record_decode(row->record, scratch, &record) == STATUS_OK &&
            !is_same(find_own(exchange, hash),
-                    (uint32_t)record_version(&record));
+                    (uint32_t)record_version(row->record));
 }
 
 static void read_again(struct node *node, const struct storage_result *result,

@@ -54,8 +54,8 @@ static enum status own_copy(struct replica *replica,
 }
 
 static void store(const struct storage_op *op, struct bytes current,
-                  const struct record *own, const struct record *record,
-                  struct buffer *next, struct replica_change *change)
+                  const struct record *record, struct buffer *next,
+                  struct replica_change *change)
 {
     enum status status = record_encode(record, next);
     if (status != STATUS_OK) {
@@ -69,8 +69,9 @@ static void store(const struct storage_op *op, struct bytes current,
         change->records_delta = current.size == 0;
         change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
     } else {
-        change->version_before = record_version(own);
-        change->version_after = record_version(record);
+        change->version_before =
+            change->was_damaged ? 0 : record_version(current);
+        change->version_after = record_version(buffer_bytes(next));
     }
 }
 
@@ -153,7 +154,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         fail(change, status, why_not(status));
         return;
     }
-    store(op, current, &own, &written, next, change);
+    store(op, current, &written, next, change);
     if (change->status != STATUS_OK || !outgrows(replica, current, next))
         return;
     buffer_clear(next);
@@ -183,7 +184,7 @@ static void merge(struct replica *replica, const struct storage_op *op,
         fail(change, status, "our own copy cannot be merged with");
         return;
     }
-    store(op, current, &own, &merged, next, change);
+    store(op, current, &merged, next, change);
 }
 
 static void drop(const struct storage_op *op, struct bytes current,
@@ -197,7 +198,7 @@ static void drop(const struct storage_op *op, struct bytes current,
         fail(change, status, "the hint cannot be decoded");
         return;
     }
-    if (record_version(&own) != op->version)
+    if (record_version(current) != op->version)
         return;
     change->changed = change->removed = true;
     change->records_delta = -1;

@@ -278,7 +278,8 @@ static void add_rows(struct node *node, const struct storage_result *result,
         }
         if (filter == SCAN_VERSIONS_OF_LEAVES) {
             keys[reply->n_keys++] = hash;
-            versions[reply->n_versions++] = (uint32_t)record_version(&record);
+            versions[reply->n_versions++] =
+                (uint32_t)record_version(row->record);
             continue;
         }
         Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);

@@ -389,7 +389,7 @@ static enum status add_rows(struct tree_build *build,
         /* A damaged one is as good as missing: the others have it. */
         if (status == STATUS_OK)
             hash_tree_add(&build->tree, hash,
-                          hash_tree_worth(hash, record_version(&record)));
+                          hash_tree_worth(hash, record_version(row->record)));
     }
     return STATUS_OK;
 }

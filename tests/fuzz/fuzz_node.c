@@ -143,7 +143,7 @@ static void step(struct world *w, struct event *event)
 
 /* --- what it is told --- */
 
-/* No fuzzer would guess a checksum. */
+/* No fuzzer would guess a version and a checksum. */
 static void mend(struct world *w, ProtobufCBinaryData *record)
 {
     struct writer writer = {.out = &w->record};
@@ -151,7 +151,7 @@ static void mend(struct world *w, ProtobufCBinaryData *record)
         return;
     buffer_clear(&w->record);
     put_bytes(&writer, bytes_of_binary(*record));
-    put_checksum(&writer, 0);
+    put_seals(&writer, 0);
     ASSERT(writer.status == STATUS_OK);
     void *copy = arena_copy(&w->unpacked, w->record.data, w->record.size);
     if (copy != NULL)

@@ -2,13 +2,7 @@
 /* Merge is a least upper bound, over records that simulated coordinators make:
  * three replicas of one key, clients that read one replica and write through
  * another, retries through a third, and merges between any two. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-
-#include "proto/record.h"
+#include "tests/proto/record_version.h"
 
 enum {
     ROUNDS = 1500,
@@ -125,8 +119,8 @@ static void expect_laws(struct world *world)
     struct record left = merge_of(world, &ab, c);
     struct record right = merge_of(world, a, &bc);
     struct record third = merge_of(world, &ac, b);
-    assert_int_equal(record_version(&left), record_version(&right));
-    assert_int_equal(record_version(&left), record_version(&third));
+    assert_int_equal(version_of(&left), version_of(&right));
+    assert_int_equal(version_of(&left), version_of(&third));
     struct buffer out = {0};
     struct record back;
     assert_int_equal(record_encode(&left, &out), STATUS_OK);

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 
-#include <cmocka.h>
-
-#include "proto/record.h"
+#include "tests/proto/record_version.h"
 
 enum { WINDOW_MS = 60000 };
 
@@ -98,7 +93,7 @@ static void record_comes_back_as_it_went(void **state)
     struct record back;
     assert_int_equal(record_decode(buffer_bytes(&first), arena, &back),
                      STATUS_OK);
-    assert_int_equal(record_version(&back), record_version(&record));
+    assert_int_equal(version_of(&back), version_of(&record));
     assert_int_equal(record_encode(&back, &second), STATUS_OK);
     assert_true(bytes_equal(buffer_bytes(&first),
                             bytes_of(second.data + 2, second.size - 2)));
@@ -269,7 +264,7 @@ static void retry_at_the_same_coordinator_is_one_write(void **state)
                                       &written, &duplicate),
                          STATUS_OK);
         assert_true(duplicate);
-        assert_int_equal(record_version(&written), record_version(owns[i]));
+        assert_int_equal(version_of(&written), version_of(owns[i]));
     }
 }
 
@@ -309,7 +304,7 @@ static void superseded_requests_go_with_the_window(void **state)
                                   arena, &merged),
                      STATUS_OK);
     assert_int_equal(merged.superseded_count, 0);
-    assert_int_equal(record_version(&merged), record_version(&record));
+    assert_int_equal(version_of(&merged), version_of(&record));
 }
 
 static void writes_stop_at_the_sibling_limit_and_merges_do_not(void **state)
@@ -377,7 +372,7 @@ static void lww_keeps_the_highest_stamp_of_any_order(void **state)
     struct record right = merge_of(arena, &bc, &a);
     assert_int_equal(ab.value_count, 1);
     assert_int_equal(ab.values[0].stamp, 9);
-    assert_int_equal(record_version(&left), record_version(&right));
+    assert_int_equal(version_of(&left), version_of(&right));
     /* The tie goes to the higher actor. */
     assert_true(request_id_equal(left.values[0].request, request_of(3)));
 }

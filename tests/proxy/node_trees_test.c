@@ -135,7 +135,7 @@ static uint64_t truth(uint16_t partition)
         struct record record;
         if (record_decode(row->record, &scratch, &record) == STATUS_OK)
             root ^= hash_tree_worth(key_hash(row->key.bucket, row->key.key),
-                                    record_version(&record));
+                                    record_version(row->record));
     }
     arena_fini(&scratch);
     return root;

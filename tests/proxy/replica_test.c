@@ -420,10 +420,11 @@ static void drop_hint(struct toy_storage *toy)
 {
     struct storage_key key = hint_key();
     struct record record;
-    if (record_decode(toy_get(toy, &key), &world.arena, &record) != STATUS_OK)
+    struct bytes encoded = toy_get(toy, &key);
+    if (record_decode(encoded, &world.arena, &record) != STATUS_OK)
         return; /* none, or damaged: those are not delivered */
     struct storage_op op = {
-        .kind = STORAGE_DROP, .key = key, .version = record_version(&record)};
+        .kind = STORAGE_DROP, .key = key, .version = record_version(encoded)};
     struct storage_result result;
     toy_run(toy, &op, &result);
     assert_int_equal(toy_get(toy, &key).size, 0);

@@ -310,11 +310,7 @@ static struct record decode(const struct buffer *record, struct arena *arena)
 
 uint64_t version_of(const struct buffer *record)
 {
-    struct arena arena;
-    struct record decoded = decode(record, &arena);
-    uint64_t version = record_version(&decoded);
-    arena_fini(&arena);
-    return version;
+    return record_version(buffer_bytes(record));
 }
 
 size_t value_count_of(const struct buffer *record)

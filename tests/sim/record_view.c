@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* How many are superseded, version and checksum. */
+enum { END_BYTES = 4 + 8 + 8 };
+
 struct reading {
     const uint8_t *data;
     size_t size, at;
@@ -88,17 +91,19 @@ bool record_view_read(struct record_view *view, const uint8_t *data,
     for (size_t i = 0; i < values && !r.failed; i++)
         value(&r, view);
     view->fingerprint = fingerprint(data, r.at);
-    size_t superseded = number(&r, 4);
-    if (superseded > VIEW_SUPERSEDED_MAX)
-        return false;
-    for (size_t i = 0; i < superseded && !r.failed; i++) {
-        view->superseded[i].write = request(&r);
-        view->superseded[i].dot = dot(&r);
+    while (!r.failed && r.at < size && size - r.at > END_BYTES) {
+        if (view->superseded_count == VIEW_SUPERSEDED_MAX)
+            return false;
+        struct view_superseded *gone =
+            &view->superseded[view->superseded_count++];
+        gone->write = request(&r);
+        gone->dot = dot(&r);
         number(&r, 8);
-        view->superseded_count++;
     }
+    bool is_whole = number(&r, 4) == view->superseded_count;
     number(&r, 8);
-    return !r.failed && r.at == size;
+    number(&r, 8);
+    return is_whole && !r.failed && r.at == size;
 }
 
 bool context_view_read(struct record_view *view, const uint8_t *data,

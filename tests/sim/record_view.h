@@ -29,6 +29,11 @@ struct view_value {
     bool tombstone;
 };
 
+struct view_superseded {
+    uint32_t write;
+    struct view_dot dot;
+};
+
 struct record_view {
     bool is_lww;
     struct view_dot pool[VIEW_DOTS_MAX];
@@ -37,10 +42,7 @@ struct record_view {
     size_t context_count;
     struct view_value values[VIEW_VALUES_MAX];
     size_t value_count;
-    struct {
-        uint32_t write;
-        struct view_dot dot;
-    } superseded[VIEW_SUPERSEDED_MAX];
+    struct view_superseded superseded[VIEW_SUPERSEDED_MAX];
     size_t superseded_count;
     /* Of the context and values, byte by byte: equal exactly when they are. */
     uint64_t fingerprint;
