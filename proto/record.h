@@ -20,6 +20,8 @@
  * arena. */
 
 enum {
+    /* A byte in front of every record. */
+    RECORD_FORMAT = 2,
     /* More concurrent values than this and a client's write is refused; a
      * merge never is. */
     SIBLINGS_MAX = 100,

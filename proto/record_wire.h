@@ -27,7 +27,6 @@
  * equal records have equal bytes without a rule about shortest forms. */
 
 enum {
-    RECORD_FORMAT = 2,
     CONTEXT_FORMAT = 1,
     CHECKSUM_SIZE = 8,
     DOT_SIZE = 8 + 4 + 8,

@@ -134,6 +134,41 @@ static enum status meta_failed(enum status status, const char *what,
                      config->data_dir, status_name(status));
 }
 
+/* Records that this program wrote, or a new disk. A record of another format
+ * would be taken for a damaged one, and written over. */
+static enum status check_format(struct server *server, struct error *error)
+{
+    const uint8_t ours = RECORD_FORMAT;
+    struct buffer value = {0};
+    enum status status =
+        storage_meta_get(server->storage, TABLE_META, META_STORE, &value);
+    bool is_new = status == STATUS_NOT_FOUND;
+    if (status == STATUS_OK)
+        status =
+            storage_meta_get(server->storage, TABLE_META, META_FORMAT, &value);
+    if (is_new)
+        status = storage_meta_set(server->storage, TABLE_META, META_FORMAT,
+                                  bytes_of(&ours, sizeof ours));
+    bool is_other =
+        !is_new &&
+        (status == STATUS_NOT_FOUND ||
+         (status == STATUS_OK && (value.size != 1 || value.data[0] != ours)));
+    unsigned theirs =
+        status == STATUS_OK && value.size == 1 ? value.data[0] : 1;
+    buffer_fini(&value);
+    if (is_other)
+        return error_set(
+            error, STATUS_REFUSED,
+            "data_dir %.200s: its records are of format %u, this replikvd has "
+            "format %u; start the one that wrote them, or set the directory "
+            "aside and load the data anew",
+            server->config->data_dir, theirs, ours);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : meta_failed(status, "read or write the records' format",
+                             server->config, error);
+}
+
 /* The disk's id, drawn when it is first used. */
 static enum status read_store(struct server *server, struct member *self,
                               struct error *error)
@@ -230,6 +265,8 @@ static enum status make_node(struct server *server,
     config.self.version_min = PROTOCOL_VERSION_MIN;
     config.self.version_max = PROTOCOL_VERSION_MAX;
     enum status status = draw(&config.seed, sizeof config.seed, error);
+    if (status == STATUS_OK)
+        status = check_format(server, error);
     if (status == STATUS_OK)
         status = read_store(server, &config.self, error);
     if (status == STATUS_OK)

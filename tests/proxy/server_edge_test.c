@@ -6,6 +6,8 @@
 #include <cmocka.h>
 
 #include "proto/envelope.h"
+#include "proxy/core/node.h"
+#include "proxy/storage.h"
 #include "tests/proto/transport_fixture.h"
 #include "tests/proxy/server_fixture.h"
 
@@ -13,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What whole servers do about clients and peers with bad manners. The engine
@@ -414,6 +417,66 @@ static void a_port_in_use_is_named_and_nothing_is_left(void **state)
     cluster_free(cluster);
 }
 
+/* --- another program's disk --- */
+
+static void told(void *user, const struct storage_done *done, size_t count)
+{
+    (void)user, (void)done, (void)count;
+}
+
+static void logged(void *user, const char *line)
+{
+    (void)user, (void)line;
+}
+
+static void set_on_disk(const struct cluster *cluster, const char *name,
+                        struct bytes value)
+{
+    static const struct storage_handlers handlers = {.done = told,
+                                                     .log = logged};
+    const struct config *config = &cluster->nodes[0].config;
+    const struct storage_config storage_config = {
+        .type = engine_type_find("lsm"),
+        .options = {.directory = config->data_dir},
+        .queue_max = 1,
+        .queue_bytes_max = 1};
+    struct storage *storage;
+    struct error error;
+    assert_int_equal(
+        storage_open(&storage_config, &handlers, NULL, &storage, &error),
+        STATUS_OK);
+    assert_int_equal(storage_meta_set(storage, TABLE_META, name, value),
+                     STATUS_OK);
+    storage_close(storage);
+}
+
+static void expect_refused(struct cluster *cluster, const char *said)
+{
+    struct server_options options = {.replace = false};
+    struct server *server;
+    struct error error;
+    assert_int_equal(
+        server_open(&cluster->nodes[0].config, &options, &server, &error),
+        STATUS_REFUSED);
+    assert_non_null(strstr(error.text, said));
+}
+
+/* They would be taken for damaged ones, and written over. */
+static void records_of_another_format_are_refused(void **state)
+{
+    (void)state;
+    struct cluster *cluster = cluster_new("lsm", 1, NULL);
+    mkdir(cluster->nodes[0].config.data_dir, 0700);
+    set_on_disk(cluster, META_STORE, bytes_of("0123456789abcdef", 16));
+    expect_refused(cluster, "its records are of format 1,");
+    set_on_disk(cluster, META_FORMAT, bytes_of("\3", 1));
+    expect_refused(cluster, "its records are of format 3,");
+    set_on_disk(cluster, META_FORMAT, bytes_of("\2", 1));
+    cluster_open(cluster);
+    expect_serves(cluster, 0, "ours");
+    cluster_free(cluster);
+}
+
 /* --- counters --- */
 
 static void count_malformed(struct cluster *cluster, struct stranger *stranger)
@@ -512,6 +575,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_begins_with_something_else_is_refused),
         cmocka_unit_test(a_silent_lane_is_closed),
         cmocka_unit_test(a_port_in_use_is_named_and_nothing_is_left),
+        cmocka_unit_test(records_of_another_format_are_refused),
         cmocka_unit_test(status_counts_what_the_edges_saw),
     };
     return cmocka_run_group_tests_name("server_edge", tests, NULL, NULL);
