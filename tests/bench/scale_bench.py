@@ -77,8 +77,8 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", default="3,5,7,9", help="(3,5,7,9)")
-    parser.add_argument("--partitions", default="1,4,16,64",
-                        help="(1,4,16,64)")
+    parser.add_argument("--partitions", default="4,16,64",
+                        help="(4,16,64)")
     parser.add_argument("--engine", default="lsm", help="(lsm)")
     parser.add_argument("--keys", type=int, default=100000, help="(100000)")
     parser.add_argument("--rounds", type=int, default=5, help="(5)")

@@ -1,0 +1,86 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# run.sh [--seeds N] [NAME...]: build the simulator with each bug of the patches
+# beside this file (or of these names alone), one after the other, and show
+# which invariant caught it and after how many seeds. Exit status 1 if a bug
+# survives all the seeds (2000), or a patch no longer applies or builds, 2 for a
+# wrong word. Sources are copied; the tree is not touched.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+seeds=2000
+if [ "${1:-}" = --seeds ]; then
+    case ${2:-} in
+    '' | *[!0-9]* | 0*)
+        echo "run.sh: --seeds: \"${2:-}\", allowed is a number from 1" >&2
+        exit 2
+        ;;
+    esac
+    seeds=$2
+    shift 2
+fi
+for name in "$@"; do
+    [ -f "$here/$name.patch" ] || {
+        echo "run.sh: $name: there is no $here/$name.patch" >&2
+        exit 2
+    }
+done
+[ $# -gt 0 ] || set -- $(cd "$here" && ls -- *.patch | sed 's/\.patch$//')
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/mutations.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+mkdir "$work/tree"
+(cd "$root" && tar -cf - --exclude=build --exclude=.git .) |
+    tar -xf - -C "$work/tree"
+# What a bug leaves unused is no mistake here.
+cmake -S "$work/tree" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+    "-DCMAKE_C_FLAGS=-Wno-error=unused-function -Wno-error=unused-parameter" \
+    >/dev/null
+
+built() {
+    cmake --build "$work/build" --target sim >"$work/log" 2>&1
+}
+
+# What the simulator says of the seed that failed, or nothing.
+caught() {
+    code=0
+    sim=$(find "$work/build" -name sim -type f -perm -u+x)
+    "$sim" --seeds "$seeds" >"$work/out" 2>"$work/err" || code=$?
+    if [ $code -ge 128 ]; then
+        sed -n 's/.*assertion failed: /assertion: /p' "$work/err" | head -n 1
+        return
+    fi
+    [ $code -eq 0 ] ||
+        sed -n 's/^seed \([0-9]*\): \([a-z-]*\): .*/\2 \1/p' "$work/out" |
+        head -n 1
+}
+
+built || { cat "$work/log"; exit 1; }
+survived=0
+total=0
+printf '%-32s %-20s %s\n' "bug" "caught by" "after seeds"
+for name in "$@"; do
+    total=$((total + 1))
+    patch=$here/$name.patch
+    if ! patch -d "$work/tree" -p1 -s -F0 <"$patch" >"$work/log"; then
+        printf '%-32s DOES NOT APPLY\n' "$name"
+        cat "$work/log"
+        exit 1
+    fi
+    if ! built; then
+        printf '%-32s DOES NOT BUILD\n' "$name"
+        cat "$work/log"
+        exit 1
+    fi
+    how=$(caught)
+    if [ -n "$how" ]; then
+        printf '%-32s %-20s %s\n' "$name" "${how% *}" "${how##* }"
+    else
+        printf '%-32s SURVIVES %s seeds\n' "$name" "$seeds"
+        survived=$((survived + 1))
+    fi
+    patch -d "$work/tree" -p1 -s -R <"$patch"
+done
+echo "$((total - survived)) of $total caught"
+[ $survived -eq 0 ]
