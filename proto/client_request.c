@@ -51,6 +51,7 @@ Rkv__Read client_read_of(const struct replikv_request *from,
     read.key = binary(from->key);
     read.r = from->level;
     read.timeout_ms = node_timeout(timeout_ms);
+    read.context = binary(from->context);
     return read;
 }
 

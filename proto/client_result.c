@@ -2,7 +2,7 @@
 #include "proto/client_internal.h"
 
 /* Public numbers are those of the wire. */
-_Static_assert((int)REPLIKV_CLOSED == (int)STATUS_CLOSED &&
+_Static_assert((int)REPLIKV_STALE == (int)STATUS_STALE &&
                    (int)REPLIKV_OVERLOADED == (int)STATUS_OVERLOADED &&
                    (int)REPLIKV_TIMEOUT == (int)STATUS_TIMEOUT,
                "replikv_status is status");

@@ -89,3 +89,11 @@ enum status context_decode(struct bytes encoded, uint64_t key_hash,
     *context = decoded;
     return STATUS_OK;
 }
+
+const char *context_mistake(enum status status)
+{
+    if (status == STATUS_REFUSED)
+        return "context: it belongs to another key";
+    return status == STATUS_NO_MEMORY ? "context: no memory for it"
+                                      : "context: malformed";
+}

@@ -149,6 +149,8 @@ enum status context_encode(const struct context *context, uint64_t key_hash,
 enum status context_decode(struct bytes encoded, uint64_t key_hash,
                            struct arena *arena,
                            struct context *context) MUST_CHECK;
+/* What to say of one that gave this status. */
+const char *context_mistake(enum status status);
 
 /* --- who may count --- */
 

@@ -56,6 +56,7 @@ enum replikv_status {
     REPLIKV_UNSUPPORTED = 13, /* by this version of the node */
     REPLIKV_NO_MEMORY = 14,
     REPLIKV_CLOSED = 15, /* replikv_close came first */
+    REPLIKV_STALE = 16,  /* no replica in reach has all the context has seen */
 };
 
 enum replikv_outcome {
@@ -166,7 +167,9 @@ struct replikv_request {
     struct replikv_bytes key; /* 1 to REPLIKV_KEY_BYTES_MAX, any bytes */
     struct replikv_bytes value;
     /* Of writes: the context of what was read, which this write supersedes.
-     * Empty: it supersedes nothing, and may leave siblings. */
+     * Empty: it supersedes nothing, and may leave siblings. Of gets: the
+     * context of an earlier result of the key; what is read is not older than
+     * that, whatever the level, or the status is STALE. */
     struct replikv_bytes context;
     int level;
     uint32_t timeout_ms; /* 0: the client's */

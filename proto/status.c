@@ -23,6 +23,7 @@ const char *status_name(enum status status)
         [STATUS_UNSUPPORTED] = "unsupported",
         [STATUS_NO_MEMORY] = "no_memory",
         [STATUS_CLOSED] = "closed",
+        [STATUS_STALE] = "stale",
     };
     if ((unsigned)status >= STATUS_COUNT)
         return "unknown_status";

@@ -36,6 +36,8 @@ enum status {
     STATUS_NO_MEMORY = 14,
     /* The connection or object was closed before an answer came. */
     STATUS_CLOSED = 15,
+    /* No replica that answered has all that the context has seen. */
+    STATUS_STALE = 16,
     STATUS_COUNT
 };
 

@@ -89,44 +89,6 @@ static enum status check_storage(struct server *server, struct error *error)
                      directory, status_name(status));
 }
 
-static enum status open_storage(struct server *server,
-                                const struct server_options *options,
-                                bool *amnesiac, struct error *error)
-{
-    const struct config *config = server->config;
-    struct storage_config storage = {
-        .type = engine_type_find(config->engine),
-        .options = {.directory = config->data_dir,
-                    .settings = config->settings,
-                    .setting_count = config->setting_count},
-        .sync = (enum storage_sync)config->sync,
-        .interval_ms = config->sync_interval_ms,
-        .queue_max = STORAGE_QUEUE,
-        .queue_bytes_max = STORAGE_QUEUE_BYTES,
-        .dedup_window_ms = config->timeouts.dedup_window_ms,
-        .value_bytes_max = config->limits.value_bytes_max,
-    };
-    enum status status = make_directory(config->data_dir, error);
-    if (status == STATUS_OK)
-        status = draw(&storage.seed, sizeof storage.seed, error);
-    if (status == STATUS_OK)
-        status = storage_open(&storage, &server_storage_handlers, server,
-                              &server->storage, error);
-    if (status == STATUS_OK && options->replace)
-        status = check_storage(server, error);
-    if (status != STATUS_CORRUPT || !options->replace)
-        return status;
-    *amnesiac = true;
-    log_line("event=damaged why=\"%s\"", error->text);
-    status = set_aside(config->data_dir, error);
-    if (status == STATUS_OK)
-        status = storage_open(&storage, &server_storage_handlers, server,
-                              &server->storage, error);
-    return status;
-}
-
-/* --- who this disk is --- */
-
 static enum status meta_failed(enum status status, const char *what,
                                const struct config *config, struct error *error)
 {
@@ -161,13 +123,55 @@ static enum status check_format(struct server *server, struct error *error)
             error, STATUS_REFUSED,
             "data_dir %.200s: its records are of format %u, this replikvd has "
             "format %u; start the one that wrote them, or set the directory "
-            "aside and load the data anew",
+            "aside, start with --replace and load the data anew",
             server->config->data_dir, theirs, ours);
     return status == STATUS_OK
                ? STATUS_OK
                : meta_failed(status, "read or write the records' format",
                              server->config, error);
 }
+
+static enum status open_storage(struct server *server,
+                                const struct server_options *options,
+                                bool *amnesiac, struct error *error)
+{
+    const struct config *config = server->config;
+    struct storage_config storage = {
+        .type = engine_type_find(config->engine),
+        .options = {.directory = config->data_dir,
+                    .settings = config->settings,
+                    .setting_count = config->setting_count},
+        .sync = (enum storage_sync)config->sync,
+        .interval_ms = config->sync_interval_ms,
+        .queue_max = STORAGE_QUEUE,
+        .queue_bytes_max = STORAGE_QUEUE_BYTES,
+        .dedup_window_ms = config->timeouts.dedup_window_ms,
+        .value_bytes_max = config->limits.value_bytes_max,
+    };
+    enum status status = make_directory(config->data_dir, error);
+    if (status == STATUS_OK)
+        status = draw(&storage.seed, sizeof storage.seed, error);
+    if (status == STATUS_OK)
+        status = storage_open(&storage, &server_storage_handlers, server,
+                              &server->storage, error);
+    if (status == STATUS_OK)
+        status = check_format(server, error);
+    if (status == STATUS_OK && options->replace)
+        status = check_storage(server, error);
+    if (status != STATUS_CORRUPT || !options->replace)
+        return status;
+    *amnesiac = true;
+    log_line("event=damaged why=\"%s\"", error->text);
+    status = set_aside(config->data_dir, error);
+    if (status == STATUS_OK)
+        status = storage_open(&storage, &server_storage_handlers, server,
+                              &server->storage, error);
+    if (status == STATUS_OK)
+        status = check_format(server, error);
+    return status;
+}
+
+/* --- who this disk is --- */
 
 /* The disk's id, drawn when it is first used. */
 static enum status read_store(struct server *server, struct member *self,
@@ -262,11 +266,9 @@ static enum status make_node(struct server *server,
     config.membership.join_interval_ms = JOIN_INTERVAL_MS;
     config.replace = options->replace;
     config.amnesiac = amnesiac;
-    config.self.version_min = PROTOCOL_VERSION_MIN;
-    config.self.version_max = PROTOCOL_VERSION_MAX;
+    config.self.version_min = PEER_VERSION_MIN;
+    config.self.version_max = PEER_VERSION_MAX;
     enum status status = draw(&config.seed, sizeof config.seed, error);
-    if (status == STATUS_OK)
-        status = check_format(server, error);
     if (status == STATUS_OK)
         status = read_store(server, &config.self, error);
     if (status == STATUS_OK)

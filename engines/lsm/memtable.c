@@ -3,6 +3,7 @@
 
 #include "engines/lsm/digest.h"
 #include "engines/lsm/key_filter.h"
+#include "proto/assert.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -344,6 +345,9 @@ void memtable_fetch(const struct memtable *memtable, const struct bytes *keys,
                     size_t count)
 {
     struct walker walkers[MEMTABLE_FETCH_MAX];
+    ASSERT(count <= MEMTABLE_FETCH_MAX);
+    if (count < 2)
+        return;
     if (!atomic_load_explicit(&memtable->is_learned, memory_order_acquire))
         return;
     for (size_t i = 0; i < count; i++)
@@ -351,7 +355,7 @@ void memtable_fetch(const struct memtable *memtable, const struct bytes *keys,
             (struct walker){.at = memtable->head,
                             .level = load_height(memtable) - 1,
                             .digest = digest_of(&memtable->shape, keys[i])};
-    for (bool any = count > 1; any;) {
+    for (bool any = true; any;) {
         any = false;
         for (size_t i = 0; i < count; i++)
             any |= step(&walkers[i]);

@@ -34,7 +34,7 @@ enum status memtable_add(struct memtable *memtable,
 
 /* Let what adding or getting these keys will look at come from memory: the
  * misses of one search come after one another, those of several side by
- * side. count is at most MEMTABLE_FETCH_MAX. */
+ * side. count is at most MEMTABLE_FETCH_MAX. From any thread. */
 enum { MEMTABLE_FETCH_MAX = 16 };
 void memtable_fetch(const struct memtable *memtable, const struct bytes *keys,
                     size_t count);

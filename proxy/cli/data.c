@@ -55,14 +55,19 @@ static void write_fini(struct write *write)
     owned_fini(&write->id);
 }
 
+static bool context_option(const struct cli *cli, struct owned *context)
+{
+    if (cli->context == NULL ||
+        base64_decode(cli->context, strlen(cli->context), context))
+        return true;
+    fprintf(stderr, "replikv: --context: not what `get` printed as context\n");
+    return false;
+}
+
 static bool write_options(const struct cli *cli, struct write *write)
 {
-    if (cli->context != NULL &&
-        !base64_decode(cli->context, strlen(cli->context), &write->context)) {
-        fprintf(stderr,
-                "replikv: --context: not what `get` printed as context\n");
+    if (!context_option(cli, &write->context))
         return false;
-    }
     if (cli->request_id != NULL &&
         (!base64_decode(cli->request_id, strlen(cli->request_id), &write->id) ||
          write->id.size != REPLIKV_REQUEST_ID_BYTES)) {
@@ -227,8 +232,12 @@ static struct replikv_request get_request(const struct cli *cli,
 
 static int get_one(const struct cli *cli, const struct owned *key)
 {
+    struct owned context = {0};
+    if (!context_option(cli, &context))
+        return EXIT_USAGE;
     struct replikv *client = cli_open(cli, true);
-    const struct replikv_request request = get_request(cli, key);
+    struct replikv_request request = get_request(cli, key);
+    request.context = owned_bytes(&context);
     struct replikv_result *result = replikv_call(client, &request);
     int code = exit_code_of(result);
     if (code != EXIT_DONE && code != EXIT_NOT_FOUND)
@@ -241,6 +250,7 @@ static int get_one(const struct cli *cli, const struct owned *key)
         print_values(cli, result);
     replikv_result_free(result);
     replikv_close(client);
+    owned_fini(&context);
     return code;
 }
 
@@ -273,6 +283,10 @@ static int get_many(const struct cli *cli, const struct owned *keys)
 int command_get(const struct cli *cli)
 {
     int code = EXIT_USAGE, count = 0;
+    if (cli->context != NULL && cli->arg_count > 1) {
+        fprintf(stderr, "replikv: --context is of one key\n");
+        return code;
+    }
     struct owned *keys =
         must_have(calloc((size_t)cli->arg_count, sizeof(*keys)));
     while (count < cli->arg_count &&

@@ -18,7 +18,7 @@ static const struct command {
 } commands[] = {
     {"put", command_put, 1, 2, "bwcoq6", "put KEY [VALUE|-]",
      "write a value; without VALUE or with -, standard input"},
-    {"get", command_get, 1, REPLIKV_BATCH_MAX, "br6", "get KEY...",
+    {"get", command_get, 1, REPLIKV_BATCH_MAX, "bcr6", "get KEY...",
      "read; siblings come with the context that resolves them"},
     {"del", command_del, 1, 1, "bwcq6", "del KEY",
      "delete what is there, or what --context has seen"},
@@ -135,7 +135,8 @@ static void print_help(void)
         "      --r LEVEL       replicas that must answer a read\n"
         "                      LEVEL: one, quorum, all, or a number;\n"
         "                      default: the bucket's\n"
-        "      --context CTX   as get printed it: supersede what was read.\n"
+        "      --context CTX   as get printed it: supersede what was read; of\n"
+        "                      get, read nothing older.\n"
         "                      Without one, put leaves what is there as a\n"
         "                      sibling, and del reads first\n"
         "      --overwrite     of put, load, bench: read first, and supersede\n"

@@ -98,35 +98,44 @@ void reply_result(struct node *node, struct effects *effects,
     reply_with(effects, token, RKV__ENVELOPE__BODY_RESULT, result);
 }
 
-/* So many answers are owed before another is preferred for it: what is asked
- * in one turn goes to one replica in one write, and comes back in one. */
-enum { READS_TOGETHER = 64 };
+/* What the node owed when the turn began: what is asked in one turn goes to one
+ * replica, in one message, and comes back in one. */
+static uint32_t debt_of(struct node *node, int index)
+{
+    struct read_peer *peer = &node->read_peers[index];
+    if (peer->turn_us != node->now_us) {
+        peer->turn_us = node->now_us;
+        peer->turn_debt = peer->debt;
+    }
+    return peer->turn_debt;
+}
 
-static uint32_t rank(const struct node *node, struct node_id id)
+/* With `ours` our index, for a partition that we own, or -1. */
+static uint32_t rank(struct node *node, struct node_id id, int ours)
 {
     if (node_id_equal(id, node->self))
         return 0;
     if (!membership_is_reachable(node->membership, id))
         return UINT32_MAX;
     int index = topology_node(&node->topology, id);
-    /* Of equals the nearest before us: every node prefers another. */
-    int before = topology_node(&node->topology, node->self) - index;
+    /* Of equals the nearest before us: every owner prefers another. */
+    int before = ours < 0 ? 0 : ours - index;
     if (before < 0)
         before += (int)node->topology.node_count;
-    const struct read_peer *peer = &node->read_peers[index];
-    uint32_t heaps =
-        peer->is_late ? INT32_MAX / NODES_MAX : peer->debt / READS_TOGETHER;
-    return 1 + heaps * NODES_MAX + (uint32_t)before;
+    return 1 + debt_of(node, index) * NODES_MAX + (uint32_t)before;
 }
 
-size_t preference_list(const struct node *node, struct partition partition,
+size_t preference_list(struct node *node, struct partition partition,
                        struct node_id *list)
 {
     uint32_t ranks[REPLICAS_MAX];
     size_t count = topology_owner_count(&node->topology);
+    int ours = topology_owns(&node->topology, partition, node->self)
+                   ? topology_node(&node->topology, node->self)
+                   : -1;
     for (size_t i = 0; i < count; i++) {
         struct node_id id = topology_owner(&node->topology, partition, i);
-        uint32_t its = rank(node, id);
+        uint32_t its = rank(node, id, ours);
         size_t at = i;
         for (; at > 0 && ranks[at - 1] > its; at--) {
             ranks[at] = ranks[at - 1];

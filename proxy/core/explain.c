@@ -119,9 +119,10 @@ static void heard(struct node *node, struct relay_op *relay,
         seen.owner++;
     if (status == STATUS_OK) {
         seen.status = record_decode(encoded, &effects->arena, &record);
-        seen.version = record_version(encoded);
-        if (seen.status == STATUS_OK)
+        if (seen.status == STATUS_OK) {
+            seen.version = record_version(encoded);
             seen.status = describe(&record, &seen, &dots);
+        }
         if (seen.status != STATUS_OK)
             seen.dots = 0;
     }

@@ -103,18 +103,27 @@ static size_t holders_possible(const struct get *get)
            count_state(get, REPLICA_WRITTEN) + count_state(get, REPLICA_ASKED);
 }
 
+/* So many that their answers would do, as far as there are any to ask. */
+static void ask(struct get *get, struct get_actions *actions)
+{
+    bool has_r = get->answers >= get->r;
+    size_t awaited = has_r && get->is_behind ? get->replica_count : get->r;
+    bool reachable = true;
+    while (reachable &&
+           get->answers + count_state(get, REPLICA_ASKED) < awaited)
+        reachable = ask_next(get, actions);
+    if (has_r && !get->is_behind)
+        get->state = GET_SETTLING;
+    else if (has_r && count_state(get, REPLICA_ASKED) == 0)
+        answer(get, STATUS_STALE, actions);
+    else if (!has_r && !reachable)
+        answer(get, STATUS_UNAVAILABLE, actions);
+}
+
 static void settle(struct get *get, struct get_actions *actions)
 {
-    if (get->state == GET_ASKING) {
-        size_t awaited = get->r;
-        while (get_answers(get) + count_state(get, REPLICA_ASKED) < awaited)
-            if (!ask_next(get, actions)) {
-                answer(get, STATUS_UNAVAILABLE, actions);
-                break;
-            }
-        if (get->state == GET_ASKING && get_answers(get) >= get->r)
-            get->state = GET_SETTLING;
-    }
+    if (get->state == GET_ASKING)
+        ask(get, actions);
     if (get->state == GET_SETTLING || get->state == GET_ANSWERED)
         write_back(get, actions);
     if (get->state == GET_SETTLING) {
@@ -132,8 +141,8 @@ static void settle(struct get *get, struct get_actions *actions)
         get->state = GET_DONE;
 }
 
-void get_start(struct get *get, const struct get_config *config, int64_t now_ms,
-               struct get_actions *actions)
+enum status get_start(struct get *get, const struct get_config *config,
+                      int64_t now_ms, struct get_actions *actions)
 {
     ASSERT(config->replica_count > 0 && config->replica_count <= REPLICAS_MAX);
     ASSERT(config->r > 0 && config->r <= config->replica_count);
@@ -147,15 +156,23 @@ void get_start(struct get *get, const struct get_config *config, int64_t now_ms,
         .hedge_at_ms = now_ms + config->hedge_ms,
         .wall_ms = config->wall_ms,
         .dedup_window_ms = config->dedup_window_ms,
+        .is_behind = config->seen.count > 0,
     };
+    enum status status = buffer_append(
+        &get->seen, bytes_of(config->seen.entries,
+                             config->seen.count * sizeof(struct dot)));
+    if (status != STATUS_OK)
+        return status;
     for (size_t i = 0; i < get->replica_count; i++)
         get->replicas[i].node = config->replicas[i];
     settle(get, actions);
+    return STATUS_OK;
 }
 
 void get_fini(struct get *get)
 {
     buffer_fini(&get->merged);
+    buffer_fini(&get->seen);
 }
 
 static struct get_replica *find(struct get *get, struct node_id node)
@@ -164,6 +181,16 @@ static struct get_replica *find(struct get *get, struct node_id node)
         if (node_id_equal(get->replicas[i].node, node))
             return &get->replicas[i];
     return NULL;
+}
+
+/* Whether what was merged, whose context this is, has what the client saw. */
+static bool is_behind(const struct get *get, const struct context *merged)
+{
+    const struct dot *seen = (const void *)get->seen.data;
+    for (size_t i = 0; i < get->seen.size / sizeof *seen; i++)
+        if (!context_covers(merged, seen[i]))
+            return true;
+    return false;
 }
 
 /* Merge what a replica holds into what was merged before. */
@@ -181,6 +208,7 @@ static enum status take_record(struct get *get, struct bytes encoded,
     *version = record_version(encoded);
     if (get->merged.size == 0) {
         get->merged_version = *version;
+        get->is_behind = is_behind(get, &heard.context);
         return buffer_append(&get->merged, encoded);
     }
     if (*version == get->merged_version)
@@ -198,6 +226,7 @@ static enum status take_record(struct get *get, struct bytes encoded,
     }
     /* What was merged borrows from the old encoding. */
     get->merged_version = record_version(buffer_bytes(&encoding));
+    get->is_behind = is_behind(get, &merged.context);
     buffer_fini(&get->merged);
     get->merged = encoding;
     return STATUS_OK;
@@ -249,8 +278,9 @@ void get_tick(struct get *get, int64_t now_ms, struct get_actions *actions)
     if (get->state == GET_DONE)
         return;
     if (now_ms >= get->deadline_ms) {
+        bool is_stale = get->state == GET_ASKING && get->answers >= get->r;
         if (get->state != GET_ANSWERED)
-            answer(get, STATUS_TIMEOUT, actions);
+            answer(get, is_stale ? STATUS_STALE : STATUS_TIMEOUT, actions);
         get->state = GET_DONE;
         return;
     }

@@ -15,19 +15,21 @@
  *    |                    |                                         ^
  *    +--------------------+------ out of reach, or deadline --------+
  *
- * R replicas are asked, then, when one fails or is slow, the next. Their
- * records are merged. A monotonic read answers only once so many replicas are
- * known to hold the merge that every later read of a majority meets one of
- * them, also when this one asked more; where they do not hold it, it is
- * written back first. Any other read answers at once and writes back behind
- * the answer. One write-back at a time goes to a replica, so that its answer
- * can only mean that one.
+ * R replicas are asked, then, when one fails or is slow, the next; and all,
+ * when what R have is older than what the client has seen: if that is in none
+ * of them, the read is STALE. Their records are merged. A monotonic read
+ * answers only once so many replicas are known to hold the merge that every
+ * later read of a majority meets one of them, also when this one asked more;
+ * where they do not hold it, it is written back first. Any other read answers
+ * at once and writes back behind the answer. One write-back at a time goes to a
+ * replica, so that its answer can only mean that one.
  *
  * A replica that may lack the key says UNCERTAIN; that is no answer. Nor is a
  * record that fails its checksum: what enough of the others hold is written
  * over it.
  *
- * It reads no clock and does no I/O. It owns one buffer, the merged record. */
+ * It reads no clock and does no I/O. It owns two buffers, the merged record and
+ * what the client has seen. */
 
 enum get_action_kind {
     GET_ASK,        /* fetch from node */
@@ -38,7 +40,7 @@ enum get_action_kind {
 struct get_action {
     enum get_action_kind kind;
     struct node_id node;
-    enum status status; /* REPLY: OK, UNAVAILABLE, TIMEOUT */
+    enum status status; /* REPLY: OK, UNAVAILABLE, TIMEOUT, STALE */
 };
 
 /* Each replica is asked once and written to twice at most. */
@@ -54,6 +56,7 @@ struct get_config {
     size_t replica_count;           /* N */
     size_t r;                       /* 1 to N */
     bool monotonic;
+    struct context seen; /* by the client before; copied */
     int64_t deadline_ms; /* monotonic clock */
     uint32_t hedge_ms;
     int64_t wall_ms; /* for the dedup window, as below */
@@ -89,11 +92,14 @@ struct get {
     int64_t wall_ms, dedup_window_ms;
     struct buffer merged; /* empty: no replica that answered has a record */
     uint64_t merged_version;
+    struct buffer seen; /* of struct dot */
+    bool is_behind;     /* the merged record lacks some of it */
 };
 
-/* Begin. actions is overwritten, as by every call below. */
-void get_start(struct get *get, const struct get_config *config, int64_t now_ms,
-               struct get_actions *actions);
+/* Begin. actions is overwritten, as by every call below. NO_MEMORY: it did not
+ * begin. */
+enum status get_start(struct get *get, const struct get_config *config,
+                      int64_t now_ms, struct get_actions *actions) MUST_CHECK;
 /* A replica answered our fetch: OK with its encoded record, NOT_FOUND, or any
  * other status, which does not count; so does a record that does not decode.
  * scratch is the caller's to reset. */

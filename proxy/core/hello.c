@@ -114,12 +114,12 @@ static enum status check(const struct node *node, const Rkv__Hello *hello,
                              : member_from_wire(hello->self, who, error);
     if (status == STATUS_OK)
         status = check_cluster(node, hello, error);
-    if (status == STATUS_OK && (who->version_min > PROTOCOL_VERSION_MAX ||
-                                who->version_max < PROTOCOL_VERSION_MIN))
+    if (status == STATUS_OK && (who->version_min > PEER_VERSION_MAX ||
+                                who->version_max < PEER_VERSION_MIN))
         status = error_set(error, STATUS_INVALID,
                            "protocol: here %d to %d, there %u to %u",
-                           PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX,
-                           who->version_min, who->version_max);
+                           PEER_VERSION_MIN, PEER_VERSION_MAX, who->version_min,
+                           who->version_max);
     if (status == STATUS_OK)
         status = check_buckets(node, hello, error);
     return status;
@@ -173,7 +173,7 @@ void hello_heard(struct node *node, const struct event *event,
     reply->status = (Rkv__Status)status;
     if (status != STATUS_OK)
         reply->message = arena_string(arena, error.text);
-    reply->version = PROTOCOL_VERSION_MAX;
+    reply->version = PEER_VERSION_MAX;
     reply->hello = hello_new(node, LANE_CONTROL, arena);
     reply_with(effects, event->token, RKV__ENVELOPE__BODY_HELLO_REPLY, reply);
 }

@@ -76,10 +76,11 @@ struct read_op {
     size_t charged_bytes; /* of the record that it holds */
 };
 
-/* What we know of a node that is asked for reads. */
+/* Reads that a node was asked for and has not answered, nor its session ended:
+ * now, and when the turn began that had this time. */
 struct read_peer {
-    uint32_t debt; /* not answered yet, nor its session ended */
-    bool is_late;  /* another was asked in its place since it last answered */
+    uint32_t debt, turn_debt;
+    int64_t turn_us;
 };
 
 /* Slots of one kind of operation, lowest free first so that what is never used
@@ -390,10 +391,10 @@ Rkv__Result *result_new(struct node *node, struct arena *arena,
 void reply_with(struct effects *effects, struct reply_token token,
                 Rkv__Envelope__BodyCase body_case, const void *body);
 /* Owners of the partition: us first, then those that seem to be there, who
- * owes few answers to our reads before the others and who is late last, then
- * the rest. So load goes where it is served, many reads in one message, and one
- * that stands still is left alone long before anybody suspects it. */
-size_t preference_list(const struct node *node, struct partition partition,
+ * owed the fewest answers to our reads when the turn began before the others,
+ * then the rest. So load goes where it is served, many reads in one message,
+ * and one that stands still is left alone long before anybody suspects it. */
+size_t preference_list(struct node *node, struct partition partition,
                        struct node_id *list);
 
 /* writes.c */

@@ -37,9 +37,13 @@ static void reply_failure(struct node *node, const struct read_op *op,
                           enum status status, struct effects *effects)
 {
     node_count(node, COUNTER_READS_FAILED);
-    reply(node, op, status,
-          status == STATUS_OVERLOADED ? "too many bytes are in flight"
-                                      : "too few replicas answered",
+    const char *why = status == STATUS_OVERLOADED
+                          ? "too many bytes are in flight"
+                      : status == STATUS_STALE
+                          ? "no replica that answered has all that the context "
+                            "has seen; read again"
+                          : "too few replicas answered";
+    reply(node, op, status, why,
           message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
 }
 
@@ -113,25 +117,8 @@ static void send(struct node *node, const struct read_op *op,
 static void settle_debt(struct node *node, struct node_id from)
 {
     int index = topology_node(&node->topology, from);
-    if (index < 0)
-        return;
-    struct read_peer *peer = &node->read_peers[index];
-    peer->debt -= peer->debt > 0;
-    peer->is_late = false;
-}
-
-/* Another is asked in place of those that have not answered. */
-static void hedged(struct node *node, const struct read_op *op,
-                   struct node_id asked)
-{
-    node_count(node, COUNTER_READS_HEDGED);
-    for (size_t i = 0; i < op->get.replica_count; i++) {
-        const struct get_replica *replica = &op->get.replicas[i];
-        int index = topology_node(&node->topology, replica->node);
-        if (replica->state == REPLICA_ASKED && index >= 0 &&
-            !node_id_equal(replica->node, asked))
-            node->read_peers[index].is_late = true;
-    }
+    if (index >= 0 && node->read_peers[index].debt > 0)
+        node->read_peers[index].debt--;
 }
 
 static void ask(struct node *node, const struct read_op *op,
@@ -209,7 +196,7 @@ static void write_back(struct node *node, const struct read_op *op,
 static bool has_room(struct node *node, struct read_op *op)
 {
     node->inflight_bytes -= op->charged_bytes;
-    op->charged_bytes = op->get.merged.size;
+    op->charged_bytes = op->get.merged.size + op->get.seen.size;
     node->inflight_bytes += op->charged_bytes;
     return node->inflight_bytes <= node->config.limits.inflight_bytes_max;
 }
@@ -271,6 +258,16 @@ void read_request(struct node *node, struct reply_token token,
                      error.text);
         return;
     }
+    struct context seen;
+    status = context_decode(
+        bytes_of_binary(read->context),
+        key_hash(admitted.bucket->id, bytes_of_binary(read->key)),
+        &effects->arena, &seen);
+    if (status != STATUS_OK) {
+        reply_result(node, effects, token, status, RKV__OUTCOME__NONE,
+                     context_mistake(status));
+        return;
+    }
     int slot = slots_take(&node->read_slots, &serial);
     if (slot < 0) {
         reply_result(node, effects, token, STATUS_OVERLOADED,
@@ -293,6 +290,7 @@ void read_request(struct node *node, struct reply_token token,
         .replicas = replicas,
         .replica_count = preference_list(node, op->partition, replicas),
         .r = admitted.level,
+        .seen = seen,
         .deadline_ms = admitted.deadline_ms,
         .hedge_ms = node->config.timeouts.hedge_ms,
         .wall_ms = node->wall_ms,
@@ -301,8 +299,13 @@ void read_request(struct node *node, struct reply_token token,
     /* From a majority on, reads of a client never go back. */
     config.monotonic = config.r * 2 > config.replica_count;
     struct get_actions actions;
-    get_start(&op->get, &config, node->now_ms, &actions);
-    carry_out(node, op, &actions, effects);
+    status = get_start(&op->get, &config, node->now_ms, &actions);
+    if (status == STATUS_OK) {
+        carry_out(node, op, &actions, effects);
+    } else {
+        reply_failure(node, op, status, effects);
+        finish(node, op);
+    }
 }
 
 void read_stored(struct node *node, const struct storage_result *result,
@@ -369,7 +372,7 @@ void reads_tick(struct node *node, struct effects *effects)
         struct get_actions actions;
         get_tick(&op->get, node->now_ms, &actions);
         if (actions.count > 0 && actions.list[0].kind == GET_ASK)
-            hedged(node, op, actions.list[0].node);
+            node_count(node, COUNTER_READS_HEDGED);
         carry_out(node, op, &actions, effects);
     }
 }

@@ -132,9 +132,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
     status = context_decode(op->context, key_hash(op->key.bucket, op->key.key),
                             scratch, &seen);
     if (status != STATUS_OK) {
-        fail(change, status,
-             status == STATUS_REFUSED ? "context: it belongs to another key"
-                                      : "context: malformed");
+        fail(change, status, context_mistake(status));
         return;
     }
     if (actor_source_is_behind(&replica->actors, &own.context, &seen))

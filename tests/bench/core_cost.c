@@ -278,8 +278,8 @@ static struct member member_of(const struct cluster *cluster, int number)
         .id = node_id_of("cost", founder->name),
         .boot = 1,
         .store = {{(uint8_t)(number + 1)}},
-        .version_min = PROTOCOL_VERSION_MIN,
-        .version_max = PROTOCOL_VERSION_MAX,
+        .version_min = PEER_VERSION_MIN,
+        .version_max = PEER_VERSION_MAX,
     };
     memcpy(member.name, founder->name, sizeof founder->name);
     snprintf(member.peer_address, sizeof member.peer_address,

@@ -138,6 +138,8 @@ class OneCluster(Cli):
         self.assertIn("another key", said)
         self.assertIn("Nothing was applied", said)
         self.run_cli("get", "yours", expect=NOT_FOUND)
+        self.assertIn("another key", self.error(
+            "get", "yours", "--context", context, expect=REFUSED))
 
     def test_request_id_makes_a_second_write_the_first(self):
         once = base64.b64encode(os.urandom(16)).decode()
@@ -169,6 +171,8 @@ class OneCluster(Cli):
                 (["--timeout", "1s", "get", "a"], "1 to 3600000"),
                 (["--endpoint", "localhost", "get", "a"], "tcp://HOST:PORT"),
                 (["put", "a", "b", "--context", "?"], "--context"),
+                (["get", "a", "--context", "?"], "--context"),
+                (["get", "a", "b", "--context", "Aa=="], "of one key"),
                 (["put", "a", "b", "--context", "Aa==", "--overwrite"],
                  "--overwrite"),
                 (["put", "a", "b", "--request-id", "AAAA"], "--request-id"),
@@ -392,6 +396,22 @@ class FailingNodes(Cli):
             self.run_cli("put", "k", "v", "--request-id", once)
             # The second write without one is a sibling, the retry is not.
             self.assertEqual(self.json("get", "k")["siblings"], 2)
+
+    def test_get_shows_what_its_context_has_seen_or_is_stale(self):
+        with Cluster("memory", nodes=1, replicas=1) as self.cluster:
+            self.cluster.start()
+            node = self.cluster.nodes[0]
+            self.run_cli("put", "k", "1")
+            context = self.json("get", "k")["context"]
+            self.assertEqual(self.text("get", "k", "--context", context), "1")
+            node.kill()
+            node.start()
+            node.wait_ready()
+            self.run_cli("get", "k", expect=NOT_FOUND)
+            self.assertIn("all that the context has seen", self.error(
+                "get", "k", "--context", context, expect=REFUSED))
+            self.assertEqual(self.json("get", "k", "--context", context,
+                                       expect=REFUSED)["status"], "stale")
 
     def test_load_goes_on_while_a_node_dies(self):
         with Cluster("lsm") as self.cluster:

@@ -62,7 +62,7 @@ static void name_members(struct world *w)
         member->peer_address[8] = member->name[1];
         member->boot = 2;
         member->store.bytes[0] = 1;
-        member->version_min = member->version_max = 1;
+        member->version_min = member->version_max = PEER_VERSION_MAX;
         memcpy(w->founders[i].name, member->name, 3);
     }
 }

@@ -61,7 +61,8 @@ static void trace(struct traced *t, int now_ms, const char *cause,
         say(t, "\n");
 }
 
-static void get_of(struct traced *t, int n, size_t r, bool monotonic)
+static void start(struct traced *t, int n, size_t r, bool monotonic,
+                  struct context seen)
 {
     struct node_id ids[REPLICAS_MAX];
     for (int i = 0; i < n; i++)
@@ -71,6 +72,7 @@ static void get_of(struct traced *t, int n, size_t r, bool monotonic)
         .replica_count = (size_t)n,
         .r = r,
         .monotonic = monotonic,
+        .seen = seen,
         .deadline_ms = 500,
         .hedge_ms = 50,
         .wall_ms = 1000,
@@ -79,8 +81,13 @@ static void get_of(struct traced *t, int n, size_t r, bool monotonic)
     struct get_actions actions;
     *t = (struct traced){.size = 0};
     arena_init(&t->arena, 1 << 20);
-    get_start(&t->get, &config, 0, &actions);
+    assert_int_equal(get_start(&t->get, &config, 0, &actions), STATUS_OK);
     trace(t, 0, "", &actions);
+}
+
+static void get_of(struct traced *t, int n, size_t r, bool monotonic)
+{
+    start(t, n, r, monotonic, (struct context){0});
 }
 
 static void end(struct traced *t)
@@ -111,6 +118,21 @@ static void record_of(struct arena *arena, int writes, struct buffer *out)
         record = next;
     }
     assert_int_equal(record_encode(&record, out), STATUS_OK);
+}
+
+/* By a client that has seen what so many writes left. */
+static void session_of(struct traced *t, int n, size_t r, int version)
+{
+    struct arena arena;
+    struct buffer encoded = {0};
+    struct record record;
+    arena_init(&arena, 1 << 20);
+    record_of(&arena, version, &encoded);
+    assert_int_equal(record_decode(buffer_bytes(&encoded), &arena, &record),
+                     STATUS_OK);
+    start(t, n, r, r * 2 > (size_t)n, record.context);
+    buffer_fini(&encoded);
+    arena_fini(&arena);
 }
 
 /* version 0: the replica has no record. */
@@ -246,6 +268,95 @@ static void get_fails_when_r_is_out_of_reach(void **state)
     assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
                                 "[  1] 1 fails -> ask 3\n"
                                 "[  2] 2 fails -> reply unavailable\n");
+    end(&t);
+}
+
+/* --- sessions --- */
+
+static void a_session_that_one_replica_satisfies_ends_there(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 1, 2);
+    hear(&t, 1, 1, 3);
+    assert_string_equal(t.text, "[  0] ask 1\n"
+                                "[  1] 1 has v3 -> reply ok\n");
+    assert_int_equal(t.get.state, GET_DONE);
+    end(&t);
+}
+
+static void a_session_asks_all_where_r_are_behind(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 1, 2);
+    hear(&t, 1, 1, 1);
+    hear(&t, 2, 2, 0);
+    hear(&t, 3, 3, 2);
+    assert_string_equal(t.text, "[  0] ask 1\n"
+                                "[  1] 1 has v1 -> ask 2, ask 3\n"
+                                "[  3] 3 has v2 -> write 1, write 2, "
+                                "reply ok\n");
+    end(&t);
+}
+
+static void a_session_that_no_replica_satisfies_is_stale(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 2, 2);
+    hear(&t, 1, 1, 0);
+    hear(&t, 2, 2, 1);
+    hear(&t, 3, 3, 1);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  2] 2 has v1 -> ask 3\n"
+                                "[  3] 3 has v1 -> reply stale, write 1\n");
+    end(&t);
+}
+
+/* Nor is it known to be missing. */
+static void a_session_of_a_key_that_is_nowhere_is_stale(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 2, 1);
+    hear(&t, 1, 1, 0);
+    hear(&t, 2, 2, 0);
+    broken(&t, 3, 3, STATUS_CLOSED);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  2] 2 has v0 -> ask 3\n"
+                                "[  3] 3 fails -> reply stale\n");
+    assert_int_equal(t.get.state, GET_DONE);
+    end(&t);
+}
+
+static void a_session_is_stale_at_its_deadline(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 1, 2);
+    hear(&t, 1, 1, 1);
+    tick(&t, 50);
+    tick(&t, 500);
+    hear(&t, 501, 2, 2);
+    assert_string_equal(t.text, "[  0] ask 1\n"
+                                "[  1] 1 has v1 -> ask 2, ask 3\n"
+                                "[500] tick -> reply stale\n");
+    end(&t);
+}
+
+/* It is the level that was missed first. */
+static void a_session_without_r_answers_is_unavailable(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 2, 2);
+    hear(&t, 1, 1, 1);
+    broken(&t, 2, 2, STATUS_CLOSED);
+    broken(&t, 3, 3, STATUS_CLOSED);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  2] 2 fails -> ask 3\n"
+                                "[  3] 3 fails -> reply unavailable\n");
     end(&t);
 }
 
@@ -390,6 +501,12 @@ int main(void)
         cmocka_unit_test(a_failed_write_back_goes_to_the_next_replica),
         cmocka_unit_test(one_who_does_not_know_is_no_answer),
         cmocka_unit_test(get_fails_when_r_is_out_of_reach),
+        cmocka_unit_test(a_session_that_one_replica_satisfies_ends_there),
+        cmocka_unit_test(a_session_asks_all_where_r_are_behind),
+        cmocka_unit_test(a_session_that_no_replica_satisfies_is_stale),
+        cmocka_unit_test(a_session_of_a_key_that_is_nowhere_is_stale),
+        cmocka_unit_test(a_session_is_stale_at_its_deadline),
+        cmocka_unit_test(a_session_without_r_answers_is_unavailable),
         cmocka_unit_test(a_slow_replica_is_hedged),
         cmocka_unit_test(get_times_out_at_its_deadline),
         cmocka_unit_test(damaged_records_do_not_count),

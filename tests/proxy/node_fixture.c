@@ -31,7 +31,7 @@ static void make_members(struct fixture *f, size_t nodes)
         member->id = node_id_of("test", member->name);
         member->boot = 2;
         member->store.bytes[0] = (uint8_t)(i + 1);
-        member->version_min = member->version_max = 1;
+        member->version_min = member->version_max = PEER_VERSION_MAX;
         memcpy(f->founders[i].name, member->name, sizeof member->name);
         memcpy(f->founders[i].zone, member->zone, sizeof member->zone);
     }

@@ -83,13 +83,13 @@ static void a_late_forward_is_no_answer_to_a_store(void **state)
         tick(&f, now_ms);
     disk(&f, 602);
     f.trace_size = 0;
-    gone(&f, 603, 2);
+    gone(&f, 603, 3);
     written(&f, 603, 4, STATUS_OVERLOADED, RKV__OUTCOME__NOT_APPLIED);
-    ack(&f, 604, 2, STATUS_OK);
+    ack(&f, 604, 3, STATUS_OK);
     ack(&f, 605, 4, STATUS_OK);
-    gone(&f, 606, 3);
-    ack(&f, 607, 3, STATUS_OK);
-    expect_trace(&f, "[604] n2 stored ok -> reply 1 ok applied 2/2\n");
+    gone(&f, 606, 2);
+    ack(&f, 607, 2, STATUS_OK);
+    expect_trace(&f, "[604] n3 stored ok -> reply 1 ok applied 2/2\n");
 }
 
 /* What is on disk without our having heard of its record may be seen. */

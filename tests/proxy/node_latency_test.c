@@ -218,8 +218,8 @@ static void a_put_that_is_passed_on_is_a_forward(void **state)
 {
     (void)state;
     put(&f, 1, 1, elsewhere("default"));
-    gone(&f, 3, 3);
-    written(&f, 9, 2, STATUS_OK, RKV__OUTCOME__APPLIED);
+    gone(&f, 3, 2);
+    written(&f, 9, 3, STATUS_OK, RKV__OUTCOME__APPLIED);
     expect("forward answer: 1, 8000 us\n");
 }
 
@@ -227,12 +227,11 @@ static void a_fallback_waits_for_its_disk_from_when_it_coordinates(void **state)
 {
     (void)state;
     put(&f, 1, 1, elsewhere("sloppy"));
-    gone(&f, 2, 3);
-    gone(&f, 3, 2);
-    gone(&f, 4, 4);
+    for (int i = 2; i <= 4; i++)
+        gone(&f, i, i);
     prepare(&f, 6);
     disk(&f, 7);
-    ack(&f, 9, 2, STATUS_OK);
+    ack(&f, 9, 3, STATUS_OK);
     expect("put queue: 1, 2000 us\n"
            "put disk: 1, 1000 us\n"
            "put replicas: 1, 3000 us\n"

@@ -115,7 +115,7 @@ static void requests_beyond_inflight_max_are_answered_at_once(void **state)
     put(&f, 1002, 7, write_of(&f, "k", "v"));
     get(&f, 1002, 8, read_of(&f, "k"));
     expect_trace(&f, "[1002] ask 7 -> coordinate k\n"
-                     "[1002] ask 8 -> read k, fetch n3\n");
+                     "[1002] ask 8 -> read k, fetch n2\n");
     node_close(&f);
 }
 

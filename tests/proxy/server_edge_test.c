@@ -450,9 +450,10 @@ static void set_on_disk(const struct cluster *cluster, const char *name,
     storage_close(storage);
 }
 
-static void expect_refused(struct cluster *cluster, const char *said)
+static void expect_refused(struct cluster *cluster, bool replace,
+                           const char *said)
 {
-    struct server_options options = {.replace = false};
+    struct server_options options = {.replace = replace};
     struct server *server;
     struct error error;
     assert_int_equal(
@@ -468,9 +469,10 @@ static void records_of_another_format_are_refused(void **state)
     struct cluster *cluster = cluster_new("lsm", 1, NULL);
     mkdir(cluster->nodes[0].config.data_dir, 0700);
     set_on_disk(cluster, META_STORE, bytes_of("0123456789abcdef", 16));
-    expect_refused(cluster, "its records are of format 1,");
+    expect_refused(cluster, false, "its records are of format 1,");
+    expect_refused(cluster, true, "its records are of format 1,");
     set_on_disk(cluster, META_FORMAT, bytes_of("\3", 1));
-    expect_refused(cluster, "its records are of format 3,");
+    expect_refused(cluster, true, "its records are of format 3,");
     set_on_disk(cluster, META_FORMAT, bytes_of("\2", 1));
     cluster_open(cluster);
     expect_serves(cluster, 0, "ours");

@@ -25,20 +25,34 @@ void floor_raise(struct read_floor *floor, const struct record_view *context)
     }
 }
 
-void check_monotonic_quorum(uint32_t key, const struct read_floor *floor,
-                            const struct record_view *context,
-                            struct verdict *verdict)
+static void check_floor(const char *invariant, const char *known, uint32_t key,
+                        const struct read_floor *floor,
+                        const struct record_view *context,
+                        struct verdict *verdict)
 {
     for (size_t i = 0; i < floor->count; i++) {
         const struct view_dot *dot = &floor->dots[i];
         uint64_t shown =
             view_counter(context->context, context->context_count, dot);
         if (shown < dot->counter)
-            verdict_unsafe(verdict, "monotonic-quorum",
+            verdict_unsafe(verdict, invariant,
                            "key %u: a read shows (%016llx, %u) at %llu, and "
-                           "%llu was known to a quorum before it began",
+                           "%llu was known to %s before it began",
                            key, (unsigned long long)dot->incarnation,
                            dot->epoch, (unsigned long long)shown,
-                           (unsigned long long)dot->counter);
+                           (unsigned long long)dot->counter, known);
     }
+}
+
+void check_monotonic_quorum(uint32_t key, const struct read_floor *floor,
+                            const struct record_view *context,
+                            struct verdict *verdict)
+{
+    check_floor("monotonic-quorum", "a quorum", key, floor, context, verdict);
+}
+
+void check_session(uint32_t key, const struct read_floor *seen,
+                   const struct record_view *context, struct verdict *verdict)
+{
+    check_floor("session", "its client", key, seen, context, verdict);
 }

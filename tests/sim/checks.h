@@ -87,6 +87,9 @@ void floor_raise(struct read_floor *floor, const struct record_view *context);
 void check_monotonic_quorum(uint32_t key, const struct read_floor *floor,
                             const struct record_view *context,
                             struct verdict *verdict);
+/* seen: what the context that came with the read names. */
+void check_session(uint32_t key, const struct read_floor *seen,
+                   const struct record_view *context, struct verdict *verdict);
 
 /* --- check_placement.c: distinct and balanced --- */
 

@@ -282,8 +282,12 @@ static void a_read_that_goes_back_is_caught(void **state)
     floor_raise(&floor, &new);
     check_monotonic_quorum(0, &floor, &new, &verdict);
     expect(NULL);
+    check_session(0, &floor, &new, &verdict);
     check_monotonic_quorum(0, &floor, &old, &verdict);
     expect("monotonic-quorum");
+    verdict = (struct verdict){0};
+    check_session(0, &floor, &old, &verdict);
+    expect("session");
     buffer_fini(&a);
     buffer_fini(&b);
 }

@@ -67,6 +67,20 @@ static uint32_t need_of(int level)
     return level == LEVEL_ALL ? 3 : 2;
 }
 
+/* Some ask for no less than they know. */
+static void name_seen(struct sim *sim, struct client *client, uint32_t key,
+                      Rkv__Read *read)
+{
+    static struct record_view view; /* large; one thread */
+    struct bytes context = buffer_bytes(&client->knowledge[key].context);
+    client->seen = (struct read_floor){.count = 0};
+    if (client->is_checker || !random_chance(&sim->client_random, 400) ||
+        !context_view_read(&view, context.data, context.size))
+        return;
+    read->context = binary_of_bytes(context);
+    floor_raise(&client->seen, &view);
+}
+
 static void begin_read(struct sim *sim, struct client *client, uint32_t key,
                        int level)
 {
@@ -82,6 +96,7 @@ static void begin_read(struct sim *sim, struct client *client, uint32_t key,
     client->key = key;
     client->need = need_of(level);
     client->floor = sim->floors[key];
+    name_seen(sim, client, key, &read);
     sim->tally->reads++;
     arena_reset(&sim->arena);
     sim_tell(sim, name_of(client), "reads %s from %u", sim->keys[key].name,
@@ -275,9 +290,12 @@ static void hear_read(struct sim *sim, struct client *client,
     struct write_set seen;
     history_seen(&sim->history, writes, count, &seen);
     learn(client, reply->context, &seen);
-    if (!context_view_read(&view, reply->context.data, reply->context.len))
+    if (!context_view_read(&view, reply->context.data, reply->context.len)) {
         verdict_unsafe(&sim->verdict, "outcome-true", "a malformed context");
-    else if (is_majority(client->need) && is_strict(key)) {
+        return;
+    }
+    check_session(key, &client->seen, &view, &sim->verdict);
+    if (is_majority(client->need) && is_strict(key)) {
         check_monotonic_quorum(key, &client->floor, &view, &sim->verdict);
         floor_raise(&sim->floors[key], &view);
     }

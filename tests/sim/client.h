@@ -37,6 +37,7 @@ struct client {
     uint32_t key;
     uint32_t need;           /* replicas that the level means */
     struct read_floor floor; /* READ: when it began */
+    struct read_floor seen;  /* READ: what its context names */
     /* WRITE */
     uint32_t write;
     struct buffer request; /* packed, sent again as it is */

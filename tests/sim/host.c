@@ -117,8 +117,8 @@ static bool open_store(struct sim *sim, struct host *host, struct member *self)
 static struct member self_of(const struct host *host)
 {
     struct member self = {.id = host->id,
-                          .version_min = PROTOCOL_VERSION_MIN,
-                          .version_max = PROTOCOL_VERSION_MAX};
+                          .version_min = PEER_VERSION_MIN,
+                          .version_max = PEER_VERSION_MAX};
     snprintf(self.name, sizeof self.name, "%s", host->name);
     snprintf(self.zone, sizeof self.zone, "%s", zones[host->index % SIM_ZONES]);
     snprintf(self.peer_address, sizeof self.peer_address, "%s", host->address);

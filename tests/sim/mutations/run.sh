@@ -29,7 +29,7 @@ done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/mutations.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM
 mkdir "$work/tree"
 (cd "$root" && tar -cf - --exclude=build --exclude=.git .) |
     tar -xf - -C "$work/tree"
@@ -42,45 +42,50 @@ built() {
     cmake --build "$work/build" --target sim >"$work/log" 2>&1
 }
 
-# What the simulator says of the seed that failed, or nothing.
+# What the simulator says of the seed that failed, in two words; nothing if none
+# did. Which seed a failed assertion is of it cannot say.
 caught() {
     code=0
     sim=$(find "$work/build" -name sim -type f -perm -u+x)
     "$sim" --seeds "$seeds" >"$work/out" 2>"$work/err" || code=$?
     if [ $code -ge 128 ]; then
-        sed -n 's/.*assertion failed: /assertion: /p' "$work/err" | head -n 1
-        return
-    fi
-    [ $code -eq 0 ] ||
+        grep -q 'assertion failed' "$work/err" && echo "an-assertion ?" ||
+            echo "signal-$((code - 128)) ?"
+    elif [ $code -gt 1 ]; then
         sed -n 's/^seed \([0-9]*\): \([a-z-]*\): .*/\2 \1/p' "$work/out" |
-        head -n 1
+            head -n 1
+    elif [ $code -eq 1 ]; then
+        cat "$work/err" >&2
+        exit 1
+    fi
 }
 
-built || { cat "$work/log"; exit 1; }
-survived=0
-total=0
-printf '%-32s %-20s %s\n' "bug" "caught by" "after seeds"
-for name in "$@"; do
-    total=$((total + 1))
-    patch=$here/$name.patch
-    if ! patch -d "$work/tree" -p1 -s -F0 <"$patch" >"$work/log"; then
-        printf '%-32s DOES NOT APPLY\n' "$name"
+# One bug: a line of the table, and false if nothing caught it.
+try() {
+    if ! patch -d "$work/tree" -p1 -s -F0 <"$here/$1.patch" >"$work/log"; then
+        printf '%-32s DOES NOT APPLY\n' "$1"
         cat "$work/log"
         exit 1
     fi
     if ! built; then
-        printf '%-32s DOES NOT BUILD\n' "$name"
+        printf '%-32s DOES NOT BUILD\n' "$1"
         cat "$work/log"
-        exit 1
-    fi
-    how=$(caught)
-    if [ -n "$how" ]; then
-        printf '%-32s %-20s %s\n' "$name" "${how% *}" "${how##* }"
+    elif how=$(caught) && [ -n "$how" ]; then
+        printf '%-32s %-20s %s\n' "$1" "${how% *}" "${how##* }"
     else
-        printf '%-32s SURVIVES %s seeds\n' "$name" "$seeds"
-        survived=$((survived + 1))
+        printf '%-32s SURVIVES %s seeds\n' "$1" "$seeds"
+        how=
     fi
-    patch -d "$work/tree" -p1 -s -R <"$patch"
+    patch -d "$work/tree" -p1 -s -R <"$here/$1.patch"
+    [ -n "$how" ]
+}
+
+built || { cat "$work/log"; exit 1; }
+survived=0
+printf '%-32s %-20s %s\n' "bug" "caught by" "after seeds"
+for name in "$@"; do
+    how=
+    try "$name" || survived=$((survived + 1))
 done
-echo "$((total - survived)) of $total caught"
+echo "$(($# - survived)) of $# caught"
 [ $survived -eq 0 ]
