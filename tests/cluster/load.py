@@ -43,9 +43,11 @@ class Write:
 
 
 class History:
-    """What was written, and what of it was ever seen."""
+    """What was written, and what of it was ever seen. Its keys begin with
+    its name: what others wrote before is not among them."""
 
-    def __init__(self):
+    def __init__(self, name=""):
+        self.name = name
         self.lock = threading.Lock()
         self.writes = {}
         self.applied = 0
@@ -57,7 +59,8 @@ class History:
         """The key of this name for a step."""
         with self.lock:
             self.steps[name] += 1
-            return f"{name}/{self.steps[name] // STEPS_MAX}".encode()
+            return (f"{self.name}{name}/{self.steps[name] // STEPS_MAX}"
+                    .encode())
 
     def closure(self, tokens):
         """The writes, and all that they replaced."""
@@ -236,8 +239,8 @@ class Loads:
     """Several at once, for as long as the block lasts; more may follow on the
     same keys, after others, with their history."""
 
-    def __init__(self, nodes, count=4, after=None, **options):
-        self.history = after.history if after else History()
+    def __init__(self, nodes, count=4, after=None, name="", **options):
+        self.history = after.history if after else History(name)
         first = len(after.loads) if after else 0
         self.loads = [Load(nodes, self.history, f"c{i}", i, **options)
                       for i in range(first, first + count)]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Round after round a node or two of three are killed, stand still or are cut
+off, drawn from a seed, under a mixed load: nothing acknowledged is lost and
+nothing that was deleted comes back. Arguments: the engine of all nodes, or three
+with commas; how many rounds (6); the seed (1). 200 rounds take a quarter of an
+hour."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from alone import SKIPPED, alone
+from harness import Cluster, engines_of
+from load import Loads
+from network import Network
+
+ENGINES = engines_of(sys.argv.pop(1) if len(sys.argv) > 1 else "lsm")
+ROUNDS = int(sys.argv.pop(1)) if len(sys.argv) > 1 else 6
+SEED = int(sys.argv.pop(1)) if len(sys.argv) > 1 else 1
+# Between one look at all that was written and the next.
+ROUNDS_A_CHECK = 10
+# Of 10, rounds that strike two, which leaves no quorum.
+PAIRS_OF_TEN = 3
+LONGEST_S = 1.5
+BOTH, DEAF, MUTE = ("INPUT", "OUTPUT"), ("INPUT",), ("OUTPUT",)
+
+
+class Rounds(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.network = Network(3)
+        cls.random = random.Random(SEED)
+
+    def strike(self, cluster, i):
+        """What undoes it."""
+        node = cluster.nodes[i]
+        what = self.random.choice(("kill", "pause", BOTH, DEAF, MUTE))
+        if what == "kill":
+            node.kill()
+            return node.start
+        if what == "pause":
+            node.signal(signal.SIGSTOP)
+            return lambda: node.signal(signal.SIGCONT)
+        others = [other for other in range(3) if other != i]
+        self.network.cut(i, others, what)
+        return lambda: self.network.heal(i)
+
+    def round(self, cluster, loads):
+        count = 2 if self.random.randrange(10) < PAIRS_OF_TEN else 1
+        victims = self.random.sample(range(3), count)
+        undo = [self.strike(cluster, i) for i in victims]
+        time.sleep(self.random.uniform(0.05, LONGEST_S))
+        for step in undo:
+            step()
+        for i in victims:
+            cluster.nodes[i].wait_ready()
+        loads.wait_applied(20)
+
+    def rounds(self, cluster, first, count):
+        with Loads(cluster.nodes, name=f"{first}/") as loads:
+            loads.wait_applied(50)
+            for _ in range(count):
+                self.round(cluster, loads)
+        cluster.wait_met()
+        cluster.wait_no_hints()
+        keys = loads.check(cluster.nodes)
+        cluster.wait_equal()
+        print(f"{first + count} of {ROUNDS} rounds: {keys} keys, "
+              f"{loads.told()}", flush=True)
+
+    def test_what_was_acknowledged_survives_all_rounds(self):
+        with Cluster(ENGINES * (3 // len(ENGINES)), sections={
+                "listen": {"allow_any": "true"},
+                "replication": {"request_timeout_ms": 1000,
+                                "lane_timeout_ms": 1500}}) as cluster:
+            for i, node in enumerate(cluster.nodes):
+                node.host = self.network.address(i)
+                node.prefix = self.network.prefix(i)
+            cluster.start()
+            for first in range(0, ROUNDS, ROUNDS_A_CHECK):
+                self.rounds(cluster, first, min(ROUNDS_A_CHECK,
+                                                ROUNDS - first))
+
+
+if __name__ == "__main__":
+    alone("--net", "--mount")
+    if subprocess.run(["iptables", "-L"], check=False,
+                      stdout=subprocess.DEVNULL).returncode != 0:
+        print("skipped: iptables does not work here")
+        sys.exit(SKIPPED)
+    unittest.main()
