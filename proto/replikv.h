@@ -311,7 +311,7 @@ struct replikv_result {
     const struct replikv_bytes *values; /* GET; more than one: siblings */
     size_t value_count;
     /* GET, and writes that were applied: give it to the write that supersedes
-     * what was read. */
+     * what was read, and to gets that are to read nothing older. */
     struct replikv_bytes context;
 
     const struct replikv_item *items; /* LIST */

@@ -83,8 +83,6 @@ static enum status check_storage(struct server *server, struct error *error)
     enum status status = storage_check(server->storage);
     if (status == STATUS_OK)
         return STATUS_OK;
-    storage_close(server->storage);
-    server->storage = NULL;
     return error_set(error, status, "%.200s: not all of it can be read: %s",
                      directory, status_name(status));
 }
@@ -158,8 +156,13 @@ static enum status open_storage(struct server *server,
         status = check_format(server, error);
     if (status == STATUS_OK && options->replace)
         status = check_storage(server, error);
-    if (status != STATUS_CORRUPT || !options->replace)
+    bool is_damaged = status == STATUS_CORRUPT ||
+                      (status == STATUS_IO && server->storage != NULL);
+    if (!is_damaged || !options->replace)
         return status;
+    if (server->storage != NULL)
+        storage_close(server->storage);
+    server->storage = NULL;
     *amnesiac = true;
     log_line("event=damaged why=\"%s\"", error->text);
     status = set_aside(config->data_dir, error);

@@ -25,7 +25,7 @@
  * has one, of the idle slots and the schedule. Neither is held across a call
  * of the library, and neither is taken inside the other. */
 
-enum { BENCH_STATUSES = REPLIKV_CLOSED + 2 }; /* the last: any other */
+enum { BENCH_STATUSES = REPLIKV_STALE + 2 }; /* the last: any other */
 
 /* Of operations that began in the measured time. */
 struct bench_counts {

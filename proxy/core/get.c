@@ -3,6 +3,10 @@
 
 #include "proto/assert.h"
 
+/* In hedge_ms, which is already more than is usual: so long a read that R have
+ * answered waits for one that has what its client has seen. */
+enum { STALE_HEDGES = 4 };
+
 static void act(struct get_actions *actions, enum get_action_kind kind,
                 struct node_id node, enum status status)
 {
@@ -207,9 +211,12 @@ static enum status take_record(struct get *get, struct bytes encoded,
         return status;
     *version = record_version(encoded);
     if (get->merged.size == 0) {
-        get->merged_version = *version;
-        get->is_behind = is_behind(get, &heard.context);
-        return buffer_append(&get->merged, encoded);
+        status = buffer_append(&get->merged, encoded);
+        if (status == STATUS_OK) {
+            get->merged_version = *version;
+            get->is_behind = is_behind(get, &heard.context);
+        }
+        return status;
     }
     if (*version == get->merged_version)
         return STATUS_OK;
@@ -277,11 +284,17 @@ void get_tick(struct get *get, int64_t now_ms, struct get_actions *actions)
     actions->count = 0;
     if (get->state == GET_DONE)
         return;
+    bool waits = get->state == GET_ASKING && get->answers >= get->r;
     if (now_ms >= get->deadline_ms) {
-        bool is_stale = get->state == GET_ASKING && get->answers >= get->r;
         if (get->state != GET_ANSWERED)
-            answer(get, is_stale ? STATUS_STALE : STATUS_TIMEOUT, actions);
+            answer(get, waits ? STATUS_STALE : STATUS_TIMEOUT, actions);
         get->state = GET_DONE;
+        return;
+    }
+    if (waits && get->stale_at_ms == 0)
+        get->stale_at_ms = now_ms + STALE_HEDGES * (int64_t)get->hedge_ms;
+    if (waits && now_ms >= get->stale_at_ms) {
+        answer(get, STATUS_STALE, actions);
         return;
     }
     if (get->state == GET_ANSWERED || now_ms < get->hedge_at_ms)

@@ -88,6 +88,7 @@ struct get {
     size_t answers; /* also of those that failed when they were written to */
     bool monotonic;
     int64_t deadline_ms, hedge_at_ms;
+    int64_t stale_at_ms; /* 0: it does not wait for more than R */
     uint32_t hedge_ms;
     int64_t wall_ms, dedup_window_ms;
     struct buffer merged; /* empty: no replica that answered has a record */

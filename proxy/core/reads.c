@@ -39,9 +39,11 @@ static void reply_failure(struct node *node, const struct read_op *op,
     node_count(node, COUNTER_READS_FAILED);
     const char *why = status == STATUS_OVERLOADED
                           ? "too many bytes are in flight"
+                      : status == STATUS_NO_MEMORY ? "no memory for the read"
                       : status == STATUS_STALE
                           ? "no replica that answered has all that the context "
-                            "has seen; read again"
+                            "has seen; read again, or without it if it stays "
+                            "so: what it has seen is lost then"
                           : "too few replicas answered";
     reply(node, op, status, why,
           message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
@@ -266,6 +268,12 @@ void read_request(struct node *node, struct reply_token token,
     if (status != STATUS_OK) {
         reply_result(node, effects, token, status, RKV__OUTCOME__NONE,
                      context_mistake(status));
+        return;
+    }
+    if (node->inflight_bytes + seen.count * sizeof *seen.entries >
+        node->config.limits.inflight_bytes_max) {
+        reply_result(node, effects, token, STATUS_OVERLOADED,
+                     RKV__OUTCOME__NONE, "too many bytes are in flight");
         return;
     }
     int slot = slots_take(&node->read_slots, &serial);

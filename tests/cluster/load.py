@@ -239,10 +239,10 @@ class Loads:
     """Several at once, for as long as the block lasts; more may follow on the
     same keys, after others, with their history."""
 
-    def __init__(self, nodes, count=4, after=None, name="", **options):
+    def __init__(self, nodes, count=4, after=None, name="", seed=0, **options):
         self.history = after.history if after else History(name)
         first = len(after.loads) if after else 0
-        self.loads = [Load(nodes, self.history, f"c{i}", i, **options)
+        self.loads = [Load(nodes, self.history, f"c{i}", seed + i, **options)
                       for i in range(first, first + count)]
 
     def __enter__(self):

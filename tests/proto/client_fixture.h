@@ -71,7 +71,7 @@ struct tally {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     size_t done;
-    size_t by_status[REPLIKV_CLOSED + 1];
+    size_t by_status[REPLIKV_STALE + 1];
     size_t by_outcome[REPLIKV_UNKNOWN + 1];
 };
 void tally_init(struct tally *tally);

@@ -345,6 +345,25 @@ static void a_session_is_stale_at_its_deadline(void **state)
     end(&t);
 }
 
+/* Nobody waits long for a replica that stands still, which is heard all the
+ * same. */
+static void a_session_is_stale_soon_where_a_replica_is_silent(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 1, 2);
+    hear(&t, 1, 1, 1);
+    tick(&t, 50);
+    tick(&t, 249);
+    tick(&t, 250);
+    hear(&t, 260, 2, 2);
+    assert_string_equal(t.text, "[  0] ask 1\n"
+                                "[  1] 1 has v1 -> ask 2, ask 3\n"
+                                "[250] tick -> reply stale\n"
+                                "[260] 2 has v2 -> write 1\n");
+    end(&t);
+}
+
 /* It is the level that was missed first. */
 static void a_session_without_r_answers_is_unavailable(void **state)
 {
@@ -506,6 +525,7 @@ int main(void)
         cmocka_unit_test(a_session_that_no_replica_satisfies_is_stale),
         cmocka_unit_test(a_session_of_a_key_that_is_nowhere_is_stale),
         cmocka_unit_test(a_session_is_stale_at_its_deadline),
+        cmocka_unit_test(a_session_is_stale_soon_where_a_replica_is_silent),
         cmocka_unit_test(a_session_without_r_answers_is_unavailable),
         cmocka_unit_test(a_slow_replica_is_hedged),
         cmocka_unit_test(get_times_out_at_its_deadline),

@@ -48,16 +48,20 @@ caught() {
     code=0
     sim=$(find "$work/build" -name sim -type f -perm -u+x)
     "$sim" --seeds "$seeds" >"$work/out" 2>"$work/err" || code=$?
-    if [ $code -ge 128 ]; then
-        grep -q 'assertion failed' "$work/err" && echo "an-assertion ?" ||
-            echo "signal-$((code - 128)) ?"
-    elif [ $code -gt 1 ]; then
+    case $code in
+    0) ;;
+    2 | 3)
         sed -n 's/^seed \([0-9]*\): \([a-z-]*\): .*/\2 \1/p' "$work/out" |
             head -n 1
-    elif [ $code -eq 1 ]; then
+        ;;
+    134) echo "an-assertion ?" ;;
+    136 | 138 | 139) echo "signal-$((code - 128)) ?" ;;
+    *)
+        echo "run.sh: the simulator ended with $code" >&2
         cat "$work/err" >&2
-        exit 1
-    fi
+        return 1
+        ;;
+    esac
 }
 
 # One bug: a line of the table, and false if nothing caught it.
@@ -70,11 +74,12 @@ try() {
     if ! built; then
         printf '%-32s DOES NOT BUILD\n' "$1"
         cat "$work/log"
-    elif how=$(caught) && [ -n "$how" ]; then
+    elif ! how=$(caught); then
+        how=
+    elif [ -n "$how" ]; then
         printf '%-32s %-20s %s\n' "$1" "${how% *}" "${how##* }"
     else
         printf '%-32s SURVIVES %s seeds\n' "$1" "$seeds"
-        how=
     fi
     patch -d "$work/tree" -p1 -s -R <"$here/$1.patch"
     [ -n "$how" ]
