@@ -49,13 +49,13 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         .tick_us = random_range(random, 10, 40) * 1000,
         .latency_us = random_range(random, 50, 1000),
         .sync_us = random_range(random, 30, 2000),
-        .fault_every_us = random_range(random, 50, 600) * 1000,
+        .fault_every_us = random_range(random, 50, 250) * 1000,
         .failed_write_permille = random_chance(random, 500)
                                      ? (uint32_t)random_range(random, 1, 20)
                                      : 0,
-        .may_wipe = random_chance(random, 300),
+        .may_wipe = random_chance(random, 500),
         .think_us = random_range(random, 5, 60) * 1000,
-        .patience_us = random_range(random, 50, 600) * 1000,
+        .patience_us = random_range(random, 50, 250) * 1000,
         .membership = draw_membership(random),
         .limits = draw_limits(random),
         .timeouts = node_timeouts_default(),
