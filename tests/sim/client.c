@@ -67,15 +67,17 @@ static uint32_t need_of(int level)
     return level == LEVEL_ALL ? 3 : 2;
 }
 
-/* Some ask for no less than they know. */
+/* Some ask for no less than they know; who reads all, after healing, for what
+ * replicas gave before. */
 static void name_seen(struct sim *sim, struct client *client, uint32_t key,
                       Rkv__Read *read)
 {
     static struct record_view view; /* large; one thread */
     struct bytes context = buffer_bytes(&client->knowledge[key].context);
     client->seen = (struct read_floor){.count = 0};
-    if (client->is_checker || !random_chance(&sim->client_random, 400) ||
-        !context_view_read(&view, context.data, context.size))
+    bool asks = client->is_checker ? sim->final_read[key]
+                                   : random_chance(&sim->client_random, 400);
+    if (!asks || !context_view_read(&view, context.data, context.size))
         return;
     read->context = binary_of_bytes(context);
     floor_raise(&client->seen, &view);
@@ -278,6 +280,10 @@ static void hear_read(struct sim *sim, struct client *client,
         reply->result->status != RKV__STATUS__NOT_FOUND) {
         sim_tell(sim, name_of(client), "is told: %s",
                  status_name((enum status)reply->result->status));
+        if (client->is_checker && reply->result->status == RKV__STATUS__STALE)
+            verdict_stuck(&sim->verdict, "session",
+                          "%s is stale, and was given before",
+                          sim->keys[client->key].name);
         rest(sim, client);
         return;
     }
