@@ -3,10 +3,22 @@
 iptables do to it is seen by nobody else, and is gone when the test is."""
 
 import os
+import subprocess
+import sys
 
-from alone import run
+from alone import SKIPPED, alone, run
+from harness import Cluster
 
 SUBNET = "10.99.0"
+
+
+def alone_with_network():
+    """As `alone`, for who makes a Network; also skipped without iptables."""
+    alone("--net", "--mount")
+    if subprocess.run(["iptables", "-L"], check=False,
+                      stdout=subprocess.DEVNULL).returncode != 0:
+        print("skipped: iptables does not work here")
+        sys.exit(SKIPPED)
 
 
 class Network:
@@ -39,6 +51,16 @@ class Network:
 
     def address(self, i):
         return f"{SUBNET}.{i + 1}"
+
+    def cluster(self, engines):
+        """Of three nodes, each on a host, that soon give up who is silent."""
+        cluster = Cluster(engines, sections={
+            "listen": {"allow_any": "true"},
+            "replication": {"request_timeout_ms": 1000,
+                            "lane_timeout_ms": 1500}})
+        for i, node in enumerate(cluster.nodes):
+            node.host, node.prefix = self.address(i), self.prefix(i)
+        return cluster
 
     def cut(self, i, others, chains=("INPUT", "OUTPUT")):
         """Host i hears (INPUT) or reaches (OUTPUT) the others no more."""

@@ -3,14 +3,11 @@
 hears nothing and no connection ends, which is not what a killed node does."""
 
 import contextlib
-import subprocess
-import sys
 import unittest
 
-from alone import SKIPPED, alone
-from harness import Cluster, rkv, wait_for
+from harness import rkv, wait_for
 from load import Loads
-from network import Network
+from network import Network, alone_with_network
 
 
 class Partition(unittest.TestCase):
@@ -33,13 +30,7 @@ class Partition(unittest.TestCase):
             self.assertEqual(result.outcome, rkv.APPLIED)
 
     def cut_and_heal(self, chains):
-        with Cluster("lsm", sections={
-                "listen": {"allow_any": "true"},
-                "replication": {"request_timeout_ms": 1000,
-                                "lane_timeout_ms": 1500}}) as cluster:
-            for i, node in enumerate(cluster.nodes):
-                node.host = self.network.address(i)
-                node.prefix = self.network.prefix(i)
+        with self.network.cluster("lsm") as cluster:
             cluster.start()
             self.run_cut(cluster, chains)
 
@@ -75,9 +66,5 @@ class Partition(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    alone("--net", "--mount")
-    if subprocess.run(["iptables", "-L"], check=False,
-                      stdout=subprocess.DEVNULL).returncode != 0:
-        print("skipped: iptables does not work here")
-        sys.exit(SKIPPED)
+    alone_with_network()
     unittest.main()
