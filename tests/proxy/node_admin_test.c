@@ -306,6 +306,23 @@ static void explain_shows_what_each_owner_holds(void **state)
     assert_int_equal(state_at("n2")->record_bytes, a.size);
 }
 
+/* What it says of itself cannot be trusted. */
+static void explain_shows_no_version_of_a_damaged_copy(void **state)
+{
+    (void)state;
+    struct bytes whole = record_of(&f, 2, 7, "a");
+    uint8_t *damaged = arena_copy(&f.arena, whole.data, whole.size);
+    damaged[0] ^= 1;
+    admin(1, RKV__ADMIN__WHAT__EXPLAIN, "k");
+    disk(&f, 2);
+    fetched(&f, 3, 3, STATUS_OK, bytes_of(damaged, whole.size));
+    fetched(&f, 4, 2, STATUS_OK, whole);
+    f.trace_size = 0;
+    assert_int_equal(state_at("n2")->version, record_version(whole));
+    assert_int_equal(state_at("n3")->status, RKV__STATUS__CORRUPT);
+    assert_int_equal(state_at("n3")->version, 0);
+}
+
 /* One request that two nodes coordinated: one value under both dots. */
 static void explain_shows_every_dot_of_a_value(void **state)
 {
@@ -425,6 +442,7 @@ int main(void)
         WITH(three_nodes,
              a_list_that_our_own_disk_cannot_read_is_asked_of_others),
         WITH(three_nodes, explain_shows_what_each_owner_holds),
+        WITH(three_nodes, explain_shows_no_version_of_a_damaged_copy),
         WITH(three_nodes, explain_shows_every_dot_of_a_value),
         WITH(three_nodes, explain_answers_at_its_deadline_with_what_it_has),
         WITH(five_nodes, status_members_ring_and_hints_are_whole),

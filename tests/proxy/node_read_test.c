@@ -342,6 +342,20 @@ static void a_read_that_cannot_is_stale(void **state)
                      "[  4] n2 gone -> reply 1 stale 2/2\n");
 }
 
+static void a_context_that_has_no_room_is_not_taken_in(void **state)
+{
+    (void)state;
+    node_close(&f);
+    node_open(&f, 3, 3);
+    f.config.limits.inflight_bytes_max = sizeof(struct dot) - 1;
+    node_start(&f);
+    get(&f, 1, 1, read_behind(record_of(&f, 2, 1, "v"), "k", 1));
+    get(&f, 1, 2, read_of(&f, "k"));
+    expect_trace(&f, "[  1] ask 1 -> reply 1 overloaded retry\n"
+                     "[  1] ask 2 -> read k, fetch n3\n");
+    assert_int_equal(counter_of(&f, "refused_overloaded"), 1);
+}
+
 static void what_is_no_context_of_the_key_is_refused(void **state)
 {
     (void)state;
@@ -487,6 +501,7 @@ int main(void)
         WITH(five_nodes, a_node_that_owns_nothing_reads_from_those_that_do),
         WITH(three_nodes, a_read_shows_what_its_context_has_seen),
         WITH(three_nodes, a_read_that_cannot_is_stale),
+        WITH(three_nodes, a_context_that_has_no_room_is_not_taken_in),
         WITH(three_nodes, what_is_no_context_of_the_key_is_refused),
         WITH(three_nodes, what_cannot_be_read_is_refused),
         WITH(three_nodes, two_interleaved_clients_leave_two_siblings),
