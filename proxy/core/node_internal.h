@@ -73,7 +73,7 @@ struct read_op {
     struct get get;
     int64_t arrived_us;
     bool asks;            /* fewer than R have answered so far */
-    size_t charged_bytes; /* of the record that it holds */
+    size_t charged_bytes; /* of record and context that it holds */
 };
 
 /* Reads that a node was asked for and has not answered, nor its session ended:

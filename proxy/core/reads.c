@@ -33,19 +33,24 @@ static void reply(struct node *node, const struct read_op *op,
     reply_with(effects, op->token, RKV__ENVELOPE__BODY_READ_REPLY, body);
 }
 
+static const char *why_failed(enum status status)
+{
+    if (status == STATUS_OVERLOADED)
+        return "too many bytes are in flight";
+    if (status == STATUS_NO_MEMORY)
+        return "no memory for the read";
+    if (status == STATUS_STALE)
+        return "no replica that answered has all that the context has seen; "
+               "read again, or without it if it stays so: what it has seen is "
+               "lost then";
+    return "too few replicas answered";
+}
+
 static void reply_failure(struct node *node, const struct read_op *op,
                           enum status status, struct effects *effects)
 {
     node_count(node, COUNTER_READS_FAILED);
-    const char *why = status == STATUS_OVERLOADED
-                          ? "too many bytes are in flight"
-                      : status == STATUS_NO_MEMORY ? "no memory for the read"
-                      : status == STATUS_STALE
-                          ? "no replica that answered has all that the context "
-                            "has seen; read again, or without it if it stays "
-                            "so: what it has seen is lost then"
-                          : "too few replicas answered";
-    reply(node, op, status, why,
+    reply(node, op, status, why_failed(status),
           message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
 }
 

@@ -18,8 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What whole servers do about clients and peers with bad manners. The engine
- * does not matter here, so it is the one that needs no disk. */
+/* What whole servers do about clients and peers with bad manners, and about
+ * another program's disk. But for that the engine does not matter here, so it
+ * is the one that needs none. */
 
 enum { KIB = 1024, MIB = 1024 * KIB };
 
