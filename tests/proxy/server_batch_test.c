@@ -369,6 +369,9 @@ static void a_turn_pauses_within_a_large_batch(void **state)
     struct arena arena;
     char key[32];
     cluster_open(cluster);
+    /* Behind what a start stores: while another thread writes that, a pause
+     * does not see its own writes through. */
+    expect_serves(cluster, 0, "before");
     mailbox_open(&box, cluster);
     struct buffer parts = begun();
     for (int i = 0; i < MANY; i++) {
