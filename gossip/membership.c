@@ -332,8 +332,8 @@ void membership_raise_boot(struct membership *membership, uint64_t boot)
 }
 
 enum status membership_check(const struct membership *m,
-                             const struct member *newcomer, bool replace,
-                             struct error *error)
+                             const struct member *newcomer,
+                             enum replaced replaced, struct error *error)
 {
     const struct member *known = membership_find(m, newcomer->id);
     if (known == NULL)
@@ -345,7 +345,8 @@ enum status membership_check(const struct membership *m,
                          "choose another name, or stop that node first",
                          newcomer->name, known->peer_address,
                          member_state_name(known->state));
-    if (replace || store_is_zero(&known->store))
+    if (replaced == REPLACED_NOW || store_is_zero(&known->store) ||
+        (replaced == REPLACED_BEFORE && newcomer->boot > known->boot))
         return STATUS_OK;
     if (memcmp(&known->store, &newcomer->store, sizeof known->store) != 0)
         return error_set(error, STATUS_REFUSED,

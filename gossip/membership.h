@@ -92,12 +92,18 @@ void membership_leave(struct membership *membership, int64_t now_ms,
  * count on from there. Told to the rest with a higher incarnation. */
 void membership_raise_boot(struct membership *membership, uint64_t boot);
 
+/* Whether an operator has set a disk in another's place: at this start, or at
+ * an earlier one, which the disk remembers. */
+enum replaced { REPLACED_NEVER, REPLACED_BEFORE, REPLACED_NOW };
+
 /* Whether a Hello shows a disk that we know to be older or emptied, or a name
  * that another living node holds: REFUSED with a sentence that says what to
- * do. replace: the operator's word that the old disk is gone, which is
- * believed unless the name's holder is alive at another address. */
+ * do. That the old disk is replaced now is believed unless the name's holder
+ * is alive at another address. That it was before, only with a boot above the
+ * old one's, as a copy of a disk that was itself replaced says so too. */
 enum status membership_check(const struct membership *membership,
-                             const struct member *newcomer, bool replace,
+                             const struct member *newcomer,
+                             enum replaced replaced,
                              struct error *error) MUST_CHECK;
 
 size_t membership_count(const struct membership *membership);

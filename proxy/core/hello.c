@@ -44,6 +44,7 @@ static Rkv__Hello *hello_new(const struct node *node, enum lane lane,
     hello->self = member_to_wire(membership_self(node->membership), arena);
     hello->lane = lane;
     hello->replace = node->config.replace;
+    hello->replaced = node->is_replaced;
     hello->founding = arena_string(arena, founding);
     hello->buckets = buckets;
     for (size_t i = 0; i < node->config.bucket_count; i++) {
@@ -125,6 +126,13 @@ static enum status check(const struct node *node, const Rkv__Hello *hello,
     return status;
 }
 
+static enum replaced replaced_of(const Rkv__Hello *hello)
+{
+    if (hello->replace)
+        return REPLACED_NOW;
+    return hello->replaced ? REPLACED_BEFORE : REPLACED_NEVER;
+}
+
 /* Whether the node may be talked to at all. */
 static enum status judge(const struct node *node, const Rkv__Hello *hello,
                          struct member *who, struct error *error)
@@ -136,7 +144,7 @@ static enum status judge(const struct node *node, const Rkv__Hello *hello,
     enum status status = check(node, hello, who, error);
     if (status != STATUS_OK)
         return status;
-    return membership_check(node->membership, who, hello->replace, error);
+    return membership_check(node->membership, who, replaced_of(hello), error);
 }
 
 /* Ourselves under another spelling of our address, too: that is nobody. */

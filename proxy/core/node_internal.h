@@ -296,7 +296,8 @@ struct node {
     enum node_stage stage;
     size_t start_waiting; /* scans of the start that have not ended */
     bool start_asked;
-    bool has_joined; /* this disk was ready before */
+    bool has_joined;  /* this disk was ready before */
+    bool is_replaced; /* it was set in another's place */
     struct membership *membership;
     struct topology topology;
     struct node_id self;

@@ -5,6 +5,7 @@
 
 static const char META_MEMBER[] = "member/";
 static const char META_JOINED[] = "joined";
+static const char META_REPLACED[] = "replaced";
 
 static void start_scan(struct node *node, enum table table, struct bytes after,
                        struct effects *effects)
@@ -54,6 +55,10 @@ static void start_row(struct node *node, const struct storage_row *row,
         node->has_joined = true;
         return;
     }
+    if (bytes_equal(name, bytes_of_string(META_REPLACED))) {
+        node->is_replaced = true;
+        return;
+    }
     if (!begins_with(name, META_MEMBER))
         return;
     ProtobufCAllocator allocator = arena_allocator(arena);
@@ -63,6 +68,32 @@ static void start_row(struct node *node, const struct storage_row *row,
     if (wire != NULL && member_from_wire(wire, &member, NULL) == STATUS_OK &&
         !node_id_equal(member.id, node->self))
         membership_remember(node->membership, &member);
+}
+
+static bool store_yes(const char *name, uint64_t token, struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = token,
+        .key = {.table = TABLE_META, .key = bytes_of_string(name)},
+        .data = bytes_of_string("yes"),
+    };
+    return effects_storage(effects, &op);
+}
+
+/* What is missing must be on disk before anyone knows this disk: a crash would
+ * leave one that seems whole. And that an operator set it in another's place:
+ * who is away now remembers that other one, and would refuse it later. */
+static void set_in_place(struct node *node, struct effects *effects)
+{
+    uint64_t token = request_number(OWNER_START, 0);
+    if (fill_all(node, token, effects) &&
+        store_yes(META_REPLACED, token, effects)) {
+        node->start_waiting += 2;
+        node->is_replaced = true;
+    } else {
+        effects->halt = "start: no memory to store what is missing";
+    }
 }
 
 void start_stored(struct node *node, const struct storage_result *result,
@@ -84,28 +115,11 @@ void start_stored(struct node *node, const struct storage_result *result,
         start_scan(node, result->op->key.table, result->next, effects);
     if (node->start_waiting > 0)
         return;
-    /* What is missing must be on disk before anyone knows this disk: a crash
-     * would leave one that seems whole. */
     if (was_scan && (node->config.replace || node->config.amnesiac)) {
-        if (fill_all(node, request_number(OWNER_START, 0), effects))
-            node->start_waiting++;
-        else
-            effects->halt = "start: no memory to store what is missing";
+        set_in_place(node, effects);
         return;
     }
     node->stage = NODE_JOINING;
-}
-
-/* So that the next start need not wait for the others. Lost, it just does. */
-static void store_joined(struct effects *effects)
-{
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = request_number(OWNER_META, 0),
-        .key = {.table = TABLE_META, .key = bytes_of_string(META_JOINED)},
-        .data = bytes_of_string("yes"),
-    };
-    (void)effects_storage(effects, &op);
 }
 
 /* A disk that has been ready before is ready at once: the others refuse it
@@ -122,8 +136,9 @@ void start_join(struct node *node, struct effects *effects)
         return;
     node->stage = NODE_READY;
     effects->log = "event=ready";
+    /* So that the next start need not wait for them. Lost, it just does. */
     if (!node->has_joined)
-        store_joined(effects);
+        (void)store_yes(META_JOINED, request_number(OWNER_META, 0), effects);
 }
 
 void start_store_member(struct node *node, struct node_id id,

@@ -262,11 +262,11 @@ static void push_pull_heals_a_split(void **state)
 }
 
 static enum status check(const struct network *n, const struct member *member,
-                         bool replace)
+                         enum replaced replaced)
 {
     struct error error = {0};
     enum status status =
-        membership_check(n->nodes[0].membership, member, replace, &error);
+        membership_check(n->nodes[0].membership, member, replaced, &error);
     assert_true(status == STATUS_OK || strstr(error.text, "n2") != NULL);
     return status;
 }
@@ -286,12 +286,20 @@ static void wiped_and_older_disks_are_refused_until_replaced(void **state)
     wiped.store.bytes[0] = 99;
     wiped.boot = 1;
     older.boot = 4;
-    assert_int_equal(check(n, &first, false), STATUS_OK);
-    assert_int_equal(check(n, &next, false), STATUS_OK);
-    assert_int_equal(check(n, &wiped, false), STATUS_REFUSED);
-    assert_int_equal(check(n, &older, false), STATUS_REFUSED);
-    assert_int_equal(check(n, &wiped, true), STATUS_OK);
-    assert_int_equal(check(n, &older, true), STATUS_OK);
+    assert_int_equal(check(n, &first, REPLACED_NEVER), STATUS_OK);
+    assert_int_equal(check(n, &next, REPLACED_NEVER), STATUS_OK);
+    assert_int_equal(check(n, &wiped, REPLACED_NEVER), STATUS_REFUSED);
+    assert_int_equal(check(n, &older, REPLACED_NEVER), STATUS_REFUSED);
+    assert_int_equal(check(n, &wiped, REPLACED_NOW), STATUS_OK);
+    assert_int_equal(check(n, &older, REPLACED_NOW), STATUS_OK);
+    /* A disk that was itself replaced is no newer for having replaced one. */
+    assert_int_equal(check(n, &wiped, REPLACED_BEFORE), STATUS_REFUSED);
+    assert_int_equal(check(n, &older, REPLACED_BEFORE), STATUS_REFUSED);
+    wiped.boot = first.boot;
+    assert_int_equal(check(n, &wiped, REPLACED_BEFORE), STATUS_REFUSED);
+    wiped.boot = first.boot + 1;
+    assert_int_equal(check(n, &wiped, REPLACED_BEFORE), STATUS_OK);
+    wiped.boot = 1;
 
     network_start(n, 2, &wiped);
     network_run(n, 2 * MINUTE);
@@ -299,7 +307,7 @@ static void wiped_and_older_disks_are_refused_until_replaced(void **state)
     assert_int_equal(network_view(n, 0, 2), MEMBER_DEAD);
     assert_int_equal(network_view(n, 1, 2), MEMBER_DEAD);
 
-    n->nodes[2].replace = true;
+    n->nodes[2].replaced = REPLACED_NOW;
     network_start(n, 2, &wiped);
     assert_true(network_agrees(n, 2, MEMBER_ALIVE, 10 * SECOND));
     network_run(n, 10 * SECOND);
@@ -308,7 +316,7 @@ static void wiped_and_older_disks_are_refused_until_replaced(void **state)
         assert_int_equal(view(n, i, 2)->boot, 1);
     }
     /* Now the first disk is the one that is not known. */
-    assert_int_equal(check(n, &next, false), STATUS_REFUSED);
+    assert_int_equal(check(n, &next, REPLACED_NEVER), STATUS_REFUSED);
 }
 
 static void copy_from_before_the_last_start_is_refused(void **state)
@@ -326,12 +334,12 @@ static void copy_from_before_the_last_start_is_refused(void **state)
     copy.run = 2;
     next.run = 3;
     next.boot = 6;
-    assert_int_equal(check(n, &first, false), STATUS_OK);
-    assert_int_equal(check(n, &next, false), STATUS_OK);
-    assert_int_equal(check(n, &copy, false), STATUS_REFUSED);
-    assert_int_equal(check(n, &copy, true), STATUS_OK);
+    assert_int_equal(check(n, &first, REPLACED_NEVER), STATUS_OK);
+    assert_int_equal(check(n, &next, REPLACED_NEVER), STATUS_OK);
+    assert_int_equal(check(n, &copy, REPLACED_NEVER), STATUS_REFUSED);
+    assert_int_equal(check(n, &copy, REPLACED_NOW), STATUS_OK);
 
-    n->nodes[2].replace = true;
+    n->nodes[2].replaced = REPLACED_NOW;
     network_start(n, 2, &copy);
     assert_true(network_agrees(n, 2, MEMBER_ALIVE, 10 * SECOND));
     network_run(n, MINUTE);
@@ -339,7 +347,7 @@ static void copy_from_before_the_last_start_is_refused(void **state)
         assert_int_equal(view(n, i, 2)->run, 2);
     /* It was met, not argued about with whoever remembers the other run. */
     assert_true(view(n, 0, 2)->incarnation < 10);
-    assert_int_equal(check(n, &first, false), STATUS_REFUSED);
+    assert_int_equal(check(n, &first, REPLACED_NEVER), STATUS_REFUSED);
 }
 
 static void taken_name_is_refused_even_to_replace(void **state)
@@ -349,12 +357,12 @@ static void taken_name_is_refused_even_to_replace(void **state)
     struct member thief = network_member(2);
     thief.store.bytes[0] = 99;
     snprintf(thief.peer_address, sizeof thief.peer_address, "elsewhere");
-    assert_int_equal(check(n, &thief, false), STATUS_REFUSED);
-    assert_int_equal(check(n, &thief, true), STATUS_REFUSED);
+    assert_int_equal(check(n, &thief, REPLACED_NEVER), STATUS_REFUSED);
+    assert_int_equal(check(n, &thief, REPLACED_NOW), STATUS_REFUSED);
     network_kill(n, 2);
     assert_true(network_agrees(n, 2, MEMBER_DEAD, MINUTE));
-    assert_int_equal(check(n, &thief, false), STATUS_REFUSED);
-    assert_int_equal(check(n, &thief, true), STATUS_OK);
+    assert_int_equal(check(n, &thief, REPLACED_NEVER), STATUS_REFUSED);
+    assert_int_equal(check(n, &thief, REPLACED_NOW), STATUS_OK);
 }
 
 static void remembered_disk_protects_after_our_own_restart(void **state)
@@ -368,7 +376,7 @@ static void remembered_disk_protects_after_our_own_restart(void **state)
     assert_int_equal(network_view(n, 0, 2), MEMBER_DEAD);
     struct member older = other;
     older.boot = 6;
-    assert_int_equal(check(n, &older, false), STATUS_REFUSED);
+    assert_int_equal(check(n, &older, REPLACED_NEVER), STATUS_REFUSED);
     /* A memory is no opinion: the first word of it, even with a lower
      * incarnation, is believed, and nobody else is told of its death. */
     struct member again = network_member(2), third = network_member(1);

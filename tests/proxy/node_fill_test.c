@@ -138,10 +138,12 @@ static void what_is_missing_is_on_disk_before_anyone_is_met(void **state)
     disk_one(&f, 1);
     disk_one(&f, 1);
     tick(&f, 2);
-    disk(&f, 3);
+    disk_one(&f, 3);
+    tick(&f, 3);
+    disk_one(&f, 3);
     tick(&f, 4);
     expect_trace(&f, "[  0] tick -> scan meta, scan hints\n"
-                     "[  1] stored -> set missing\n"
+                     "[  1] stored -> set missing, set replaced\n"
                      "[  4] tick -> scan n3\n");
 }
 
@@ -155,7 +157,8 @@ static void a_disk_that_cannot_remember_what_is_missing_stops(void **state)
     disk_one(&f, 1);
     f.trace_size = 0;
     disk_fails(&f, 2, STATUS_NO_SPACE);
-    expect_trace(&f, "[  2] stored no_space -> halt\n");
+    expect_trace(&f, "[  2] stored no_space -> halt\n"
+                     "[  2] stored no_space -> halt\n");
 }
 
 static void a_restart_goes_on_filling_what_is_still_missing(void **state)

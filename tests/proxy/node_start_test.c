@@ -302,6 +302,48 @@ an_older_or_emptied_disk_is_refused_until_it_is_replaced(void **state)
     assert_int_equal(f.reply->hello_reply->known_boot, 2);
 }
 
+/* Who was away meanwhile remembers the disk before. */
+static void a_disk_that_was_replaced_before_needs_a_higher_boot(void **state)
+{
+    (void)state;
+    Rkv__Hello *hello = hello_of(&f, 2);
+    hello->self->store_id.data[0]++;
+    hello->replaced = true;
+    refused(1, 2, hello, STATUS_REFUSED, "n2 is known with another disk");
+    hello->self->boot = 3;
+    struct event event = {
+        .kind = EVENT_HELLO,
+        .token = {2},
+        .message = envelope_new(&f.arena, RKV__ENVELOPE__BODY_HELLO, hello)};
+    step(&f, 1, &event, "hello");
+    expect_trace(&f, "[  1] hello -> reply 1 refused\n"
+                     "[  1] hello -> set n2, reply 2 ok\n");
+}
+
+static bool says_replaced(void)
+{
+    const Rkv__Envelope *hello =
+        node_hello(f.node, LANE_CONTROL, &f.effects.arena);
+    return hello->hello->replaced;
+}
+
+static void a_disk_remembers_that_it_replaced_another(void **state)
+{
+    (void)state;
+    node_boot(&f);
+    assert_false(says_replaced());
+    node_free(f.node);
+    f.config.replace = f.config.amnesiac = true;
+    f.config.self.boot = 1;
+    node_boot(&f);
+    assert_true(says_replaced());
+    node_free(f.node);
+    f.config.replace = f.config.amnesiac = false;
+    f.config.self.boot = 2;
+    node_boot(&f);
+    assert_true(says_replaced());
+}
+
 /* --- what others say to our hello --- */
 
 static void hear_hello(Rkv__Status status, uint64_t known_boot)
@@ -431,6 +473,8 @@ int main(void)
         WITH(started, a_name_in_use_is_refused_to_the_newcomer),
         WITH(started, our_own_name_is_refused_to_a_newcomer),
         WITH(started, an_older_or_emptied_disk_is_refused_until_it_is_replaced),
+        WITH(started, a_disk_that_was_replaced_before_needs_a_higher_boot),
+        WITH(opened, a_disk_remembers_that_it_replaced_another),
         WITH(opened, a_refused_node_stops_and_a_misfit_stops_only_at_start),
         WITH(opened, under_replace_the_boot_number_goes_on_from_what_is_known),
         WITH(opened, a_boot_number_is_not_told_before_it_is_on_disk),
