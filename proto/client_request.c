@@ -34,8 +34,10 @@ Rkv__Write client_write_of(const struct replikv_request *from,
     write.bucket = text(from->bucket);
     write.key = binary(from->key);
     write.remove = from->kind == REPLIKV_DELETE;
-    if (!write.remove)
+    if (!write.remove) {
         write.value = binary(from->value);
+        write.ttl_ms = from->ttl_ms;
+    }
     write.context = binary(from->context);
     write.w = from->level;
     write.request_id = binary(replikv_bytes_of(id, REPLIKV_REQUEST_ID_BYTES));

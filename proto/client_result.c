@@ -88,6 +88,13 @@ static const struct replikv_bytes *lend_all(struct request *request,
     return list;
 }
 
+/* The node's, if it says so of each value. */
+static const int64_t *lend_ttl(size_t count, const int64_t *ttl_ms,
+                               size_t value_count)
+{
+    return count > 0 && count == value_count ? ttl_ms : NULL;
+}
+
 static void fill_list(struct request *request, const Rkv__ListReply *reply,
                       bool *spent)
 {
@@ -101,6 +108,7 @@ static void fill_list(struct request *request, const Rkv__ListReply *reply,
             .key = lend(item->key),
             .values = lend_all(request, item->n_values, item->values, spent),
             .value_count = item->n_values,
+            .ttl_ms = lend_ttl(item->n_ttl_ms, item->ttl_ms, item->n_values),
             .context = lend(item->context),
         };
     }
@@ -250,6 +258,7 @@ static void fill_read(struct request *request, struct replikv_result *result,
 {
     result->value_count = reply->n_values;
     result->values = lend_all(request, reply->n_values, reply->values, spent);
+    result->ttl_ms = lend_ttl(reply->n_ttl_ms, reply->ttl_ms, reply->n_values);
     result->context = lend(reply->context);
 }
 

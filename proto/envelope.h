@@ -11,9 +11,9 @@
 enum {
     PROTOCOL_VERSION_MIN = 1,
     PROTOCOL_VERSION_MAX = 1,
-    /* Of what nodes say to each other; 2: records of format 2. */
-    PEER_VERSION_MIN = 2,
-    PEER_VERSION_MAX = 2,
+    /* Of what nodes say to each other; 3: records of format 3. */
+    PEER_VERSION_MIN = 3,
+    PEER_VERSION_MAX = 3,
     ENVELOPE_HEAD_MAX = 16, /* version 2, tag 3, length 10 */
 };
 

@@ -21,7 +21,7 @@
 
 enum {
     /* A byte in front of every record. */
-    RECORD_FORMAT = 2,
+    RECORD_FORMAT = 3,
     /* More concurrent values than this and a client's write is refused; a
      * merge never is. */
     SIBLINGS_MAX = 100,
@@ -61,6 +61,7 @@ struct value {
     int64_t written_ms; /* wall clock of its coordinator */
     uint64_t stamp;     /* hybrid logical clock; decides in lww buckets */
     bool tombstone;
+    int64_t expires_ms; /* wall clock; 0: never. No tombstone does */
     struct bytes data;
 };
 
@@ -112,6 +113,7 @@ struct record_write {
     int64_t now_ms;
     uint64_t stamp;
     bool tombstone;
+    int64_t expires_ms;
     struct bytes data;
 };
 
@@ -131,8 +133,12 @@ enum status record_apply(const struct record *own,
  * dots alone, so that damage above the checksum shows, too. encoded: what
  * record_encode made, or record_decode took; 0 if empty. */
 uint64_t record_version(struct bytes encoded);
-/* Whether no live value remains. */
-bool record_is_deleted(const struct record *record);
+/* The one predicate of what clients are not shown: a tombstone, and a value
+ * from its expiry on. It changes nothing that is stored, so that replicas whose
+ * clocks differ still hold the same. */
+bool value_is_gone(const struct value *value, int64_t now_ms);
+/* Whether no other value remains. */
+bool record_is_deleted(const struct record *record, int64_t now_ms);
 
 /* --- contexts, as clients hold them --- */
 

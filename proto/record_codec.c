@@ -14,7 +14,15 @@ static void put_value(struct writer *writer, const struct value *value)
     put_bytes(writer, bytes_of(value->request.bytes, REQUEST_ID_SIZE));
     put_number(writer, (uint64_t)value->written_ms, 8);
     put_number(writer, value->stamp, 8);
-    put_number(writer, value->tombstone, 1);
+    ASSERT(value->expires_ms >= 0 &&
+           (!value->tombstone || value->expires_ms == 0));
+    put_number(writer,
+               value->tombstone         ? VALUE_TOMBSTONE
+               : value->expires_ms != 0 ? VALUE_EXPIRES
+                                        : VALUE_STAYS,
+               1);
+    if (value->expires_ms != 0)
+        put_number(writer, (uint64_t)value->expires_ms, 8);
     put_number(writer, value->data.size, 4);
     put_bytes(writer, value->data);
 }
@@ -89,10 +97,14 @@ static void take_value(struct reader *reader, const struct context *context,
     value->request = take_request(reader);
     value->written_ms = (int64_t)take_number(reader, 8);
     value->stamp = take_number(reader, 8);
-    uint64_t tombstone = take_number(reader, 1);
-    value->tombstone = tombstone == 1;
+    uint64_t life = take_number(reader, 1);
+    value->tombstone = life == VALUE_TOMBSTONE;
+    if (life == VALUE_EXPIRES)
+        value->expires_ms = (int64_t)take_number(reader, 8);
     value->data = take_bytes(reader, (size_t)take_number(reader, 4));
-    if (tombstone > 1 || (value->tombstone && value->data.size > 0))
+    if (life > VALUE_EXPIRES ||
+        (life == VALUE_EXPIRES && value->expires_ms <= 0) ||
+        (value->tombstone && value->data.size > 0))
         reader_fail(reader, STATUS_CORRUPT);
 }
 

@@ -15,10 +15,16 @@ struct record record_empty(enum record_kind kind)
     return (struct record){.kind = kind};
 }
 
-bool record_is_deleted(const struct record *record)
+bool value_is_gone(const struct value *value, int64_t now_ms)
+{
+    return value->tombstone ||
+           (value->expires_ms != 0 && now_ms >= value->expires_ms);
+}
+
+bool record_is_deleted(const struct record *record, int64_t now_ms)
 {
     for (size_t i = 0; i < record->value_count; i++) {
-        if (!record->values[i].tombstone)
+        if (!value_is_gone(&record->values[i], now_ms))
             return false;
     }
     return true;
@@ -400,7 +406,8 @@ enum status record_apply(const struct record *own,
                          int64_t dedup_window_ms, struct arena *arena,
                          struct record *written, bool *duplicate)
 {
-    ASSERT(!write->tombstone || write->data.size == 0);
+    ASSERT(!write->tombstone ||
+           (write->data.size == 0 && write->expires_ms == 0));
     if (request_id_is_zero(write->request))
         return STATUS_INVALID;
     *duplicate = holds_request(own, write->request);
@@ -423,6 +430,7 @@ enum status record_apply(const struct record *own,
                           .written_ms = write->now_ms,
                           .stamp = write->stamp,
                           .tombstone = write->tombstone,
+                          .expires_ms = write->expires_ms,
                           .data = write->data};
     /* A record that has seen what the client saw, superseded all of it and
      * holds the new value. Its context lacks the dot until after the merge:

@@ -13,8 +13,8 @@
  *     context  count u32, dots by actor
  *     record   main: format u8, kind u8, context,
  *                  values u32, each: dots u32 (dots ascending), request 16
- *                      bytes, written_ms i64, stamp u64, tombstone u8,
- *                      size u32, data
+ *                      bytes, written_ms i64, stamp u64, life u8,
+ *                      expires_ms i64 if it says so, size u32, data
  *              superseded, each: request, dot, written_ms
  *              superseded u32: how many
  *              version u64: of main
@@ -35,6 +35,9 @@ enum {
     SUPERSEDED_SIZE = REQUEST_ID_SIZE + DOT_SIZE + 8,
     VERSION_SIZE = 8,
 };
+
+/* How long a value lives. */
+enum { VALUE_STAYS = 0, VALUE_TOMBSTONE = 1, VALUE_EXPIRES = 2 };
 
 /* Appends; after the first failure it keeps that status and does nothing. */
 struct writer {

@@ -160,6 +160,9 @@ enum {
     REPLIKV_LEVEL_ALL = -2,
 };
 
+/* How long a put lives: one of these, or milliseconds. */
+enum { REPLIKV_TTL_DEFAULT = 0 /* the bucket's */, REPLIKV_TTL_NEVER = -1 };
+
 /* Fields that the kind has no use for are ignored. */
 struct replikv_request {
     enum replikv_kind kind;
@@ -172,6 +175,9 @@ struct replikv_request {
      * that, whatever the level, or the status is STALE. */
     struct replikv_bytes context;
     int level;
+    /* Of puts: so long after it was taken in, by the clock of the node that
+     * did, the value is gone, as if deleted. */
+    int64_t ttl_ms;
     uint32_t timeout_ms; /* 0: the client's */
     /* Of writes: REPLIKV_REQUEST_ID_BYTES to go on with a write whose outcome
      * is unknown; NULL draws a new one. */
@@ -201,6 +207,7 @@ struct replikv_item {
     struct replikv_bytes key;
     const struct replikv_bytes *values; /* more than one: siblings */
     size_t value_count;
+    const int64_t *ttl_ms; /* as in a result */
     struct replikv_bytes context;
 };
 
@@ -310,6 +317,8 @@ struct replikv_result {
 
     const struct replikv_bytes *values; /* GET; more than one: siblings */
     size_t value_count;
+    /* How long each value still lives, 0: it stays. NULL: they all do. */
+    const int64_t *ttl_ms;
     /* GET, and writes that were applied: give it to the write that supersedes
      * what was read, and to gets that are to read nothing older. */
     struct replikv_bytes context;

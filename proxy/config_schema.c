@@ -124,6 +124,9 @@ static const struct config_key keys[] = {
      NULL, "replicas", "as replication.w, its default", false},
     {CONFIG_BUCKET_SECTION, "sloppy", CONFIG_BOOL, BUCKET_AT(sloppy), 0, 0,
      NULL, "", "as replication.sloppy, its default", false},
+    {CONFIG_BUCKET_SECTION, "ttl_s", CONFIG_NUMBER, BUCKET_AT(ttl_s), 0,
+     UINT32_MAX, "0", "s",
+     "then a put that names no other time is gone; 0: it stays", false},
 };
 /* clang-format on */
 

@@ -26,6 +26,7 @@ struct cli {
     /* Of the command: NULL, 0 or false when not given. */
     const char *bucket, *context, *request_id, *format, *resume;
     int r, w; /* levels of reads and of writes */
+    int64_t ttl_ms;
     uint32_t inflight;
     bool base64, overwrite, latency, partitions, full;
     bool has_partition;

@@ -80,6 +80,7 @@ static bool write_options(const struct cli *cli, struct write *write)
     write->request.value = owned_bytes(&write->value);
     write->request.context = owned_bytes(&write->context);
     write->request.level = cli->w;
+    write->request.ttl_ms = cli->ttl_ms;
     write->request.request_id = (const uint8_t *)write->id.data;
     return true;
 }
@@ -215,7 +216,8 @@ static json_t *json_of_get(const struct owned *key,
 {
     json_t *object = json_of_result(result);
     json_set_bytes(object, "key", owned_bytes(key));
-    json_set_values(object, result->values, result->value_count);
+    json_set_values(object, result->values, result->ttl_ms,
+                    result->value_count);
     json_set_number(object, "siblings", result->value_count);
     json_set_base64(object, "context", result->context);
     return object;

@@ -41,7 +41,7 @@ static void print_items(struct dump *dump, const struct replikv_result *chunk)
         json_t *object = must_have(json_object());
         json_set_string(object, "bucket", item->bucket);
         json_set_bytes(object, "key", item->key);
-        json_set_values(object, item->values, item->value_count);
+        json_set_values(object, item->values, item->ttl_ms, item->value_count);
         if (item->value_count > 1)
             json_set_base64(object, "context", item->context);
         json_line(object);

@@ -46,6 +46,7 @@ struct load_write {
     uint64_t line;
     char *bucket; /* NULL: the command's */
     struct owned key, value, context;
+    int64_t ttl_ms;
     bool reads_first;
 };
 
@@ -114,6 +115,7 @@ static enum replikv_status start(struct load_write *write,
         .value = owned_bytes(&write->value),
         .context = owned_bytes(&write->context),
         .level = kind == REPLIKV_PUT ? cli->w : REPLIKV_LEVEL_DEFAULT,
+        .ttl_ms = write->ttl_ms,
     };
     return replikv_start(write->load->client, &request, callback, write, error);
 }
@@ -211,6 +213,7 @@ static struct load_write *new_write(struct load *load)
     write->load = load;
     write->line = load->line;
     write->reads_first = load->cli->overwrite;
+    write->ttl_ms = load->cli->ttl_ms;
     return write;
 }
 
@@ -259,6 +262,18 @@ static const char *json_bytes(const json_t *object, const char *name,
     return "key and value must be strings, each as itself or as _base64";
 }
 
+/* What dump prints of a value that expires. */
+static const char *json_ttl(const json_t *value, int64_t *ttl_ms)
+{
+    const json_t *ttl = json_object_get(value, "ttl_ms");
+    if (ttl == NULL)
+        return NULL;
+    *ttl_ms = json_integer_value(ttl);
+    return json_is_integer(ttl) && *ttl_ms > 0
+               ? NULL
+               : "ttl_ms must be a number of milliseconds, from 1";
+}
+
 static const char *submit_json(struct load *load, const json_t *object,
                                const json_t *value)
 {
@@ -269,6 +284,8 @@ static const char *submit_json(struct load *load, const json_t *object,
         why = json_bytes(value, "value", "value_base64", &write->value);
     if (why == NULL && bucket != NULL && !json_is_string(bucket))
         why = "bucket must be a string";
+    if (why == NULL && load->cli->ttl_ms == REPLIKV_TTL_DEFAULT)
+        why = json_ttl(value, &write->ttl_ms);
     if (why != NULL) {
         write_free(write);
         return why;

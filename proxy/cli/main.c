@@ -16,13 +16,13 @@ static const struct command {
     const char *options; /* letters of the options it has a use for */
     const char *synopsis, *summary;
 } commands[] = {
-    {"put", command_put, 1, 2, "bwcoq6", "put KEY [VALUE|-]",
+    {"put", command_put, 1, 2, "bwcoq6x", "put KEY [VALUE|-]",
      "write a value; without VALUE or with -, standard input"},
     {"get", command_get, 1, REPLIKV_BATCH_MAX, "bcr6", "get KEY...",
      "read; siblings come with the context that resolves them"},
     {"del", command_del, 1, 1, "bwcq6", "del KEY",
      "delete what is there, or what --context has seen"},
-    {"load", command_load, 0, 1, "bwfino6", "load [FILE|-]",
+    {"load", command_load, 0, 1, "bwfino6x", "load [FILE|-]",
      "write many: lines of JSON or KEY<tab>VALUE"},
     {"dump", command_dump, 0, 0, "u", "dump",
      "print everything as lines of JSON, which load reads"},
@@ -59,6 +59,7 @@ static const struct option options[] = {
     {"context", required_argument, NULL, 'c'},
     {"overwrite", no_argument, NULL, 'o'},
     {"request-id", required_argument, NULL, 'q'},
+    {"ttl", required_argument, NULL, 'x'},
     {"base64", no_argument, NULL, '6'},
     {"format", required_argument, NULL, 'f'},
     {"inflight", required_argument, NULL, 'i'},
@@ -143,6 +144,8 @@ static void print_help(void)
         "                      that\n"
         "      --request-id ID as an unknown outcome printed it: the same\n"
         "                      write again, which counts once\n"
+        "      --ttl TIME      of put and load: then the value is gone; 90s,\n"
+        "                      15m, 12h, 7d or never; default: as the bucket\n"
         "      --base64        KEY and VALUE are base64, and so is what get\n"
         "                      prints\n"
         "Of several keys, get prints one line of JSON each, found or not.\n"
@@ -150,7 +153,7 @@ static void print_help(void)
         "Of load and dump:\n"
         "      --format F      of load: json or tab; default: as the first\n"
         "                      line looks. JSON lines have key or key_base64,\n"
-        "                      value or value_base64, maybe bucket\n"
+        "                      value or value_base64, maybe bucket and ttl_ms\n"
         "      --inflight N    writes under way at once; default 128\n"
         "      --resume TOKEN  go on where dump said it stopped\n"
         "\n"
@@ -207,6 +210,34 @@ static bool parse_partition(const char *text, uint32_t *partition)
     return strcmp(text, "0") == 0 || parse_number(text, UINT16_MAX, partition);
 }
 
+/* 90s, 15m, 12h or 7d, or never. */
+static bool parse_ttl(const char *text, int64_t *ttl_ms)
+{
+    enum { DAY_S = 86400, YEARS_MAX = 1000 };
+    static const struct {
+        char unit;
+        int64_t ms;
+    } units[] = {
+        {'s', 1000}, {'m', 60000}, {'h', 3600000}, {'d', DAY_S * 1000}};
+    char *end;
+    *ttl_ms = REPLIKV_TTL_NEVER;
+    if (strcmp(text, "never") == 0)
+        return true;
+    errno = 0;
+    unsigned long long count = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || errno != 0 || count == 0)
+        return false;
+    for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
+        uint64_t most =
+            (uint64_t)YEARS_MAX * 365 * DAY_S * 1000 / (uint64_t)units[i].ms;
+        if (end[0] == units[i].unit && end[1] == '\0' && count <= most) {
+            *ttl_ms = (int64_t)count * units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool parse_level(const char *text, int *level)
 {
     enum { REPLICAS_MAX = 16 };
@@ -248,11 +279,37 @@ static bool default_endpoints(struct cli *cli, char *environment)
     return cli->endpoint_count > 0 || add_endpoint(cli, DEFAULT_ENDPOINT);
 }
 
+/* What an option without an argument sets, or NULL. */
+static bool *flag_of(struct cli *cli, int letter)
+{
+    switch (letter) {
+    case 'l':
+        return &cli->latency;
+    case 'g':
+        return &cli->partitions;
+    case 'F':
+        return &cli->full;
+    case 'o':
+        return &cli->overwrite;
+    case '6':
+        return &cli->base64;
+    case 'j':
+        return &cli->json;
+    default:
+        return NULL;
+    }
+}
+
 /* NULL, or what is wrong with the option's argument. */
 static const char *take_option(struct cli *cli, int letter)
 {
     enum { TIMEOUT_MAX_MS = 3600 * 1000, INFLIGHT_MAX = 65536 };
     enum { SECONDS_MAX = 86400 };
+    bool *flag = flag_of(cli, letter);
+    if (flag != NULL) {
+        *flag = true;
+        return NULL;
+    }
     switch (letter) {
     case 'e':
         return add_endpoint(cli, optarg) ? NULL : "--endpoint: at most 16";
@@ -290,29 +347,15 @@ static const char *take_option(struct cli *cli, int letter)
         return parse_number(optarg, SECONDS_MAX, &cli->seconds)
                    ? NULL
                    : "--seconds: 1 to 86400";
-    case 'l':
-        cli->latency = true;
-        return NULL;
-    case 'g':
-        cli->partitions = true;
-        return NULL;
-    case 'F':
-        cli->full = true;
-        return NULL;
+    case 'x':
+        return parse_ttl(optarg, &cli->ttl_ms)
+                   ? NULL
+                   : "--ttl: 90s, 15m, 12h or 7d, to 1000 years, or never";
     case 'p':
         cli->has_partition = true;
         return parse_partition(optarg, &cli->partition)
                    ? NULL
                    : "--partition: 0 to 65535";
-    case 'o':
-        cli->overwrite = true;
-        return NULL;
-    case '6':
-        cli->base64 = true;
-        return NULL;
-    case 'j':
-        cli->json = true;
-        return NULL;
     default:
         return bench_take_option(&cli->bench, letter, optarg);
     }

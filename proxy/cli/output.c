@@ -137,17 +137,25 @@ void json_set_bytes(json_t *object, const char *name,
     json_set_base64(object, other, bytes);
 }
 
+static void set_value(json_t *object, const struct replikv_bytes *values,
+                      const int64_t *ttl_ms, size_t i)
+{
+    json_set_bytes(object, "value", values[i]);
+    if (ttl_ms != NULL && ttl_ms[i] > 0)
+        json_set_number(object, "ttl_ms", (uint64_t)ttl_ms[i]);
+}
+
 void json_set_values(json_t *object, const struct replikv_bytes *values,
-                     size_t count)
+                     const int64_t *ttl_ms, size_t count)
 {
     if (count == 1)
-        json_set_bytes(object, "value", values[0]);
+        set_value(object, values, ttl_ms, 0);
     if (count <= 1)
         return;
     json_t *list = must_have(json_array());
     for (size_t i = 0; i < count; i++) {
         json_t *sibling = must_have(json_object());
-        json_set_bytes(sibling, "value", values[i]);
+        set_value(sibling, values, ttl_ms, i);
         json_array_append_new(list, sibling);
     }
     json_set(object, "values", list);

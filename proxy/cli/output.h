@@ -43,7 +43,7 @@ void json_set_hex(json_t *object, const char *name, uint64_t number);
 /* One value as "value"; siblings as "values", a list of objects with one each;
  * none as nothing. */
 void json_set_values(json_t *object, const struct replikv_bytes *values,
-                     size_t count);
+                     const int64_t *ttl_ms, size_t count);
 /* status, outcome, message, need, got, epoch, attempts: what every reply
  * says. */
 json_t *json_of_result(const struct replikv_result *result);

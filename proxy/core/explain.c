@@ -92,13 +92,13 @@ void explain_request(struct node *node, struct reply_token token,
     ask_owners(node, relay, effects);
 }
 
-static enum status describe(const struct record *record, struct seen *seen,
-                            struct buffer *dots)
+static enum status describe(const struct record *record, int64_t wall_ms,
+                            struct seen *seen, struct buffer *dots)
 {
     enum status status = STATUS_OK;
     seen->values = (uint32_t)record->value_count;
     for (size_t i = 0; i < record->value_count && status == STATUS_OK; i++) {
-        seen->tombstones += record->values[i].tombstone;
+        seen->tombstones += value_is_gone(&record->values[i], wall_ms);
         size_t count = record->values[i].dot_count;
         status = buffer_append(
             dots, bytes_of(record->values[i].dots, count * sizeof(struct dot)));
@@ -121,7 +121,7 @@ static void heard(struct node *node, struct relay_op *relay,
         seen.status = record_decode(encoded, &effects->arena, &record);
         if (seen.status == STATUS_OK) {
             seen.version = record_version(encoded);
-            seen.status = describe(&record, &seen, &dots);
+            seen.status = describe(&record, node->wall_ms, &seen, &dots);
         }
         if (seen.status != STATUS_OK)
             seen.dots = 0;

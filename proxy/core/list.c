@@ -170,7 +170,7 @@ void digest_request(struct node *node, struct reply_token token,
 }
 
 /* NULL when the record says nothing to a client, which is counted unless it is
- * a tombstone, or memory is spent. */
+ * deleted, or memory is spent. */
 static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
                               struct arena *arena)
 {
@@ -181,14 +181,18 @@ static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
         node_count(node, COUNTER_ROWS_SKIPPED);
         return NULL;
     }
-    if (record_is_deleted(&record))
+    if (record_is_deleted(&record, node->wall_ms))
         return NULL;
     Rkv__ListItem *item = message_new(arena, &rkv__list_item__descriptor);
     if (item == NULL)
         return NULL;
     item->bucket = arena_string(arena, bucket->name);
     item->key = binary_of_bytes(row->key.key);
-    item->n_values = live_values(&record, arena, &item->values);
+    struct live_values live = live_values(&record, node->wall_ms, arena);
+    item->n_values = live.count;
+    item->values = live.values;
+    item->n_ttl_ms = live.ttl_count;
+    item->ttl_ms = live.ttl_ms;
     item->context =
         context_for_client(&record, key_hash(bucket->id, row->key.key), arena);
     return item;

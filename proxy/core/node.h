@@ -20,12 +20,18 @@
 /* Levels on the wire: positive is a number of replicas. */
 enum { LEVEL_DEFAULT = 0, LEVEL_QUORUM = -1, LEVEL_ALL = -2 };
 
+/* How long a put lives; positive is milliseconds, to 1,000 years: far from
+ * where a clock's sum would overflow (CASSANDRA-14092). */
+enum { TTL_DEFAULT = 0, TTL_NEVER = -1 };
+#define TTL_MS_MAX (INT64_C(1000) * 365 * 86400 * 1000)
+
 struct bucket_config {
     char name[BUCKET_NAME_MAX + 1];
     struct bucket_id id;
     enum record_kind kind;
-    int r, w;    /* default levels */
-    bool sloppy; /* fallbacks may vote for writes */
+    int r, w;       /* default levels */
+    bool sloppy;    /* fallbacks may vote for writes */
+    uint32_t ttl_s; /* of puts that name none; 0: they stay */
 };
 
 struct node_limits {

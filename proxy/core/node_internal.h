@@ -559,8 +559,13 @@ void relay_reply(struct node *node, uint64_t request, struct node_id from,
 void relays_tick(struct node *node, struct effects *effects);
 
 /* reads.c: what a client sees of a record. */
-size_t live_values(const struct record *record, struct arena *arena,
-                   ProtobufCBinaryData **values);
+struct live_values {
+    size_t count, ttl_count; /* 0: none of them expires */
+    ProtobufCBinaryData *values;
+    int64_t *ttl_ms;
+};
+struct live_values live_values(const struct record *record, int64_t wall_ms,
+                               struct arena *arena);
 ProtobufCBinaryData context_for_client(const struct record *record,
                                        uint64_t hash, struct arena *arena);
 

@@ -54,17 +54,28 @@ static void reply_failure(struct node *node, const struct read_op *op,
           message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
 }
 
-size_t live_values(const struct record *record, struct arena *arena,
-                   ProtobufCBinaryData **values)
+struct live_values live_values(const struct record *record, int64_t wall_ms,
+                               struct arena *arena)
 {
-    *values = arena_alloc(arena, record->value_count * sizeof **values + 1);
-    if (*values == NULL)
-        return 0;
-    size_t count = 0;
-    for (size_t i = 0; i < record->value_count; i++)
-        if (!record->values[i].tombstone)
-            (*values)[count++] = binary_of_bytes(record->values[i].data);
-    return count;
+    size_t room = record->value_count + 1;
+    struct live_values live = {
+        .values = arena_alloc(arena, room * sizeof *live.values),
+        .ttl_ms = arena_alloc(arena, room * sizeof *live.ttl_ms),
+    };
+    if (live.values == NULL || live.ttl_ms == NULL)
+        return live;
+    bool expires = false;
+    for (size_t i = 0; i < record->value_count; i++) {
+        const struct value *value = &record->values[i];
+        if (value_is_gone(value, wall_ms))
+            continue;
+        expires |= value->expires_ms != 0;
+        live.ttl_ms[live.count] =
+            value->expires_ms == 0 ? 0 : value->expires_ms - wall_ms;
+        live.values[live.count++] = binary_of_bytes(value->data);
+    }
+    live.ttl_count = expires ? live.count : 0;
+    return live;
 }
 
 ProtobufCBinaryData context_for_client(const struct record *record,
@@ -97,7 +108,11 @@ static void reply_record(struct node *node, const struct read_op *op,
         reply_failure(node, op, STATUS_NO_MEMORY, effects);
         return;
     }
-    body->n_values = live_values(&record, arena, &body->values);
+    struct live_values live = live_values(&record, node->wall_ms, arena);
+    body->n_values = live.count;
+    body->values = live.values;
+    body->n_ttl_ms = live.ttl_count;
+    body->ttl_ms = live.ttl_ms;
     if (body->n_values > 1)
         node_count(node, COUNTER_SIBLINGS);
     if (merged.size > 0)

@@ -144,6 +144,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         .now_ms = op->wall_ms,
         .stamp = stamp_over(&own, op->stamp),
         .tombstone = op->tombstone,
+        .expires_ms = op->expires_ms,
         .data = op->tombstone ? (struct bytes){0} : op->data,
     };
     status = record_apply(&own, &write, replica->dedup_window_ms, scratch,

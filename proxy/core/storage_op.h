@@ -64,6 +64,7 @@ struct storage_op {
     struct bytes data;
     /* COORDINATE */
     bool tombstone;
+    int64_t expires_ms;   /* wall clock; 0: never */
     struct bytes context; /* encoded, as the client gave it */
     struct request_id request;
     uint64_t stamp;

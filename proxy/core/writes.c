@@ -151,6 +151,18 @@ static void carry_out(struct node *node, struct write_op *op,
 
 /* --- coordinating here --- */
 
+/* What check has let in cannot overflow. */
+static int64_t expiry_of(const struct node *node, const struct write_op *op,
+                         const Rkv__Write *write)
+{
+    int64_t ttl_ms = write->ttl_ms;
+    if (op->tombstone || ttl_ms == TTL_NEVER)
+        return 0;
+    if (ttl_ms == TTL_DEFAULT)
+        ttl_ms = (int64_t)op->bucket->ttl_s * 1000;
+    return ttl_ms == 0 ? 0 : node->wall_ms + ttl_ms;
+}
+
 static void coordinate(struct node *node, struct write_op *op,
                        const Rkv__Write *write, struct node_id target,
                        struct effects *effects)
@@ -166,6 +178,7 @@ static void coordinate(struct node *node, struct write_op *op,
         .wall_ms = node->wall_ms,
         .data = bytes_of_binary(write->value),
         .tombstone = op->tombstone,
+        .expires_ms = expiry_of(node, op, write),
         .context = bytes_of_binary(write->context),
         .stamp = node_stamp(node),
     };
@@ -436,6 +449,11 @@ static enum status check(const struct node *node, const Rkv__Write *write,
         return error_set(error, STATUS_INVALID,
                          "request_id: %zu bytes, allowed are %d or none",
                          write->request_id.len, REQUEST_ID_SIZE);
+    if (write->ttl_ms < TTL_NEVER || write->ttl_ms > TTL_MS_MAX)
+        return error_set(error, STATUS_INVALID,
+                         "ttl_ms: %lld, allowed are 1 to %lld, 0 for the "
+                         "bucket's, -1 for none",
+                         (long long)write->ttl_ms, (long long)TTL_MS_MAX);
     static const uint8_t none[REQUEST_ID_SIZE];
     if (write->request_id.len == REQUEST_ID_SIZE &&
         memcmp(write->request_id.data, none, sizeof none) == 0)

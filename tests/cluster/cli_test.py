@@ -51,7 +51,8 @@ class OneCluster(Cli):
     @classmethod
     def setUpClass(cls):
         cls.cluster = Cluster("memory", sections={
-            "buckets": '[{name: copy}, {name: lines}, {name: many}]'})
+            "buckets": '[{name: copy}, {name: lines}, {name: many}, '
+                       '{name: brief, ttl_s: 1}]'})
         cls.addClassCleanup(cls.cluster.__exit__, None)
         cls.cluster.start()
 
@@ -107,6 +108,36 @@ class OneCluster(Cli):
                          2)
         self.assertIn("allowed", self.text(
             "get", "first", "third", "--r", "9", expect=REFUSED))
+
+    def wait_gone(self, *arguments):
+        environment = dict(os.environ,
+                           REPLIKV_ENDPOINTS=self.cluster.nodes[0].endpoint())
+        wait_for("the value to expire", lambda: subprocess.run(
+            [REPLIKV, "get", *arguments], capture_output=True, check=False,
+            env=environment).returncode == NOT_FOUND)
+
+    def test_a_value_is_gone_after_its_time(self):
+        self.run_cli("put", "brief", "v", "--ttl", "1s")
+        self.run_cli("put", "default", "v", "--bucket", "brief")
+        self.run_cli("put", "stays", "v", "--bucket", "brief", "--ttl", "never")
+        self.run_cli("put", "long", "v", "--ttl", "7d")
+        left = self.json("get", "long")["ttl_ms"]
+        self.assertTrue(604740000 < left <= 604800000, left)
+        self.wait_gone("brief")
+        self.wait_gone("default", "--bucket", "brief")
+        self.assertEqual(self.text("get", "stays", "--bucket", "brief"), "v")
+        self.assertNotIn("ttl_ms", self.json("get", "stays", "--bucket",
+                                             "brief"))
+        dump = [json.loads(line) for line in self.text("dump").splitlines()]
+        of = {line["key"]: line for line in dump}
+        self.assertNotIn("brief", of)
+        self.assertTrue(604740000 < of["long"]["ttl_ms"] <= left)
+        line = {"key": "again", "value": "v", "ttl_ms": 600000}
+        self.text("load", given=json.dumps(line) + "\n")
+        self.assertTrue(540000 < self.json("get", "again")["ttl_ms"] <= 600000)
+        self.assertIn("line 1", self.error(
+            "load", given='{"key": "k", "value": "v", "ttl_ms": 0}',
+            expect=REFUSED))
 
     def test_delete_supersedes_what_is_there(self):
         self.run_cli("put", "doomed", "1")
@@ -185,6 +216,10 @@ class OneCluster(Cli):
                 (["status", "--seconds", "5"], "without --latency"),
                 (["status", "--latency", "--seconds", "0"], "1 to 86400"),
                 (["get", "a", "--latency"], "no use for --latency"),
+                (["put", "a", "b", "--ttl", "1"], "90s, 15m, 12h or 7d"),
+                (["put", "a", "b", "--ttl", "0s"], "90s, 15m, 12h or 7d"),
+                (["put", "a", "b", "--ttl", "365001d"], "1000 years"),
+                (["get", "a", "--ttl", "1s"], "no use for --ttl"),
                 (["--flag"], "--help")):
             with self.subTest(arguments):
                 self.assertIn(said, self.error(*arguments, expect=USAGE))

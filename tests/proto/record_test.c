@@ -97,9 +97,39 @@ static void record_comes_back_as_it_went(void **state)
     assert_int_equal(record_encode(&back, &second), STATUS_OK);
     assert_true(bytes_equal(buffer_bytes(&first),
                             bytes_of(second.data + 2, second.size - 2)));
-    assert_false(record_is_deleted(&back));
+    assert_false(record_is_deleted(&back, 0));
     buffer_fini(&first);
     buffer_fini(&second);
+}
+
+static void a_value_is_gone_from_its_expiry_on(void **state)
+{
+    struct arena *arena = *state;
+    struct actor_source source;
+    actor_source_init(&source, 1);
+    struct record own = record_empty(RECORD_LWW), back;
+    struct record_write write = {
+        .request = request_of(1),
+        .dot = actor_source_next(&source, &own.context),
+        .expires_ms = 100,
+        .data = bytes_of("v", 1),
+    };
+    bool duplicate;
+    struct buffer encoded = {0};
+    assert_int_equal(
+        record_apply(&own, &write, WINDOW_MS, arena, &own, &duplicate),
+        STATUS_OK);
+    assert_int_equal(record_encode(&own, &encoded), STATUS_OK);
+    assert_int_equal(record_decode(buffer_bytes(&encoded), arena, &back),
+                     STATUS_OK);
+    assert_int_equal(back.values[0].expires_ms, 100);
+    assert_false(record_is_deleted(&back, 99));
+    assert_true(record_is_deleted(&back, 100));
+    /* By the number alone: no clock counts for a merge. */
+    struct record merged = merge_of(arena, &back, &own);
+    assert_int_equal(merged.values[0].expires_ms, 100);
+    assert_int_equal(version_of(&merged), version_of(&own));
+    buffer_fini(&encoded);
 }
 
 /* Byte by byte: a change of any of them is another RECORD_FORMAT. */
@@ -109,7 +139,7 @@ static void record_is_laid_out_as_it_always_was(void **state)
     /* clang-format off */
     static const uint8_t laid_out[] = {
         /* format, kind */
-        0x02, 0x00,
+        0x03, 0x00,
         /* context */
         0x02, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
         0x02, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
@@ -126,7 +156,7 @@ static void record_is_laid_out_as_it_always_was(void **state)
         /* written_ms, stamp */
         0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x09, 0x00, 0x00, 0x00,
         0x00, 0x00, 0x00, 0x00,
-        /* tombstone, data */
+        /* life, data */
         0x00, 0x03, 0x00, 0x00, 0x00, 0x74, 0x65, 0x6e,
         /* superseded */
         0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x0b, 0x00, 0x00, 0x00,
@@ -136,9 +166,9 @@ static void record_is_laid_out_as_it_always_was(void **state)
         /* how many */
         0x01, 0x00, 0x00, 0x00,
         /* version */
-        0xd6, 0xf6, 0x68, 0x68, 0x24, 0xd7, 0x11, 0x5d,
+        0xf2, 0xc7, 0xca, 0xb5, 0xf4, 0x02, 0x3d, 0xe0,
         /* checksum */
-        0xe8, 0x10, 0x10, 0x35, 0xe5, 0x62, 0x5d, 0x48,
+        0xc3, 0xd4, 0x64, 0x6f, 0x6e, 0x08, 0x33, 0xc0,
     };
     /* clang-format on */
     struct dot dots[] = {dot_of(1, 2, 3), dot_of(4, 5, 6)};
@@ -157,7 +187,7 @@ static void record_is_laid_out_as_it_always_was(void **state)
                                   .superseded_count = 1};
     struct buffer out = {0};
     assert_int_equal(record_encode(&record, &out), STATUS_OK);
-    assert_int_equal(RECORD_FORMAT, 2);
+    assert_int_equal(RECORD_FORMAT, 3);
     assert_int_equal(out.size, sizeof laid_out);
     assert_memory_equal(out.data, laid_out, sizeof laid_out);
     buffer_fini(&out);
@@ -504,6 +534,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(record_comes_back_as_it_went),
         TEST(record_is_laid_out_as_it_always_was),
+        TEST(a_value_is_gone_from_its_expiry_on),
         TEST(every_truncation_and_bit_flip_is_detected),
         TEST(decoder_refuses_what_no_merge_makes),
         TEST(decoder_stays_within_the_arena),

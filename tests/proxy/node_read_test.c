@@ -227,6 +227,72 @@ static void a_tombstone_is_not_found_with_a_context(void **state)
     assert_true(f.reply->read_reply->context.len > 0);
 }
 
+static void put_for(int64_t now_ms, uint64_t token, const char *key,
+                    int64_t ttl_ms)
+{
+    Rkv__Write *write = write_of(&f, key, "v");
+    write->ttl_ms = ttl_ms;
+    put(&f, now_ms, token, write);
+    disk(&f, now_ms);
+}
+
+/* The rest of its life, 0: it stays, -1: it is gone. */
+static int64_t rest_of(int64_t now_ms, uint64_t token, const char *key)
+{
+    Rkv__Read *read = read_of(&f, key);
+    read->r = 1;
+    get(&f, now_ms, token, read);
+    disk(&f, now_ms);
+    const Rkv__ReadReply *reply = f.reply->read_reply;
+    assert_int_equal(reply->result->status, reply->n_values == 1
+                                                ? RKV__STATUS__OK
+                                                : RKV__STATUS__NOT_FOUND);
+    assert_true(reply->context.len > 0);
+    if (reply->n_values == 0)
+        return -1;
+    return reply->n_ttl_ms == 0 ? 0 : reply->ttl_ms[0];
+}
+
+/* Gone for who reads; on the disk it is what it was. */
+static void a_value_is_gone_when_its_time_is_over(void **state)
+{
+    (void)state;
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "k");
+    put_for(100, 1, "k", 50);
+    assert_int_equal(rest_of(101, 2, "k"), 49);
+    assert_int_equal(rest_of(149, 3, "k"), 1);
+    uint64_t version = record_version(toy_get(&f.toy, &key));
+    assert_int_equal(rest_of(150, 4, "k"), -1);
+    assert_int_equal(rest_of(151, 5, "k"), -1);
+    assert_int_equal(record_version(toy_get(&f.toy, &key)), version);
+    /* Unless a clock goes back. */
+    assert_int_equal(rest_of(149, 6, "k"), 1);
+}
+
+static void the_bucket_says_how_long_a_write_lives_that_does_not(void **state)
+{
+    (void)state;
+    node_close(&f);
+    node_open(&f, 3, 3);
+    static struct bucket_config buckets[1];
+    buckets[0] = f.config.buckets[0];
+    buckets[0].ttl_s = 1;
+    f.config.buckets = buckets;
+    f.config.bucket_count = 1;
+    node_start(&f);
+    put_for(100, 1, "bucket", 0);
+    put_for(100, 2, "own", 50);
+    put_for(100, 3, "stays", -1);
+    assert_int_equal(rest_of(101, 4, "bucket"), 999);
+    assert_int_equal(rest_of(101, 5, "own"), 49);
+    assert_int_equal(rest_of(101, 6, "stays"), 0);
+    Rkv__Write *write = write_of(&f, "removed", "");
+    write->remove = true;
+    put(&f, 102, 7, write);
+    disk(&f, 102);
+    assert_int_equal(rest_of(102, 8, "removed"), -1);
+}
+
 /* An empty value is a value. */
 static void an_empty_value_is_found(void **state)
 {
@@ -495,6 +561,8 @@ int main(void)
         WITH(three_nodes, a_read_of_one_repairs_behind_its_answer),
         WITH(three_nodes, siblings_are_all_answered),
         WITH(three_nodes, a_tombstone_is_not_found_with_a_context),
+        WITH(three_nodes, a_value_is_gone_when_its_time_is_over),
+        WITH(three_nodes, the_bucket_says_how_long_a_write_lives_that_does_not),
         WITH(three_nodes, an_empty_value_is_found),
         WITH(three_nodes, a_damaged_record_does_not_count_and_is_written_over),
         WITH(three_nodes, the_deadline_of_a_read_is_a_timeout),

@@ -331,7 +331,14 @@ static void what_cannot_be_written_is_refused_and_says_why(void **state)
     write->request_id = binary_of_bytes(bytes_of(zeros, REQUEST_ID_SIZE));
     refused("request_id: all zeros", write, 8,
             "[  1] ask 8 -> reply 8 invalid not_applied\n");
-    assert_int_equal(counter_of(&f, "refused_invalid"), 8);
+    write = write_of(&f, "k", "v");
+    write->ttl_ms = -2;
+    refused("ttl_ms: -2, allowed are 1 to 31536000000000", write, 9,
+            "[  1] ask 9 -> reply 9 invalid not_applied\n");
+    write->ttl_ms = INT64_MAX; /* where the sum would overflow */
+    refused("ttl_ms: 9223372036854775807", write, 10,
+            "[  1] ask 10 -> reply 10 invalid not_applied\n");
+    assert_int_equal(counter_of(&f, "refused_invalid"), 10);
 }
 
 static void the_largest_key_and_value_are_written(void **state)

@@ -245,7 +245,7 @@ static void an_old_copy_that_comes_late_brings_nothing_back(void **state)
     toy_run(&world.toys[0], &remove, &result);
     merge(&world.toys[0], key, old);
     struct record record = decoded(toy_get(&world.toys[0], &key));
-    assert_true(record_is_deleted(&record));
+    assert_true(record_is_deleted(&record, 0));
     assert_int_equal(record.value_count, 1);
     assert_int_equal(coordinate(&world.toys[0], key, new_request(),
                                 context_of(toy_get(&world.toys[0], &key)),

@@ -472,9 +472,9 @@ static void records_of_another_format_are_refused(void **state)
     set_on_disk(cluster, META_STORE, bytes_of("0123456789abcdef", 16));
     expect_refused(cluster, false, "its records are of format 1,");
     expect_refused(cluster, true, "its records are of format 1,");
+    set_on_disk(cluster, META_FORMAT, bytes_of("\4", 1));
+    expect_refused(cluster, true, "its records are of format 4,");
     set_on_disk(cluster, META_FORMAT, bytes_of("\3", 1));
-    expect_refused(cluster, true, "its records are of format 3,");
-    set_on_disk(cluster, META_FORMAT, bytes_of("\2", 1));
     cluster_open(cluster);
     expect_serves(cluster, 0, "ours");
     cluster_free(cluster);

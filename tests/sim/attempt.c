@@ -86,9 +86,22 @@ void attempt_arrive(struct sim *sim, struct attempt *attempt)
     host_step(sim, host, &event);
 }
 
+static void observe_read(struct sim *sim, const struct attempt *attempt,
+                         const Rkv__ReadReply *reply)
+{
+    uint32_t writes[VIEW_VALUES_MAX];
+    size_t count = observe_values(sim, reply, writes);
+    for (size_t i = 0; i < count; i++)
+        check_not_expired(&sim->history, writes[i],
+                          host_wall_ms(sim, &sim->hosts[attempt->host]),
+                          &sim->verdict);
+}
+
 static void observe_answer(struct sim *sim, const struct attempt *attempt,
                            const Rkv__Envelope *envelope)
 {
+    if (envelope->body_case == RKV__ENVELOPE__BODY_READ_REPLY)
+        observe_read(sim, attempt, envelope->read_reply);
     const struct client *client = &sim->clients[attempt->client];
     if (envelope->body_case != RKV__ENVELOPE__BODY_WRITE_REPLY ||
         client->operation != attempt->operation)

@@ -56,6 +56,8 @@ void check_dot_once(struct dot_ledger *ledger, struct history *history,
             write->stamp_min = value->stamp;
         if (value->stamp > write->stamp_max)
             write->stamp_max = value->stamp;
+        if (value->expires_ms > write->expires_max_ms)
+            write->expires_max_ms = value->expires_ms;
     }
     for (size_t i = 0; i < record->superseded_count; i++)
         judge(ledger, history, &record->superseded[i].dot,

@@ -2,7 +2,8 @@
 #include "checks.h"
 
 /* Which writes of the key had an effect that lasts: they are live, or a delete
- * that was stored, or were superseded by one that lasts. A put that nobody
+ * that was stored, or expired and were then superseded by whoever was not shown
+ * them any more, or were superseded by one that lasts. A put that nobody
  * answered for and that is gone without a trace excuses nothing. A write is
  * superseded only by later numbers, so one pass from the last down is enough.
  */
@@ -14,7 +15,8 @@ static void find_lasting(const struct history *history, uint32_t key,
         lasting[w] = false;
         if (write->key != key || write->fate == FATE_NOT_APPLIED)
             continue;
-        lasting[w] = (write->remove && write->observed) || set_has(live, w);
+        lasting[w] = ((write->remove || write->expires) && write->observed) ||
+                     set_has(live, w);
         for (uint32_t v = w + 1; v <= history->write_count && !lasting[w]; v++)
             lasting[w] = lasting[v] && history->writes[v].key == key &&
                          set_has(&history->writes[v].seen, w);
@@ -57,19 +59,33 @@ static void check_lww_bucket(const struct history *history, uint32_t key,
         const struct write *write = &history->writes[w];
         if (write->key != key || write->fate != FATE_APPLIED || write->remove)
             continue;
-        /* Nothing live: some delete, of any fate, has a higher stamp. */
+        /* Nothing live: some delete, of any fate, has a higher stamp, or what
+         * has it is expired. */
         bool excused = count == 1 &&
                        history->writes[live[0]].stamp_max >= write->stamp_min;
         for (uint32_t v = 1; v <= history->write_count && count == 0; v++)
-            excused |= history->writes[v].key == key &&
-                       history->writes[v].remove &&
-                       history->writes[v].stamp_max >= write->stamp_min;
+            excused |=
+                history->writes[v].key == key &&
+                (history->writes[v].remove || history->writes[v].expires) &&
+                history->writes[v].stamp_max >= write->stamp_min;
         if (!excused)
             verdict_unsafe(verdict, "acked-durable",
                            "key %u: write %u was acknowledged, and what is "
                            "there has a lower stamp",
                            key, w);
     }
+}
+
+void check_not_expired(const struct history *history, uint32_t write,
+                       int64_t wall_ms, struct verdict *verdict)
+{
+    if (write == 0 || write > history->write_count)
+        return;
+    int64_t expires_ms = history->writes[write].expires_max_ms;
+    if (history->writes[write].expires && expires_ms <= wall_ms)
+        verdict_unsafe(verdict, "no-resurrection",
+                       "write %u is shown %lld ms after it expired", write,
+                       (long long)(wall_ms - expires_ms));
 }
 
 void check_acked_durable(const struct history *history, uint32_t key,

@@ -66,6 +66,10 @@ void check_acked_durable(const struct history *history, uint32_t key,
                          const uint32_t *live, size_t count,
                          struct verdict *verdict);
 
+/* A node whose wall clock shows that answers a read with the write. */
+void check_not_expired(const struct history *history, uint32_t write,
+                       int64_t wall_ms, struct verdict *verdict);
+
 /* --- check_converged.c: replicas hold equal records --- */
 
 bool copies_are_equal(const struct copy *copies, size_t count);

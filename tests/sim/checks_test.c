@@ -245,6 +245,29 @@ static void a_lower_stamp_in_lww_is_caught(void **state)
     expect("acked-durable");
 }
 
+/* Coordinated twice, it may live as long as the longer of both. */
+static void an_expired_value_that_is_shown_is_caught(void **state)
+{
+    (void)state;
+    uint32_t a = write_of(false, 0), b = write_of(false, 0);
+    history.writes[b].expires = true;
+    history.writes[b].expires_max_ms = 100;
+    check_not_expired(&history, a, 1000, &verdict);
+    check_not_expired(&history, b, 99, &verdict);
+    expect(NULL);
+    check_not_expired(&history, b, 100, &verdict);
+    expect("no-resurrection");
+}
+
+static void an_expired_value_may_be_gone(void **state)
+{
+    (void)state;
+    uint32_t a = write_of(false, 0);
+    history.writes[a].expires = true;
+    check_acked_durable(&history, 0, NULL, 0, &verdict);
+    expect(NULL);
+}
+
 /* --- converged, monotonic-quorum --- */
 
 static void replicas_that_differ_are_caught(void **state)
@@ -346,6 +369,8 @@ int main(void)
         WITH(what_lasts_excuses_what_it_had_seen),
         WITH(a_deleted_value_that_is_back_is_caught),
         WITH(a_lower_stamp_in_lww_is_caught),
+        WITH(an_expired_value_that_is_shown_is_caught),
+        WITH(an_expired_value_may_be_gone),
         WITH(replicas_that_differ_are_caught),
         WITH(a_read_that_goes_back_is_caught),
         WITH(bad_placements_are_caught),

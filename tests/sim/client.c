@@ -136,6 +136,10 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
     write.remove = remove;
     if (!remove)
         write.value = binary_of_bytes(bytes_of_string(value));
+    if (!remove && random_chance(random, 200)) {
+        write.ttl_ms = random_range(random, 20, 1500);
+        sim->history.writes[number].expires = true;
+    }
     write.context = binary_of_bytes(buffer_bytes(&knowledge->context));
     /* A disk that is lost may be the only one that had it. */
     write.w = draw_level(random, !sim->plan.may_wipe);

@@ -48,7 +48,7 @@ enum fate {
 
 struct write {
     uint32_t key;
-    bool remove;
+    bool remove, expires;
     /* What its client had seen when it wrote, and what those had seen. */
     struct write_set seen;
     enum fate fate;
@@ -58,6 +58,7 @@ struct write {
     uint32_t dot_count; /* dots it was ever stored under */
     /* In a lww bucket; several when it was coordinated more than once. */
     uint64_t stamp_min, stamp_max;
+    int64_t expires_max_ms; /* likewise */
 };
 
 struct history {

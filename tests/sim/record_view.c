@@ -69,7 +69,9 @@ static void value(struct reading *r, struct record_view *view)
     read->write = request(r);
     number(r, 8);
     read->stamp = number(r, 8);
-    read->tombstone = number(r, 1) != 0;
+    uint64_t life = number(r, 1);
+    read->tombstone = life == 1;
+    read->expires_ms = life == 2 ? (int64_t)number(r, 8) : 0;
     size_t size = number(r, 4);
     if (r->size - r->at < size)
         r->failed = true;

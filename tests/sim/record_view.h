@@ -27,6 +27,7 @@ struct view_value {
     uint32_t write; /* from the request id; see history.h */
     uint64_t stamp;
     bool tombstone;
+    int64_t expires_ms; /* 0: never */
 };
 
 struct view_superseded {
