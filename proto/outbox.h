@@ -63,6 +63,8 @@ enum request_owner {
     OWNER_HINT,
     OWNER_TREES,
     OWNER_EXCHANGE,
+    OWNER_COLLECT,
+    OWNER_DRAIN,
 };
 
 static inline uint64_t request_number(enum request_owner owner, uint64_t serial)

@@ -140,6 +140,22 @@ bool value_is_gone(const struct value *value, int64_t now_ms);
 /* Whether no other value remains. */
 bool record_is_deleted(const struct record *record, int64_t now_ms);
 
+/* --- what may be forgotten --- */
+
+/* What is left of a record once all replicas hold it and no older one can
+ * arrive: without values that were gone, and written, before before_ms, without
+ * requests that were superseded before, and without the context's entries that
+ * nothing left needs. Nothing may be left of it. False if that is no less, or
+ * for lack of memory. Equal records leave equal ones. */
+bool record_collect(const struct record *record, int64_t before_ms,
+                    struct arena *arena, struct record *left) MUST_CHECK;
+/* Whether it might, some day. */
+bool record_is_collectable(const struct record *record);
+/* Whether the actor, whom context names, is one that was folded away before the
+ * later context: a record's context counts how often that was done. */
+bool context_is_folded(const struct context *context,
+                       const struct context *later, struct actor actor);
+
 /* --- contexts, as clients hold them --- */
 
 /* The counter seen of actor, 0 for none. */

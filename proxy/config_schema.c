@@ -75,6 +75,13 @@ static const struct config_key keys[] = {
      AT(timeouts.tree_rebuild_ms), 1000, 604800000, "86400000", "ms",
      "so often the engine is read again for it, so that silent loss is seen",
      false},
+    {"replication", "dedup_window_ms", CONFIG_NUMBER,
+     AT(timeouts.dedup_window_ms), 1000, 86400000, "150000", "ms",
+     "so long a write that is sent again counts once, and deletes are kept",
+     false},
+    {"replication", "collect_interval_ms", CONFIG_NUMBER,
+     AT(timeouts.collect_interval_ms), 100, 86400000, "10000", "ms",
+     "so often a partition's deletes are looked at, to be forgotten", false},
     {"replication", "lane_timeout_ms", CONFIG_NUMBER, AT(lane_timeout_ms), 100,
      600000, "10000", "ms",
      "a connection to a node that is silent this long is closed; shorter "
@@ -494,5 +501,4 @@ void config_defaults(struct config *config)
         ASSERT(ok);
     }
     /* No key: request ids stay in records for it, so that nodes must agree. */
-    config->timeouts.dedup_window_ms = 150000;
 }

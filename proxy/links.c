@@ -194,8 +194,10 @@ static void dial(struct server *server, struct turn *turn, struct link *link)
     link->state = LINK_GREETING;
     link->heard_ms = turn->now_ms;
     link->hello_id = pending_add(link, HELLO);
-    const Rkv__Envelope *hello =
+    Rkv__Envelope *hello =
         node_hello(server->node, link->lane, &server->effects.arena);
+    if (hello != NULL)
+        hello->hello->session = ++server->links.sessions;
     if (link->hello_id == 0 || hello == NULL ||
         send(server, turn, link, link->hello_id, hello) != STATUS_OK) {
         link->state = LINK_CLOSING;

@@ -57,6 +57,7 @@ struct links {
     /* What was packed last: a write goes to all replicas in the same words. */
     struct buffer packed;
     const Rkv__Envelope *packed_of; /* NULL: nothing */
+    uint64_t sessions;              /* dialled so far */
 };
 
 extern const struct transport_handlers link_handlers;

@@ -169,11 +169,14 @@ void sessions_send(struct server *server, struct turn *turn,
 static void close_older(struct server *server, const struct session *session)
 {
     for (size_t i = 0; i < server->sessions.count; i++) {
-        const struct session *other = server->sessions.slots[i].session;
-        if (other != NULL && other != session && other->kind == SESSION_PEER &&
-            other->state == SESSION_OPEN && other->lane == session->lane &&
-            node_id_equal(other->node, session->node))
-            connection_close(other->connection);
+        struct session *other = server->sessions.slots[i].session;
+        if (other == NULL || other == session || other->kind != SESSION_PEER ||
+            other->state != SESSION_OPEN || other->lane != session->lane ||
+            !node_id_equal(other->node, session->node))
+            continue;
+        /* What it still has is older than what this one will bring. */
+        other->state = SESSION_REFUSED;
+        connection_close(other->connection);
     }
 }
 

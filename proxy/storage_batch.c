@@ -175,9 +175,10 @@ static void apply(struct storage *storage, const struct storage_op *op)
     struct bytes current, value;
     enum status status = read_current(storage, op->kind, &current);
     /* A damaged copy is missing, so that a merge repairs it; what it said of
-     * our dots is lost, hence the new incarnation. Of a hint there is nothing
-     * to drop. */
-    bool damaged = status == STATUS_CORRUPT && op->kind != STORAGE_DROP;
+     * our dots is lost, hence the new incarnation. Of a hint, or of
+     * what is collected, there is nothing to drop. */
+    bool damaged = status == STATUS_CORRUPT && op->kind != STORAGE_DROP &&
+                   op->kind != STORAGE_COLLECT;
     if (status != STATUS_OK && !damaged) {
         fail(batch, op, status, "the engine cannot read our own copy");
         return;
@@ -213,6 +214,7 @@ static void apply(struct storage *storage, const struct storage_op *op)
     result.version_before = change.version_before;
     result.version_after = change.version_after;
     result.was_damaged = damaged || change.was_damaged;
+    result.is_collectable = change.is_collectable;
     batch->stored[batch->stored_count++] =
         (struct storage_done){.kind = EVENT_STORED, .result = result};
     batch->sync |= needs_sync(storage, op->kind);

@@ -40,6 +40,10 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_TREES_BUILT] = "trees_built",
     [COUNTER_TREES_FAILED] = "trees_failed",
     [COUNTER_TREES_WRONG] = "trees_wrong",
+    [COUNTER_COLLECTIONS] = "collections",
+    [COUNTER_COLLECTIONS_FAILED] = "collections_failed",
+    [COUNTER_RECORDS_COLLECTED] = "records_collected",
+    [COUNTER_CONTEXTS_FOLDED] = "contexts_folded",
 };
 
 size_t node_counter_count(void)

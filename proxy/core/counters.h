@@ -41,6 +41,10 @@ enum counter {
     COUNTER_TREES_BUILT,
     COUNTER_TREES_FAILED, /* the partition could not be read */
     COUNTER_TREES_WRONG,  /* found so when built anew: silent loss */
+    COUNTER_COLLECTIONS,  /* rounds that began */
+    COUNTER_COLLECTIONS_FAILED,
+    COUNTER_RECORDS_COLLECTED, /* of this node's own copies */
+    COUNTER_CONTEXTS_FOLDED,   /* likewise; dead siblings too */
     COUNTER_COUNT
 };
 

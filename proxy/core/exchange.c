@@ -471,6 +471,13 @@ void exchange_wake(struct node *node, struct node_id peer)
     exchange->next_ms = soon_ms;
 }
 
+void exchange_let_go(struct node *node, struct partition partition)
+{
+    const struct exchange *exchange = &node->exchange;
+    if (exchange->is_on && exchange->partition.value == partition.value)
+        exchange_skip(node);
+}
+
 void exchange_tick(struct node *node, struct effects *effects)
 {
     struct exchange *exchange = &node->exchange;

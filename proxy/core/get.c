@@ -116,6 +116,9 @@ static void ask(struct get *get, struct get_actions *actions)
     while (reachable &&
            get->answers + count_state(get, REPLICA_ASKED) < awaited)
         reachable = ask_next(get, actions);
+    /* A record that none has at all was deleted, and collected since. */
+    if (get->answers == get->replica_count && get->merged.size == 0)
+        get->is_behind = false;
     if (has_r && !get->is_behind)
         get->state = GET_SETTLING;
     else if (has_r && count_state(get, REPLICA_ASKED) == 0)
@@ -188,11 +191,15 @@ static struct get_replica *find(struct get *get, struct node_id node)
 }
 
 /* Whether what was merged, whose context this is, has what the client saw. */
-static bool is_behind(const struct get *get, const struct context *merged)
+static bool is_behind(struct get *get, const struct context *merged)
 {
-    const struct dot *seen = (const void *)get->seen.data;
-    for (size_t i = 0; i < get->seen.size / sizeof *seen; i++)
-        if (!context_covers(merged, seen[i]))
+    const struct context seen = {
+        .entries = (void *)get->seen.data,
+        .count = get->seen.size / sizeof(struct dot),
+    };
+    for (size_t i = 0; i < seen.count; i++)
+        if (!context_covers(merged, seen.entries[i]) &&
+            !context_is_folded(&seen, merged, seen.entries[i].actor))
             return true;
     return false;
 }

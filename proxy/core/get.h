@@ -17,7 +17,8 @@
  *
  * R replicas are asked, then, when one fails or is slow, the next; and all,
  * when what R have is older than what the client has seen: if that is in none
- * of them, the read is STALE. Their records are merged. A monotonic read
+ * of them, the read is STALE; but what no replica at all has any record of was
+ * deleted and collected since. Their records are merged. A monotonic read
  * answers only once so many replicas are known to hold the merge that every
  * later read of a majority meets one of them, also when this one asked more;
  * where they do not hold it, it is written back first. Any other read answers

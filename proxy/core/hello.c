@@ -147,6 +147,21 @@ static enum status judge(const struct node *node, const Rkv__Hello *hello,
     return membership_check(node->membership, who, replaced_of(hello), error);
 }
 
+/* One that the dialer has given up may be heard late, and what it carries is
+ * older than what came since: behind a later one of its lane it is refused. */
+static bool is_latest(struct node *node, const struct member *who,
+                      const Rkv__Hello *hello)
+{
+    int at = topology_node(&node->topology, who->id);
+    if (at < 0 || hello->lane >= LANE_COUNT)
+        return true;
+    struct heard_session *heard = &node->heard[at][hello->lane];
+    if (heard->run == who->run && hello->session <= heard->number)
+        return false;
+    *heard = (struct heard_session){.run = who->run, .number = hello->session};
+    return true;
+}
+
 /* Ourselves under another spelling of our address, too: that is nobody. */
 static bool is_other(const struct node *node, const struct member *who)
 {
@@ -174,6 +189,10 @@ void hello_heard(struct node *node, const struct event *event,
         const struct member *known = membership_find(node->membership, who.id);
         reply->known_boot = known == NULL ? 0 : known->boot;
     }
+    if (status == STATUS_OK && is_other(node, &who) &&
+        !is_latest(node, &who, message->hello))
+        status = error_set(&error, STATUS_UNAVAILABLE,
+                           "a later connection of this lane was heard of");
     if (status != STATUS_OK)
         node_count(node, COUNTER_HELLOS_REFUSED);
     else if (is_other(node, &who))

@@ -29,6 +29,7 @@ struct node_timeouts node_timeouts_default(void)
         .dedup_window_ms = 150000,
         .tree_rebuild_ms = 86400000,
         .exchange_interval_ms = 60000,
+        .collect_interval_ms = 10000,
     };
 }
 
@@ -124,7 +125,7 @@ static enum status make_pools(struct node *node, struct error *error)
         slots_init(&node->relay_slots, RELAYS_MAX) != STATUS_OK ||
         slots_init(&node->batch_slots, BATCHES_MAX) != STATUS_OK ||
         fill_init(node) != STATUS_OK || trees_init(node) != STATUS_OK ||
-        exchange_init(node) != STATUS_OK)
+        exchange_init(node) != STATUS_OK || collect_init(node) != STATUS_OK)
         return error_set(error, STATUS_NO_MEMORY,
                          "no memory for %zu requests in flight", requests);
     return STATUS_OK;
@@ -182,6 +183,7 @@ void node_free(struct node *node)
     fill_fini(node);
     trees_fini(node);
     exchange_fini(node);
+    collect_fini(node);
     topology_fini(&node->topology);
     membership_free(node->membership);
     free(node->writes);
@@ -240,6 +242,7 @@ static void tick(struct node *node, struct effects *effects)
     fill_tick(node, effects);
     trees_tick(node, effects);
     exchange_tick(node, effects);
+    collect_tick(node, effects);
 }
 
 static void unknown_request(struct node *node, const struct event *event,
@@ -300,6 +303,16 @@ static void peer_request(struct node *node, const struct event *event,
     case RKV__ENVELOPE__BODY_TREES:
         compare_serve(node, event->token, message->trees, effects);
         return;
+    case RKV__ENVELOPE__BODY_DRAIN:
+        drain_request(node, event->token, message->drain, effects);
+        return;
+    case RKV__ENVELOPE__BODY_BARRIER:
+        reply_result(node, effects, event->token, STATUS_OK, RKV__OUTCOME__NONE,
+                     NULL);
+        return;
+    case RKV__ENVELOPE__BODY_COLLECT:
+        serve_collect(node, event->token, message->collect, effects);
+        return;
     case RKV__ENVELOPE__BODY_PING:
     case RKV__ENVELOPE__BODY_PING_REQ:
     case RKV__ENVELOPE__BODY_PUSH_PULL:
@@ -348,6 +361,12 @@ static void reply(struct node *node, const struct event *event,
     case OWNER_EXCHANGE:
         exchange_reply(node, event->request, message, effects);
         break;
+    case OWNER_COLLECT:
+        collect_reply(node, event->request, message, effects);
+        break;
+    case OWNER_DRAIN:
+        drain_reply(node, event->request, message, effects);
+        break;
     case OWNER_START:
     case OWNER_META:
     case OWNER_SERVE_STORE:
@@ -362,6 +381,19 @@ static void reply(struct node *node, const struct event *event,
     }
 }
 
+static void note_data(struct node *node, const struct storage_result *result)
+{
+    trees_changed(node, result);
+    if (result->status != STATUS_OK)
+        return;
+    if (result->is_collectable)
+        collect_note(node, result->op->key.partition);
+    if (result->op->kind == STORAGE_COLLECT &&
+        result->version_before != result->version_after)
+        node_count(node, result->version_after == 0 ? COUNTER_RECORDS_COLLECTED
+                                                    : COUNTER_CONTEXTS_FOLDED);
+}
+
 static void stored(struct node *node, const struct event *event,
                    struct effects *effects)
 {
@@ -370,7 +402,7 @@ static void stored(struct node *node, const struct event *event,
         result->op->kind != STORAGE_SCAN)
         hints_changed(node, result);
     if (result->op->key.table == TABLE_DATA)
-        trees_changed(node, result);
+        note_data(node, result);
     if (result->status == STATUS_BROKEN)
         trees_heard_broken(node);
     /* Those of hash trees have a count of their own. */
@@ -416,6 +448,12 @@ static void stored(struct node *node, const struct event *event,
         break;
     case OWNER_EXCHANGE:
         exchange_stored(node, result, effects);
+        break;
+    case OWNER_COLLECT:
+        collect_stored(node, result, effects);
+        break;
+    case OWNER_DRAIN:
+        drain_stored(node, result, effects);
         break;
     case OWNER_HINT:
         break; /* counted above; nobody waits */

@@ -55,6 +55,8 @@ struct node_timeouts {
     uint32_t tree_rebuild_ms;
     /* 60000: so often they are compared with each other replica's. */
     uint32_t exchange_interval_ms;
+    /* 10000: so often a partition's deletes are looked at. */
+    uint32_t collect_interval_ms;
 };
 
 struct node_config {
@@ -101,7 +103,8 @@ void node_free(struct node *node);
 void node_step(struct node *node, const struct event *event,
                struct effects *effects);
 
-/* Our Hello for a connection of this lane, in the arena. */
+/* Our Hello for a connection of this lane, in the arena. The edge numbers it
+ * (Hello.session). */
 Rkv__Envelope *node_hello(const struct node *node, enum lane lane,
                           struct arena *arena);
 /* For the edge, to dial and to log. Valid until the next step. */

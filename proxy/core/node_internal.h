@@ -3,6 +3,7 @@
 #define REPLIKV_PROXY_CORE_NODE_INTERNAL_H
 
 #include "proxy/core/bits.h"
+#include "proxy/core/collect.h"
 #include "proxy/core/counters.h"
 #include "proxy/core/get.h"
 #include "proxy/core/hash_tree.h"
@@ -22,7 +23,7 @@
  *
  * Anti-entropy: hash_tree.h, trees.c (of our copies), saved_trees.c (over a
  * clean stop), compare.h (with another node's), exchange.h (and what differs),
- * repair.c (now).
+ * repair.c (now). What is deleted: collect.h.
  */
 
 /* A write that a client waits for.
@@ -289,6 +290,11 @@ struct exchange {
     bool has_refused;            /* a line was logged */
 };
 
+/* A connection that a node made: number is of its run. */
+struct heard_session {
+    uint64_t run, number;
+};
+
 enum node_stage { NODE_STARTING, NODE_JOINING, NODE_READY };
 
 struct node {
@@ -318,6 +324,11 @@ struct node {
     struct fill fill;
     struct trees trees;
     struct exchange exchange;
+    struct collect collect;
+    struct slots drain_slots;
+    struct drain drains[DRAINS_MAX];
+    /* The latest session of each founder's lanes, by topology index. */
+    struct heard_session heard[NODES_MAX][LANE_COUNT];
     bool met[NODES_MAX]; /* founders that accepted us, by topology index */
     /* Under replace: the largest of ours that others remember, and the one
      * that is being stored, 0 for none. */
@@ -361,6 +372,11 @@ void slots_give(struct slots *slots, uint64_t serial);
 static inline size_t slot_of(uint64_t serial)
 {
     return serial & 0xffff;
+}
+/* No serial that was taken so far is above it, all later ones are. */
+static inline uint64_t slots_last(const struct slots *slots)
+{
+    return slots->serial << 16 | 0xffff;
 }
 /* What a tick must look through: nothing when nothing is in flight. */
 static inline size_t slots_end(const struct slots *slots)
@@ -430,6 +446,8 @@ void serve_scan(struct node *node, struct reply_token token,
                 const Rkv__Scan *scan, struct effects *effects);
 void serve_handoff(struct node *node, struct reply_token token,
                    const Rkv__Handoff *handoff, struct effects *effects);
+void serve_collect(struct node *node, struct reply_token token,
+                   const Rkv__Collect *collect, struct effects *effects);
 void serve_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects);
 void serve_tick(struct node *node, struct effects *effects);
@@ -515,6 +533,8 @@ void exchange_repair(struct node *node, const struct repair *repair);
 
 /* The node is there again: it may have missed something. */
 void exchange_wake(struct node *node, struct node_id peer);
+/* Of the partition, whatever it is about: it goes on with the next one. */
+void exchange_let_go(struct node *node, struct partition partition);
 
 /* repair.c */
 void repair_request(struct node *node, struct reply_token token,

@@ -72,6 +72,7 @@ static void store(const struct storage_op *op, struct bytes current,
         change->version_before =
             change->was_damaged ? 0 : record_version(current);
         change->version_after = record_version(buffer_bytes(next));
+        change->is_collectable = record_is_collectable(record);
     }
 }
 
@@ -204,6 +205,28 @@ static void drop(const struct storage_op *op, struct bytes current,
     change->bytes_delta = -(int64_t)current.size;
 }
 
+static void collect(const struct storage_op *op, struct bytes current,
+                    struct arena *scratch, struct buffer *next,
+                    struct replica_change *change)
+{
+    struct record own, left;
+    if (current.size == 0 || record_version(current) != op->version)
+        return;
+    enum status status = record_decode(current, scratch, &own);
+    if (status != STATUS_OK) {
+        fail(change, status, "our own copy cannot be decoded");
+        return;
+    }
+    if (!record_collect(&own, op->wall_ms, scratch, &left))
+        return;
+    if (left.context.count > 0) {
+        store(op, current, &left, next, change);
+        return;
+    }
+    change->changed = change->removed = true;
+    change->version_before = op->version;
+}
+
 void replica_apply(struct replica *replica, const struct storage_op *op,
                    struct bytes current, struct arena *scratch,
                    struct buffer *next, struct replica_change *change)
@@ -219,6 +242,9 @@ void replica_apply(struct replica *replica, const struct storage_op *op,
         return;
     case STORAGE_DROP:
         drop(op, current, scratch, change);
+        return;
+    case STORAGE_COLLECT:
+        collect(op, current, scratch, next, change);
         return;
     case STORAGE_SET:
         change->status = buffer_append(next, op->data);

@@ -38,10 +38,11 @@ struct replica_change {
     bool was_damaged;                   /* our own copy: it counts as missing */
     int64_t records_delta, bytes_delta; /* of hints */
     uint64_t version_before, version_after; /* of data; see storage_op.h */
+    bool is_collectable;                    /* likewise */
 };
 
-/* Run op (COORDINATE, MERGE, DROP or SET) on current, which is empty when the
- * key is not stored. next is cleared and filled with the value to store; with
+/* Run op, which is no read, on current, which is empty when the key is not
+ * stored. next is cleared and filled with the value to store; with
  * COORDINATE, also when nothing changed, with the record to send on. The arena
  * is scratch: the caller resets it. A current that fails its checksum counts
  * as missing and renews the incarnation. */

@@ -346,15 +346,16 @@ void serve_tick(struct node *node, struct effects *effects)
     }
 }
 
-void serve_handoff(struct node *node, struct reply_token token,
-                   const Rkv__Handoff *handoff, struct effects *effects)
+/* NULL: the answer is sent. */
+static struct batch_op *begin_batch(struct node *node, struct reply_token token,
+                                    struct effects *effects)
 {
     uint64_t serial;
     int slot = slots_take(&node->batch_slots, &serial);
     if (slot < 0) {
         reply_handoff(effects, token, STATUS_OVERLOADED,
                       "too many hand-offs are under way");
-        return;
+        return NULL;
     }
     struct batch_op *batch = &node->batches[slot];
     *batch = (struct batch_op){
@@ -363,26 +364,66 @@ void serve_handoff(struct node *node, struct reply_token token,
         .token = token,
         .lost_at_ms = node->now_ms + LOST_MS,
     };
+    return batch;
+}
+
+/* Of a row of which we have to be a replica. */
+static void add_to_batch(struct node *node, struct batch_op *batch,
+                         const Rkv__Row *row, struct storage_op *op,
+                         struct effects *effects)
+{
+    if (key_of(node, row->bucket, row->key, &op->key, &op->record_kind) !=
+            NULL ||
+        !topology_owns(&node->topology, op->key.partition, node->self))
+        batch->status = STATUS_REFUSED;
+    else if (effects_storage(effects, op))
+        batch->waiting++;
+    else
+        batch->status = STATUS_OVERLOADED;
+}
+
+void serve_handoff(struct node *node, struct reply_token token,
+                   const Rkv__Handoff *handoff, struct effects *effects)
+{
+    struct batch_op *batch = begin_batch(node, token, effects);
+    if (batch == NULL)
+        return;
     for (size_t i = 0; i < handoff->n_rows; i++) {
-        const Rkv__Row *row = handoff->rows[i];
         struct storage_op op = {
             .kind = STORAGE_MERGE,
-            .token = request_number(OWNER_SERVE_HANDOFF, serial),
+            .token = request_number(OWNER_SERVE_HANDOFF, batch->serial),
             .wall_ms = node->wall_ms,
-            .data = bytes_of_binary(row->record),
+            .data = bytes_of_binary(handoff->rows[i]->record),
         };
-        if (key_of(node, row->bucket, row->key, &op.key, &op.record_kind) !=
-                NULL ||
-            !topology_owns(&node->topology, op.key.partition, node->self))
-            batch->status = STATUS_REFUSED;
-        else if (effects_storage(effects, &op))
-            batch->waiting++;
-        else
-            batch->status = STATUS_OVERLOADED;
+        add_to_batch(node, batch, handoff->rows[i], &op, effects);
     }
-    if (batch->waiting > 0)
+    if (batch->waiting == 0)
+        end_batch(node, batch, NULL, effects);
+}
+
+void serve_collect(struct node *node, struct reply_token token,
+                   const Rkv__Collect *collect, struct effects *effects)
+{
+    struct batch_op *batch = begin_batch(node, token, effects);
+    if (batch == NULL)
         return;
-    end_batch(node, batch, NULL, effects);
+    if (collect->epoch != node->topology.epoch ||
+        collect->n_versions != collect->n_rows) {
+        batch->status = STATUS_REFUSED;
+        end_batch(node, batch, "not of this topology", effects);
+        return;
+    }
+    for (size_t i = 0; i < collect->n_rows; i++) {
+        struct storage_op op = {
+            .kind = STORAGE_COLLECT,
+            .token = request_number(OWNER_SERVE_HANDOFF, batch->serial),
+            .wall_ms = collect->before_ms,
+            .version = collect->versions[i],
+        };
+        add_to_batch(node, batch, collect->rows[i], &op, effects);
+    }
+    if (batch->waiting == 0)
+        end_batch(node, batch, NULL, effects);
 }
 
 static void handoff_row_done(struct node *node,
@@ -447,6 +488,8 @@ void serve_stored(struct node *node, const struct storage_result *result,
     case OWNER_HINT:
     case OWNER_TREES:
     case OWNER_EXCHANGE:
+    case OWNER_COLLECT:
+    case OWNER_DRAIN:
         break;
     }
 }

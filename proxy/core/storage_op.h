@@ -43,6 +43,8 @@ enum storage_kind {
     STORAGE_SCAN,
     /* Delete a hint, if its version is still the one that was delivered. */
     STORAGE_DROP,
+    /* Let go of what record_collect does, if its version is still this one. */
+    STORAGE_COLLECT,
     /* Store a TABLE_META entry, synced. */
     STORAGE_SET,
 };
@@ -59,7 +61,8 @@ struct storage_op {
     /* Past this (monotonic ms) an operation that still waits is answered
      * TIMEOUT and not run; 0 never. */
     int64_t deadline_ms;
-    int64_t wall_ms; /* now, for stamps and the dedup window */
+    /* Now, for stamps and the dedup window; COLLECT: what is older goes. */
+    int64_t wall_ms;
     /* MERGE: the encoded record. SET: the value. COORDINATE: the value. */
     struct bytes data;
     /* COORDINATE */
@@ -73,7 +76,7 @@ struct storage_op {
     uint32_t bytes_max;
     /* SCAN: hear of it after all that it may show was STORED. */
     bool settled;
-    /* DROP */
+    /* DROP, COLLECT */
     uint64_t version;
 };
 
@@ -102,6 +105,7 @@ struct storage_result {
      * could not be read, which is none. */
     uint64_t version_before, version_after;
     bool was_damaged;
+    bool is_collectable; /* our copy now; see record_is_collectable */
     /* SCAN */
     const struct storage_row *rows;
     size_t row_count;

@@ -373,10 +373,11 @@ void trees_tick(struct node *node, struct effects *effects)
 }
 
 /* OK, or memory was short for it. */
-static enum status add_rows(struct tree_build *build,
+static enum status add_rows(struct node *node,
                             const struct storage_result *result,
                             struct arena *scratch)
 {
+    struct tree_build *build = &node->trees.build;
     for (size_t i = 0; i < result->row_count; i++) {
         const struct storage_row *row = &result->rows[i];
         uint64_t hash = key_hash(row->key.bucket, row->key.key);
@@ -386,6 +387,8 @@ static enum status add_rows(struct tree_build *build,
         enum status status = record_decode(row->record, scratch, &record);
         if (status == STATUS_NO_MEMORY)
             return status;
+        if (status == STATUS_OK && record_is_collectable(&record))
+            collect_note(node, build->partition);
         /* A damaged one is as good as missing: the others have it. */
         if (status == STATUS_OK)
             hash_tree_add(&build->tree, hash,
@@ -442,7 +445,7 @@ static void take_chunk(struct node *node, const struct storage_result *result,
     if (status == STATUS_OK)
         status = buffer_append(&build->after, result->next);
     if (status == STATUS_OK)
-        status = add_rows(build, result, &effects->arena);
+        status = add_rows(node, result, &effects->arena);
     if (status != STATUS_OK) {
         give_up(node, status, effects);
         return;

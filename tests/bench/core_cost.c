@@ -209,6 +209,7 @@ static void change(struct cluster *cluster, struct host *host,
     result->records_delta = change.records_delta;
     result->bytes_delta = change.bytes_delta;
     result->version_before = change.version_before;
+    result->is_collectable = change.is_collectable;
     result->version_after = change.version_after;
     struct buffer old = *record;
     *record = host->next;
@@ -234,7 +235,8 @@ static void run(struct cluster *cluster, struct host *host,
     case STORAGE_SET: /* for a next start, which does not come */
         break;
     case STORAGE_DROP:
-        ASSERT(!"hints are kept for nobody");
+    case STORAGE_COLLECT:
+        ASSERT(!"hints are kept for nobody, and nothing is deleted");
     }
     tell(cluster, host, EVENT_STORED, &result);
 }
@@ -330,11 +332,13 @@ static void greet(struct cluster *cluster, struct host *from, struct host *to)
 {
     struct arena arena;
     arena_init(&arena, ARENA_BYTES);
+    Rkv__Envelope *hello = node_hello(from->node, LANE_FOREGROUND, &arena);
+    hello->hello->session = 1;
     struct event event = {
         .kind = EVENT_HELLO,
         .token =
             expect(cluster, (struct asked){.host = from, .is_hello = true}),
-        .message = node_hello(from->node, LANE_FOREGROUND, &arena),
+        .message = hello,
     };
     send(cluster, to, &event);
     settle(cluster);

@@ -173,11 +173,11 @@ class Client:
                 return reply
 
     def put(self, key, value, context=b"", w=0, bucket="", request_id=None,
-            remove=False, timeout_ms=0):
+            remove=False, timeout_ms=0, ttl_ms=0):
         """The Result, and the record's context."""
         reply = self.call(rkv.Envelope(write=rkv.Write(
             bucket=bucket, key=key, value=value, context=context, w=w,
-            remove=remove, timeout_ms=timeout_ms,
+            remove=remove, timeout_ms=timeout_ms, ttl_ms=ttl_ms,
             request_id=request_id or secrets.token_bytes(16))))
         if reply.WhichOneof("body") == "result":
             return reply.result, b""

@@ -37,6 +37,7 @@ struct world {
     uint8_t answers[TOKENS_MAX];
     uint64_t token;
     int64_t now_ms;
+    uint64_t sessions;
 };
 
 static void step(struct world *w, struct event *event);
@@ -229,6 +230,8 @@ static void happen(struct world *w, uint8_t what, const Rkv__Envelope *message)
         request(w, EVENT_PEER_REQUEST, whom, message);
         break;
     case 4:
+        if (message->body_case == RKV__ENVELOPE__BODY_HELLO && (whom & 1) == 0)
+            message->hello->session = ++w->sessions;
         request(w, EVENT_HELLO, whom, message);
         break;
     case 5:

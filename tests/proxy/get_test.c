@@ -330,6 +330,22 @@ static void a_session_of_a_key_that_is_nowhere_is_stale(void **state)
     end(&t);
 }
 
+/* Collected: one that was lost would be with N-W+1 of them at least. */
+static void a_session_of_a_key_that_all_lack_finds_nothing(void **state)
+{
+    (void)state;
+    struct traced t;
+    session_of(&t, 3, 2, 1);
+    hear(&t, 1, 1, 0);
+    hear(&t, 2, 2, 0);
+    hear(&t, 3, 3, 0);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  2] 2 has v0 -> ask 3\n"
+                                "[  3] 3 has v0 -> reply ok\n");
+    assert_int_equal(t.get.merged.size, 0);
+    end(&t);
+}
+
 static void a_session_is_stale_at_its_deadline(void **state)
 {
     (void)state;
@@ -524,6 +540,7 @@ int main(void)
         cmocka_unit_test(a_session_asks_all_where_r_are_behind),
         cmocka_unit_test(a_session_that_no_replica_satisfies_is_stale),
         cmocka_unit_test(a_session_of_a_key_that_is_nowhere_is_stale),
+        cmocka_unit_test(a_session_of_a_key_that_all_lack_finds_nothing),
         cmocka_unit_test(a_session_is_stale_at_its_deadline),
         cmocka_unit_test(a_session_is_stale_soon_where_a_replica_is_silent),
         cmocka_unit_test(a_session_without_r_answers_is_unavailable),

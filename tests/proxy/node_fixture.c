@@ -312,6 +312,7 @@ Rkv__Hello *hello_of(struct fixture *f, int number)
     Rkv__Hello *hello = own->hello;
     hello->self = member_to_wire(&f->members[number - 1], &f->arena);
     hello->replace = false;
+    hello->session = ++f->sessions;
     return hello;
 }
 

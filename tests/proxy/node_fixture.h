@@ -48,9 +48,10 @@ struct fixture {
     struct effects effects;
     struct arena arena; /* what the test builds messages in */
     int64_t now_ms;
-    int64_t extra_us; /* added to what the node is told */
-    bool is_quiet;    /* nothing is traced: it would be too long */
-    bool with_trees;  /* what builds hash trees waits, too; else it is lost */
+    uint64_t sessions; /* that hellos were numbered for */
+    int64_t extra_us;  /* added to what the node is told */
+    bool is_quiet;     /* nothing is traced: it would be too long */
+    bool with_trees;   /* what builds hash trees waits, too; else it is lost */
     struct placement_node founders[FIXTURE_NODES_MAX];
     struct member members[FIXTURE_NODES_MAX];
     struct waiting_op ops[FIXTURE_WAITING_MAX];

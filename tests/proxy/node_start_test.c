@@ -302,6 +302,37 @@ an_older_or_emptied_disk_is_refused_until_it_is_replaced(void **state)
     assert_int_equal(f.reply->hello_reply->known_boot, 2);
 }
 
+/* What an older one carries is older than what came by the later one. */
+static void a_connection_is_refused_behind_a_later_one_of_its_lane(void **state)
+{
+    (void)state;
+    Rkv__Hello *hello = hello_of(&f, 2);
+    uint64_t later = hello->session;
+    struct event event = {
+        .kind = EVENT_HELLO,
+        .token = {1},
+        .message = envelope_new(&f.arena, RKV__ENVELOPE__BODY_HELLO, hello)};
+    step(&f, 1, &event, "hello");
+    hello->session = later - 1;
+    refused(2, 2, hello, STATUS_UNAVAILABLE, "a later connection");
+    hello->session = later;
+    refused(3, 2, hello, STATUS_UNAVAILABLE, "a later connection");
+    /* Not of another lane, nor of another run, whose numbers begin anew. */
+    hello->lane = LANE_BULK;
+    event.token.value = 4;
+    step(&f, 1, &event, "hello");
+    hello->self->run++;
+    hello->self->boot++;
+    hello->session = 1;
+    event.token.value = 5;
+    step(&f, 1, &event, "hello");
+    expect_trace(&f, "[  1] hello -> reply 1 ok\n"
+                     "[  1] hello -> reply 2 unavailable\n"
+                     "[  1] hello -> reply 3 unavailable\n"
+                     "[  1] hello -> reply 4 ok\n"
+                     "[  1] hello -> set n2, reply 5 ok\n");
+}
+
 /* Who was away meanwhile remembers the disk before. */
 static void a_disk_that_was_replaced_before_needs_a_higher_boot(void **state)
 {
@@ -473,6 +504,7 @@ int main(void)
         WITH(started, a_name_in_use_is_refused_to_the_newcomer),
         WITH(started, our_own_name_is_refused_to_a_newcomer),
         WITH(started, an_older_or_emptied_disk_is_refused_until_it_is_replaced),
+        WITH(started, a_connection_is_refused_behind_a_later_one_of_its_lane),
         WITH(started, a_disk_that_was_replaced_before_needs_a_higher_boot),
         WITH(opened, a_disk_remembers_that_it_replaced_another),
         WITH(opened, a_refused_node_stops_and_a_misfit_stops_only_at_start),

@@ -67,8 +67,8 @@ static void say_scan(struct fixture *f, const struct storage_op *op)
 
 void trace_op(struct fixture *f, const struct storage_op *op)
 {
-    static const char *const names[] = {"coordinate", "merge", "read",
-                                        "scan",       "drop",  "set"};
+    static const char *const names[] = {"coordinate", "merge",   "read", "scan",
+                                        "drop",       "collect", "set"};
     begin(f);
     if (op->kind == STORAGE_SCAN) {
         say_scan(f, op);
@@ -103,6 +103,14 @@ void trace_request(struct fixture *f, struct node_id to,
         begin(f);
         say(f, "handoff %zu n%d", message->handoff->n_rows, number_of(f, to));
         return;
+    } else if (message->body_case == RKV__ENVELOPE__BODY_COLLECT) {
+        begin(f);
+        say(f, "collect %zu n%d", message->collect->n_rows, number_of(f, to));
+        return;
+    } else if (message->body_case == RKV__ENVELOPE__BODY_DRAIN) {
+        name = "drain";
+    } else if (message->body_case == RKV__ENVELOPE__BODY_BARRIER) {
+        name = "barrier";
     }
     assert_non_null(name);
     begin(f);

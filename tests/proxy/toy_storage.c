@@ -144,6 +144,7 @@ static void change(struct toy_storage *toy, const struct storage_op *op,
     result->records_delta = change.records_delta;
     result->bytes_delta = change.bytes_delta;
     result->version_before = change.version_before;
+    result->is_collectable = change.is_collectable;
     result->version_after = change.version_after;
     result->was_damaged = change.was_damaged;
     result->record = buffer_bytes(&toy->next);
@@ -172,6 +173,7 @@ void toy_run(struct toy_storage *toy, const struct storage_op *op,
     case STORAGE_COORDINATE:
     case STORAGE_MERGE:
     case STORAGE_DROP:
+    case STORAGE_COLLECT:
     case STORAGE_SET:
         change(toy, op, result);
         break;

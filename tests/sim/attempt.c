@@ -125,6 +125,15 @@ void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,
     return_in(sim, attempt, random_range(&sim->client_random, 50, 1500));
 }
 
+void attempts_night(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->plan.clients; i++)
+        sim->clients[i].attempts_max = sim->clients[i].attempts;
+    for (size_t i = 0; i < ATTEMPTS_MAX; i++)
+        if (sim->attempts[i].used)
+            attempt_free(&sim->attempts[i]);
+}
+
 void attempts_host_gone(struct sim *sim, uint32_t host)
 {
     for (size_t i = 0; i < ATTEMPTS_MAX; i++) {

@@ -40,7 +40,8 @@ static void check_siblings_bucket(const struct history *history, uint32_t key,
                            key, w);
         for (uint32_t v = 1; v < w; v++)
             if (set_has(&write->seen, v) && set_has(live, v) &&
-                !(history->disk_was_lost && history->writes[v].dot_count > 1))
+                !(history_may_split(history) &&
+                  history->writes[v].dot_count > 1))
                 verdict_unsafe(verdict, "no-resurrection",
                                "key %u: write %u is back, though write %u "
                                "replaced it and was acknowledged",

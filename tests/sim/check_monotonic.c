@@ -25,6 +25,14 @@ void floor_raise(struct read_floor *floor, const struct record_view *context)
     }
 }
 
+void floor_forget(struct read_floor *floor, const struct read_floor *forgotten)
+{
+    for (size_t i = 0; i < floor->count; i++)
+        if (view_counter(forgotten->dots, forgotten->count, &floor->dots[i]) >=
+            floor->dots[i].counter)
+            floor->dots[i].counter = 0;
+}
+
 static void check_floor(const char *invariant, const char *known, uint32_t key,
                         const struct read_floor *floor,
                         const struct record_view *context,

@@ -5,8 +5,9 @@ static bool is_superseded(const struct history *history, uint32_t old,
                           uint32_t young, bool at_end)
 {
     const struct write *write = &history->writes[young];
-    return set_has(&write->seen, old) && ((at_end && !history->disk_was_lost) ||
-                                          history->writes[old].dot_count <= 1);
+    return set_has(&write->seen, old) &&
+           ((at_end && !history_may_split(history)) ||
+            history->writes[old].dot_count <= 1);
 }
 
 void check_no_false_sibling(const struct history *history,

@@ -33,7 +33,8 @@ void check_dot_once(struct dot_ledger *ledger, struct history *history,
  * coordinated twice may be seen beside what superseded it until its copies
  * have met, so those are judged at the end only; and not at all when a disk was
  * lost, because that may have had the only copy under the dot that a client was
- * shown: then nobody knows any more that both dots are one write. */
+ * shown, or when a night fell, in which the request was forgotten: then nobody
+ * knows any more that both dots are one write. */
 void check_no_false_sibling(const struct history *history,
                             const uint32_t *writes, size_t count, bool at_end,
                             struct verdict *verdict);
@@ -70,6 +71,14 @@ void check_acked_durable(const struct history *history, uint32_t key,
 void check_not_expired(const struct history *history, uint32_t write,
                        int64_t wall_ms, struct verdict *verdict);
 
+/* --- check_forgotten.c: nothing is forgotten that is still needed --- */
+
+/* A replica lets go of what this record knew. copies: all others of the key on
+ * any disk, hints too. */
+void check_forgotten(uint32_t key, const struct record_view *before,
+                     const struct copy *copies, size_t count,
+                     struct verdict *verdict);
+
 /* --- check_converged.c: replicas hold equal records --- */
 
 bool copies_are_equal(const struct copy *copies, size_t count);
@@ -87,6 +96,8 @@ struct read_floor {
 };
 
 void floor_raise(struct read_floor *floor, const struct record_view *context);
+/* Of what replicas have let go since, nothing is asked. */
+void floor_forget(struct read_floor *floor, const struct read_floor *forgotten);
 /* floor is that of the moment when the read began. */
 void check_monotonic_quorum(uint32_t key, const struct read_floor *floor,
                             const struct record_view *context,

@@ -304,7 +304,11 @@ static void hear_read(struct sim *sim, struct client *client,
         verdict_unsafe(&sim->verdict, "outcome-true", "a malformed context");
         return;
     }
-    check_session(key, &client->seen, &view, &sim->verdict);
+    floor_forget(&client->seen, &sim->forgotten[key]);
+    floor_forget(&client->floor, &sim->forgotten[key]);
+    /* What no replica at all has is taken for collected, lost or not. */
+    if (!sim->history.disk_was_lost || view.context_count > 0)
+        check_session(key, &client->seen, &view, &sim->verdict);
     if (is_majority(client->need) && is_strict(key)) {
         check_monotonic_quorum(key, &client->floor, &view, &sim->verdict);
         floor_raise(&sim->floors[key], &view);

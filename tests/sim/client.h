@@ -70,6 +70,8 @@ void attempt_answer(struct sim *sim, uint32_t attempt, uint32_t generation,
                     const Rkv__Envelope *envelope);
 /* The reply, or without one the news that the connection ended. */
 void attempt_return(struct sim *sim, struct attempt *attempt);
+/* All requests and answers on their way are lost, and nobody tries again. */
+void attempts_night(struct sim *sim);
 /* The host's process ended: its clients see their connections close. */
 void attempts_host_gone(struct sim *sim, uint32_t host);
 

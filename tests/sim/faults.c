@@ -11,12 +11,16 @@ static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_RESET] = 25,  [FAULT_CUT] = 12,  [FAULT_CUT_ONE_WAY] = 10,
     [FAULT_ISOLATE] = 6, [FAULT_SPLIT] = 8, [FAULT_CLOG] = 10,
     [FAULT_CRASH] = 18,  [FAULT_PAUSE] = 8, [FAULT_WALL_JUMP] = 5,
-    [FAULT_WIPE] = 20,   [FAULT_STOP] = 8,
+    [FAULT_WIPE] = 20,   [FAULT_STOP] = 8,  [FAULT_NIGHT] = 6,
 };
 
-/* Together with the longest run it stays below the dedup window of 60 s:
+/* Together with the longest run it stays below the dedup window of 150 s:
  * beyond it a retry is a new write, by design. */
 enum { WALL_OFFSET_MAX_MS = 8000 };
+
+/* Longer than the dedup window of 150 s and two such offsets: what was written
+ * before is old then. Whoever waits for an answer has given up. */
+#define NIGHT_US (INT64_C(200) * 1000000)
 
 static uint32_t draw_host(struct sim *sim)
 {
@@ -119,6 +123,28 @@ static void leave(struct sim *sim, struct host *host)
     ends_in(sim, FAULT_STOP, host->index, host->life, 1, 100);
 }
 
+/* All lanes, or one of them. */
+static void clog_lanes(struct sim *sim, uint32_t from, uint32_t to)
+{
+    int64_t late_us = random_range(&sim->fault_random, 10, 1200) * 1000;
+    uint64_t which = random_below(&sim->fault_random, 2 * LANE_COUNT);
+    for (uint64_t lane = 0; lane < LANE_COUNT; lane++)
+        if (which >= LANE_COUNT || which == lane)
+            sim->network.clogged_us[from][to][lane] = late_us;
+    sim_tell(sim, sim->hosts[from].name, "is %lld ms late at %s, lanes %s",
+             (long long)late_us / 1000, sim->hosts[to].name,
+             which == LANE_CONTROL      ? "control"
+             : which == LANE_FOREGROUND ? "foreground"
+             : which == LANE_BULK       ? "bulk"
+                                        : "all");
+}
+
+static void unclog_lanes(struct sim *sim, uint32_t from, uint32_t to)
+{
+    for (size_t lane = 0; lane < LANE_COUNT; lane++)
+        sim->network.clogged_us[from][to][lane] = 0;
+}
+
 static bool is_leaving(const struct host *host)
 {
     return host->node != NULL && host->leaving_life == host->life;
@@ -136,6 +162,16 @@ static void jump(struct sim *sim, struct host *host)
                                         WALL_OFFSET_MAX_MS);
     sim_tell(sim, host->name, "has its wall clock set to %+lld ms",
              (long long)host->wall_offset_ms);
+}
+
+/* All machines and what is between them stand still, but for the clocks. */
+void faults_night(struct sim *sim)
+{
+    sim_tell(sim, "all", "stand still for %d s", (int)(NIGHT_US / 1000000));
+    network_night(sim);
+    attempts_night(sim);
+    sim->slept_us += NIGHT_US;
+    sim->history.night_fell = true;
 }
 
 static void strike(struct sim *sim, enum fault fault, uint32_t a)
@@ -171,10 +207,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         ends_in(sim, fault, a, b, 200, 3000);
         break;
     case FAULT_CLOG:
-        sim->network.clogged_us[a][b] =
-            random_range(&sim->fault_random, 10, 300) * 1000;
-        sim_tell(sim, host->name, "is %lld ms late at %s",
-                 (long long)sim->network.clogged_us[a][b] / 1000, other);
+        clog_lanes(sim, a, b);
         ends_in(sim, fault, a, b, 200, 3000);
         break;
     case FAULT_CRASH:
@@ -194,6 +227,9 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
     case FAULT_STOP:
         leave(sim, host);
         break;
+    case FAULT_NIGHT:
+        faults_night(sim);
+        break;
     }
 }
 
@@ -201,7 +237,8 @@ void faults_next(struct sim *sim)
 {
     uint32_t host = draw_host(sim);
     enum fault fault = draw_fault(sim);
-    while (fault == FAULT_WIPE && !can_wipe(sim, &sim->hosts[host]))
+    while ((fault == FAULT_WIPE && !can_wipe(sim, &sim->hosts[host])) ||
+           (fault == FAULT_NIGHT && !sim->plan.has_nights))
         fault = draw_fault(sim);
     sim->tally->faults[fault]++;
     strike(sim, fault, host);
@@ -229,7 +266,7 @@ void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other)
         if (is_leaving(&sim->hosts[host]))
             crash(sim, &sim->hosts[host], false);
     } else if (which == FAULT_CLOG) {
-        sim->network.clogged_us[host][other] = 0;
+        unclog_lanes(sim, host, other);
     } else {
         cut(sim, host, other, false);
         if (which == FAULT_CUT)
@@ -247,7 +284,7 @@ void faults_heal(struct sim *sim)
         host->paused_until_us = 0;
         storage_heal(&host->storage);
         for (uint32_t k = 0; k < sim->plan.hosts; k++)
-            sim->network.clogged_us[i][k] = 0;
+            unclog_lanes(sim, i, k);
         if (is_leaving(host))
             host_crash(sim, host);
         if (host->node == NULL)

@@ -68,7 +68,14 @@ struct history {
     uint32_t key_count;
     uint32_t writes_of_key[KEYS_MAX];
     bool disk_was_lost;
+    bool night_fell; /* longer than retries are remembered */
 };
+
+/* Whether a write that was coordinated twice may not be known for one. */
+static inline bool history_may_split(const struct history *history)
+{
+    return history->disk_was_lost || history->night_fell;
+}
 
 /* A new write, or 0 when the key or the history has had enough. */
 uint32_t history_write(struct history *history, uint32_t key, bool remove,

@@ -62,7 +62,7 @@ void host_fini(struct sim *sim, struct host *host)
 int64_t host_mono_us(const struct sim *sim, const struct host *host)
 {
     int64_t drifted = sim->now_us + sim->now_us * host->drift_ppm / 1000000;
-    return host->mono_offset_us + drifted;
+    return host->mono_offset_us + drifted + sim->slept_us;
 }
 
 int64_t host_mono_ms(const struct sim *sim, const struct host *host)

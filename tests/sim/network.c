@@ -139,6 +139,40 @@ void network_reset(struct sim *sim, uint32_t index)
     lose_or_not(sim, session, random_range(&sim->network_random, 0, 20000));
 }
 
+static bool is_write(struct sim *sim, const struct frame *frame)
+{
+    if (frame->kind != FRAME_REQUEST)
+        return false;
+    arena_reset(&sim->arena);
+    const Rkv__Envelope *message =
+        envelope_unpack(buffer_bytes(&frame->bytes), &sim->arena, NULL);
+    ASSERT(message != NULL);
+    return message->body_case == RKV__ENVELOPE__BODY_WRITE;
+}
+
+/* Clients' writes that one node passes on to another. */
+static bool carries_write(struct sim *sim, const struct session *session)
+{
+    const struct frame *frame = session->pipes[DIRECTION_THERE].first;
+    while (frame != NULL && !is_write(sim, frame))
+        frame = frame->next;
+    return frame != NULL;
+}
+
+void network_night(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->network.high; i++) {
+        struct session *session = &sim->network.sessions[i];
+        if (!session->used || (random_chance(&sim->network_random, 700) &&
+                               !carries_write(sim, session)))
+            continue;
+        if (session->is_abandoned)
+            network_give_back(&sim->network, session);
+        else
+            network_abandon(sim, session, true, 0, true);
+    }
+}
+
 void network_host_gone(struct sim *sim, struct host *host)
 {
     for (size_t i = 0; i < sim->network.high; i++) {
@@ -191,7 +225,8 @@ static void pipe_push(struct sim *sim, struct session *session,
     uint32_t to =
         direction == DIRECTION_THERE ? session->listener : session->dialer;
     int64_t least = sim->plan.latency_us;
-    frame->ready_us = sim->now_us + sim->network.clogged_us[from][to] +
+    frame->ready_us = sim->now_us +
+                      sim->network.clogged_us[from][to][session->lane] +
                       random_range(&sim->network_random, least, 10 * least);
     if (frame->ready_us < pipe->last_us)
         frame->ready_us = pipe->last_us;
@@ -234,8 +269,9 @@ static struct session *dial(struct sim *sim, struct host *host, uint32_t to,
     network->current[host->index][to][lane] = at + 1;
     struct arena arena;
     arena_init(&arena, 1 << 20);
-    pipe_push(sim, session, DIRECTION_THERE, FRAME_HELLO, 0,
-              node_hello(host->node, lane, &arena));
+    Rkv__Envelope *hello = node_hello(host->node, lane, &arena);
+    hello->hello->session = ++network->dialled;
+    pipe_push(sim, session, DIRECTION_THERE, FRAME_HELLO, 0, hello);
     arena_fini(&arena);
     return session;
 }
@@ -307,6 +343,23 @@ void network_request(struct sim *sim, struct host *host,
               message->envelope);
 }
 
+/* As the edge does: the listener hears no more of the lane's older ones. */
+static void end_older(struct sim *sim, const struct session *session)
+{
+    for (size_t i = 0; i < sim->network.high; i++) {
+        struct session *other = &sim->network.sessions[i];
+        if (other == session || !other->used || !other->is_accepted ||
+            other->dialer != session->dialer ||
+            other->listener != session->listener ||
+            other->lane != session->lane)
+            continue;
+        if (other->is_abandoned)
+            network_give_back(&sim->network, other);
+        else
+            network_abandon(sim, other, true, 0, true);
+    }
+}
+
 void network_reply(struct sim *sim, uint32_t index, uint32_t generation,
                    uint32_t number, const Rkv__Envelope *envelope)
 {
@@ -317,6 +370,8 @@ void network_reply(struct sim *sim, uint32_t index, uint32_t generation,
     bool greets = number == 0;
     if (greets && envelope->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY)
         session->is_accepted = envelope->hello_reply->status == RKV__STATUS__OK;
+    if (greets && session->is_accepted)
+        end_older(sim, session);
     pipe_push(sim, session, DIRECTION_BACK,
               greets ? FRAME_HELLO_REPLY : FRAME_REPLY, number, envelope);
 }

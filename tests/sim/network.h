@@ -69,10 +69,11 @@ enum { SESSIONS_MAX = 1024 };
 struct network {
     struct session sessions[SESSIONS_MAX];
     size_t high;
+    uint64_t dialled; /* so far: the sessions' numbers */
     uint32_t current[HOSTS_MAX][HOSTS_MAX][LANE_COUNT]; /* index + 1 */
     bool cut[HOSTS_MAX][HOSTS_MAX];
-    /* Microseconds that are added to every frame of a clogged direction. */
-    int64_t clogged_us[HOSTS_MAX][HOSTS_MAX];
+    /* Microseconds that are added to every frame of a clogged lane. */
+    int64_t clogged_us[HOSTS_MAX][HOSTS_MAX][LANE_COUNT];
     struct no_reply *no_replies;
     size_t no_reply_count, no_reply_capacity;
 };
@@ -90,6 +91,9 @@ void network_host_gone(struct sim *sim, struct host *host);
 void network_tick(struct sim *sim, struct host *host);
 /* End one session; what is in flight is lost. */
 void network_reset(struct sim *sim, uint32_t session);
+/* All stand still for longer than a write may be under way: sessions that carry
+ * one to another coordinator end, and some of the others. */
+void network_night(struct sim *sim);
 
 /* For delivery.c. The dialer waits no more: with tell, its node hears so; what
  * is on its way to the listener is lost or may still arrive. */

@@ -94,6 +94,53 @@ void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
              view.value_count == 0 ? 0 : writes[0]);
 }
 
+/* Every copy of the key on any disk. */
+static size_t all_copies(const struct sim *sim, const struct sim_key *key,
+                         struct copy *copies);
+
+/* What the record before knew and the one behind it does not: what a delete,
+ * or a fold of its context, lets go. */
+static bool let_go(const struct record_view *before,
+                   const struct record_view *after,
+                   struct read_floor *forgotten)
+{
+    static struct record_view gone; /* large; one thread */
+    gone = *before;
+    struct view_dot dots[VIEW_DOTS_MAX];
+    gone.context = dots;
+    gone.context_count = 0;
+    for (size_t i = 0; i < before->context_count; i++)
+        if (view_counter(after->context, after->context_count,
+                         &before->context[i]) < before->context[i].counter)
+            dots[gone.context_count++] = before->context[i];
+    floor_raise(forgotten, &gone);
+    return gone.context_count > 0;
+}
+
+void observe_replaced(struct sim *sim, const struct host *host,
+                      struct bytes key, struct bytes before, struct bytes after)
+{
+    static struct record_view old, new; /* large; one thread */
+    struct copy copies[COPIES_MAX];
+    struct storage_key decoded;
+    if (before.size == 0 || key.data[0] != TABLE_DATA)
+        return;
+    enum status status = storage_key_decode(key, &decoded);
+    ASSERT(status == STATUS_OK);
+    uint32_t number = key_number(sim, decoded.key);
+    new.context_count = 0;
+    if (number == KEYS_MAX ||
+        !record_view_read(&old, before.data, before.size) ||
+        (after.size > 0 && !record_view_read(&new, after.data, after.size)))
+        return;
+    if (!let_go(&old, &new, &sim->forgotten[number]))
+        return;
+    sim_tell(sim, host->name, "forgets what it knew of %s%s",
+             sim->keys[number].name, after.size > 0 ? ", in part" : "");
+    size_t count = all_copies(sim, &sim->keys[number], copies);
+    check_forgotten(number, &old, copies, count, &sim->verdict);
+}
+
 size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
                       uint32_t *writes)
 {
@@ -155,16 +202,23 @@ static size_t primary_copies(const struct sim *sim, const struct sim_key *key,
     return count;
 }
 
-void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
+static size_t all_copies(const struct sim *sim, const struct sim_key *key,
+                         struct copy *copies)
 {
-    struct copy copies[COPIES_MAX];
-    const struct sim_key *key = &sim->keys[sim->history.writes[write].key];
     size_t count = primary_copies(sim, key, copies);
     for (uint32_t i = 0; i < REPLICAS; i++)
         for (uint32_t h = 0; h < sim->plan.hosts; h++)
             count = add_copy(
                 copies, count, i,
                 stored_at(&sim->hosts[h], key, &sim->hosts[key->owners[i]]));
+    return count;
+}
+
+void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
+{
+    struct copy copies[COPIES_MAX];
+    const struct sim_key *key = &sim->keys[sim->history.writes[write].key];
+    size_t count = all_copies(sim, key, copies);
     /* One that was wiped since may have acknowledged it before. */
     uint32_t lost =
         sim->history.writes[write].issued_us <= sim->wiped_us ? sim->wipes : 0;
@@ -246,6 +300,23 @@ const char *observe_apart(struct sim *sim)
                               primary_copies(sim, &sim->keys[k], copies)))
             return "replicas differ";
     return trees_apart(sim);
+}
+
+const char *observe_uncollected(const struct sim *sim)
+{
+    static struct record_view view; /* large; one thread */
+    struct copy copies[COPIES_MAX];
+    for (uint32_t k = 0; k < sim->plan.keys; k++) {
+        size_t count = primary_copies(sim, &sim->keys[k], copies);
+        for (size_t i = 0; i < count; i++) {
+            if (!record_view_read(&view, copies[i].data, copies[i].size))
+                return "a record is damaged";
+            for (size_t v = 0; v < view.value_count; v++)
+                if (view.values[v].tombstone || view.values[v].expires_ms != 0)
+                    return "what was deleted is not forgotten";
+        }
+    }
+    return NULL;
 }
 
 const char *observe_unread(const struct sim *sim)

@@ -67,6 +67,8 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         (uint32_t)random_range(random, 20, 200);
     plan->timeouts.tree_rebuild_ms = 500;
     plan->timeouts.exchange_interval_ms = 300;
+    plan->timeouts.collect_interval_ms = 100;
+    plan->has_nights = random_chance(random, 500);
     if (random_chance(random, 300))
         plan->failed_send_permille = (uint32_t)random_range(random, 1, 50);
 }

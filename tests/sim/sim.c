@@ -10,6 +10,7 @@ enum {
     /* Healing takes at least so long, so that what was never answered shows. */
     HEAL_US_MIN = 2200 * 1000,
     SETTLE_EVERY_US = 50 * 1000,
+    NIGHT_EVERY_US = 5 * 1000 * 1000,
 };
 
 void sim_at(struct sim *sim, int64_t at_us, enum moment_kind kind, uint32_t a,
@@ -156,16 +157,25 @@ static const char *read_all(struct sim *sim)
 
 /* Replicas come back together by themselves: hints are delivered, and what they
  * do not carry over, because their keeper crashed before it stored them,
- * anti-entropy does. Then the first client reads every key at level all. */
+ * anti-entropy does. After a night what is deleted is forgotten. Then the first
+ * client reads every key at level all. */
 static void heal(struct sim *sim)
 {
     int64_t began_us = sim->now_us;
     const char *unsettled = NULL;
+    int64_t night_us = sim->plan.has_nights ? 0 : INT64_MAX;
     sim->stage = SIM_HEALING;
     faults_heal(sim);
     do {
         run_until(sim, sim->now_us + SETTLE_EVERY_US);
         unsettled = observe_apart(sim);
+        if (unsettled == NULL && sim->plan.has_nights)
+            unsettled = observe_uncollected(sim);
+        if (unsettled != NULL && sim->now_us >= night_us) {
+            /* What was mended in the morning is old in the evening. */
+            night_us = sim->now_us + NIGHT_EVERY_US;
+            faults_night(sim);
+        }
         if (unsettled == NULL)
             unsettled = read_all(sim);
     } while (sim->verdict.invariant == NULL &&

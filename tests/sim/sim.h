@@ -34,7 +34,7 @@ struct plan {
     int64_t fault_every_us;
     uint32_t failed_write_permille; /* of batches */
     uint32_t failed_send_permille;  /* of requests to other nodes */
-    bool may_wipe;
+    bool may_wipe, has_nights;
     int64_t think_us, patience_us; /* of clients, on average */
     struct membership_config membership;
     struct node_timeouts timeouts;
@@ -73,6 +73,7 @@ struct sim {
     struct plan plan;
     enum sim_stage stage;
     int64_t now_us;
+    int64_t slept_us; /* that all clocks went on and nothing happened */
     struct queue queue;
     struct randomness random, network_random, disk_random, fault_random,
         client_random, send_random;
@@ -89,6 +90,7 @@ struct sim {
     struct history history;
     struct dot_ledger dots;
     struct read_floor floors[KEYS_MAX];
+    struct read_floor forgotten[KEYS_MAX]; /* by some replica */
     struct sim_key keys[KEYS_MAX];
     uint32_t wipes; /* one at most */
     int64_t wiped_us;
@@ -125,6 +127,8 @@ static inline void sim_in(struct sim *sim, int64_t in_us, enum moment_kind kind,
 void faults_start(struct sim *sim);
 void faults_next(struct sim *sim);
 void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other);
+/* Time passes, longer than retries are remembered, and nothing happens. */
+void faults_night(struct sim *sim);
 /* Undo all that is still on. */
 void faults_heal(struct sim *sim);
 
@@ -133,6 +137,10 @@ void observe_start(struct sim *sim);
 /* The host's disk now holds this record, synced. */
 void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
                     struct bytes record);
+/* It is about to, instead of another; empty: of none. */
+void observe_replaced(struct sim *sim, const struct host *host,
+                      struct bytes key, struct bytes before,
+                      struct bytes after);
 /* A host says that a client's write is applied. */
 void observe_applied(struct sim *sim, uint32_t write, uint32_t need);
 /* Values that a client was shown: their writes. */
@@ -141,6 +149,8 @@ size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
 /* What healing still waits for, or NULL: that all are equal; that all is read
  * since. */
 const char *observe_apart(struct sim *sim);
+/* What is deleted or expired, and old by now, and still on a disk. */
+const char *observe_uncollected(const struct sim *sim);
 const char *observe_unread(const struct sim *sim);
 /* The host found a hash tree of its own wrong. */
 void observe_wrong_tree(struct sim *sim, const struct host *host);

@@ -182,6 +182,7 @@ static void tell_stored(struct sim *sim, struct host *host,
         .version_before = op->change.version_before,
         .version_after = op->change.version_after,
         .was_damaged = op->change.was_damaged,
+        .is_collectable = op->change.is_collectable,
     };
     tell_node(sim, host, EVENT_STORED, &result);
 }

@@ -32,6 +32,11 @@ static void commit(struct sim *sim, struct host *host,
 {
     for (size_t i = 0; i < changes->count; i++) {
         const struct disk_change *change = &changes->list[i];
+        struct bytes before = disk_table_get(&host->storage.store.table,
+                                             buffer_bytes(&change->key));
+        observe_replaced(sim, host, buffer_bytes(&change->key), before,
+                         change->removed ? (struct bytes){0}
+                                         : buffer_bytes(&change->value));
         disk_table_apply(&host->storage.store.table, change);
         if (!change->removed && change->key.data[0] != TREE_BALLAST)
             observe_stored(sim, host, buffer_bytes(&change->key),

@@ -17,6 +17,7 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_WALL_JUMP] = "wall_clock_jumps",
     [FAULT_WIPE] = "disks_wiped",
     [FAULT_STOP] = "nodes_stopped",
+    [FAULT_NIGHT] = "nights",
     [FAULT_FAILED_WRITE] = "batches_failed",
     [FAULT_BATCH_LOST] = "batches_lost_in_crash",
     [FAULT_BATCH_KEPT] = "batches_kept_in_crash",

@@ -22,6 +22,7 @@ enum fault {
     FAULT_WALL_JUMP,
     FAULT_WIPE,
     FAULT_STOP,
+    FAULT_NIGHT,
     FAULT_KIND_COUNT, /* those above are drawn; those below follow */
     FAULT_FAILED_WRITE = FAULT_KIND_COUNT,
     FAULT_BATCH_LOST,

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REPLIKV_PROXY_CORE_COLLECT_H
+#define REPLIKV_PROXY_CORE_COLLECT_H
+
+#include "proto/outbox.h"
+#include "proxy/core/storage_op.h"
+
+/* Tombstones, expired values and context entries that nothing needs any more
+ * are forgotten by a round, never because a timer ran out: one that came late,
+ * with an older record of the key, would bring back what was deleted. (Riak's
+ * "doomstone", Cassandra's gc_grace: see record_collect.)
+ *
+ *   IDLE --> SCANNING --> PUSHING --> DRAINING --> DROPPING --> next chunk
+ *    ^          |            |            |            |
+ *    +----------+------------+------------+------------+ failed: again, later
+ *
+ * The first owner of a partition looks for such records among its own, on its
+ * disk; gives them to all other owners, so that each holds them, or newer ones,
+ * on disk (PUSHING); and asks every member to drain (drain.c). Behind that no
+ * older record of these keys is anywhere, nor can one arrive. So each owner
+ * drops what still has that very version. What was written meanwhile has
+ * another, and stays. A member that is not there, holds hints or fills an
+ * emptied disk holds the round up. Nothing of it survives a restart, or has
+ * to. */
+
+struct node;
+struct effects;
+
+enum collect_stage {
+    COLLECT_IDLE,
+    COLLECT_SCANNING,
+    COLLECT_PUSHING,
+    COLLECT_DRAINING,
+    COLLECT_DROPPING,
+};
+
+struct collect {
+    enum collect_stage stage;
+    uint64_t serial;
+    int64_t next_ms, lost_at_ms, started_ms;
+    /* By partition: from then on there may be something to collect; 0: there
+     * is nothing. */
+    int64_t *due_ms;
+    bool is_begun, is_on; /* with partition */
+    struct partition partition;
+    struct buffer after; /* so far it was looked at */
+    bool is_last;        /* this is the last chunk */
+    bool is_left;        /* something is, that is too young */
+    bool is_to_retry;    /* or could not be collected now */
+    int64_t before_ms;   /* of the round: what is older goes */
+    struct buffer rows;  /* struct collect_row, of the chunk */
+    size_t awaited;      /* answers */
+    bool has_failed;
+};
+
+enum status collect_init(struct node *node) MUST_CHECK;
+void collect_fini(struct node *node);
+void collect_tick(struct node *node, struct effects *effects);
+/* Our copy of the partition has a record that may go some day. */
+void collect_note(struct node *node, struct partition partition);
+void collect_reply(struct node *node, uint64_t request,
+                   const Rkv__Envelope *reply, struct effects *effects);
+void collect_stored(struct node *node, const struct storage_result *result,
+                    struct effects *effects);
+/* Our own drain has ended; serial is what it was begun with. */
+void collect_drained(struct node *node, uint64_t serial, enum status status,
+                     struct effects *effects);
+
+/* drain.c. A member drains a partition: what was under way here of it when it
+ * was asked ends; our disk has taken in what came of that, and keeps no hint
+ * for an owner; and each owner has taken in all that we sent it, on both lanes.
+ *
+ *   WAITING --> STORING --> BARRIERS --> (free)
+ *
+ * What begins meanwhile is newer than what is to be collected. */
+enum { DRAINS_MAX = 16, DRAIN_LANES = 2 };
+
+enum drain_stage { DRAIN_FREE, DRAIN_WAITING, DRAIN_STORING, DRAIN_BARRIERS };
+
+struct drain {
+    enum drain_stage stage;
+    uint64_t serial;
+    struct reply_token token; /* 0: it is our own */
+    uint64_t collect_serial;
+    struct partition partition;
+    uint64_t last_write, last_read; /* that had begun */
+    int64_t lost_at_ms;
+    size_t awaited; /* barriers */
+};
+
+void drain_request(struct node *node, struct reply_token token,
+                   const Rkv__Drain *drain, struct effects *effects);
+/* For collect_drained. */
+void drain_begin(struct node *node, struct partition partition,
+                 uint64_t collect_serial, struct effects *effects);
+void drain_tick(struct node *node, struct effects *effects);
+void drain_reply(struct node *node, uint64_t request,
+                 const Rkv__Envelope *reply, struct effects *effects);
+void drain_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects);
+
+#endif

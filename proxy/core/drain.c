@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#include "proto/assert.h"
+#include "proxy/core/node_internal.h"
+
+static struct drain *find(struct node *node, uint64_t number)
+{
+    uint64_t serial = number & UINT64_C(0xffffffffffffff);
+    if (slot_of(serial) >= DRAINS_MAX)
+        return NULL;
+    struct drain *drain = &node->drains[slot_of(serial)];
+    return drain->stage != DRAIN_FREE && drain->serial == serial ? drain : NULL;
+}
+
+static void end(struct node *node, struct drain *drain, enum status status,
+                const char *why, struct effects *effects)
+{
+    struct drain ended = *drain;
+    drain->stage = DRAIN_FREE;
+    slots_give(&node->drain_slots, drain->serial);
+    if (ended.token.value == 0)
+        collect_drained(node, ended.collect_serial, status, effects);
+    else
+        reply_result(node, effects, ended.token, status, RKV__OUTCOME__NONE,
+                     why);
+}
+
+/* --- what is under way --- */
+
+static bool has_older_request(const struct node *node,
+                              const struct drain *drain)
+{
+    for (size_t i = 0; i < slots_end(&node->write_slots); i++)
+        if (node->writes[i].stage != WRITE_FREE &&
+            node->writes[i].partition.value == drain->partition.value &&
+            node->writes[i].serial <= drain->last_write)
+            return true;
+    for (size_t i = 0; i < slots_end(&node->read_slots); i++)
+        if (node->reads[i].used &&
+            node->reads[i].partition.value == drain->partition.value &&
+            node->reads[i].serial <= drain->last_read)
+            return true;
+    return false;
+}
+
+/* An operation that changes nothing, behind all that came of those requests. */
+static void ask_disk(struct node *node, struct drain *drain,
+                     struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_DROP,
+        .token = request_number(OWNER_DRAIN, drain->serial),
+        .key = {.table = TABLE_META, .key = bytes_of_string("drain")},
+    };
+    drain->stage = DRAIN_STORING;
+    if (!effects_storage(effects, &op))
+        end(node, drain, STATUS_OVERLOADED, "no memory", effects);
+}
+
+static bool keeps_hints(const struct node *node, struct partition partition)
+{
+    for (size_t i = 0; i < node->hint_count; i++) {
+        const struct hint_target *target = &node->hints[i];
+        if ((target->records > 0 || target->is_unsure) &&
+            topology_owns(&node->topology, partition, target->node))
+            return true;
+    }
+    return false;
+}
+
+/* --- what was sent --- */
+
+static void send_barriers(struct node *node, struct drain *drain,
+                          struct effects *effects)
+{
+    static const enum lane lanes[DRAIN_LANES] = {LANE_FOREGROUND, LANE_BULK};
+    Rkv__Barrier *barrier =
+        message_new(&effects->arena, &rkv__barrier__descriptor);
+    const Rkv__Envelope *message =
+        barrier == NULL ? NULL
+                        : envelope_new(&effects->arena,
+                                       RKV__ENVELOPE__BODY_BARRIER, barrier);
+    drain->stage = DRAIN_BARRIERS;
+    drain->awaited = 0;
+    for (size_t i = 0; i < topology_owner_count(&node->topology); i++) {
+        struct node_id owner =
+            topology_owner(&node->topology, drain->partition, i);
+        if (node_id_equal(owner, node->self))
+            continue;
+        for (size_t lane = 0; lane < DRAIN_LANES; lane++) {
+            drain->awaited++;
+            outbox_request(&effects->out, owner, lanes[lane],
+                           request_number(OWNER_DRAIN, drain->serial), message);
+        }
+    }
+    if (drain->awaited == 0)
+        end(node, drain, STATUS_OK, NULL, effects);
+}
+
+void drain_reply(struct node *node, uint64_t request,
+                 const Rkv__Envelope *reply, struct effects *effects)
+{
+    struct drain *drain = find(node, request);
+    if (drain == NULL || drain->stage != DRAIN_BARRIERS)
+        return;
+    if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_RESULT ||
+        reply->result->status != RKV__STATUS__OK)
+        end(node, drain, STATUS_UNAVAILABLE, "an owner was not reached",
+            effects);
+    else if (--drain->awaited == 0)
+        end(node, drain, STATUS_OK, NULL, effects);
+}
+
+void drain_stored(struct node *node, const struct storage_result *result,
+                  struct effects *effects)
+{
+    struct drain *drain = find(node, result->op->token);
+    if (drain == NULL || drain->stage != DRAIN_STORING)
+        return;
+    if (result->status != STATUS_OK)
+        end(node, drain, STATUS_UNAVAILABLE, "the disk failed", effects);
+    else if (keeps_hints(node, drain->partition))
+        end(node, drain, STATUS_UNAVAILABLE, "hints are kept", effects);
+    else
+        send_barriers(node, drain, effects);
+}
+
+/* --- beginning --- */
+
+static struct drain *take(struct node *node, struct partition partition)
+{
+    uint64_t serial;
+    int slot = slots_take(&node->drain_slots, &serial);
+    if (slot < 0)
+        return NULL;
+    node->drains[slot] = (struct drain){
+        .stage = DRAIN_WAITING,
+        .serial = serial,
+        .partition = partition,
+        .last_write = slots_last(&node->write_slots),
+        .last_read = slots_last(&node->read_slots),
+        .lost_at_ms = node->now_ms + LOST_MS,
+    };
+    /* What it has read of others, or has asked for. */
+    exchange_let_go(node, partition);
+    return &node->drains[slot];
+}
+
+static void go_on(struct node *node, struct drain *drain,
+                  struct effects *effects)
+{
+    if (fill_is_missing(node, drain->partition))
+        end(node, drain, STATUS_UNAVAILABLE, "the partition is being filled",
+            effects);
+    else if (!has_older_request(node, drain))
+        ask_disk(node, drain, effects);
+}
+
+void drain_begin(struct node *node, struct partition partition,
+                 uint64_t collect_serial, struct effects *effects)
+{
+    struct drain *drain = take(node, partition);
+    if (drain == NULL) {
+        collect_drained(node, collect_serial, STATUS_OVERLOADED, effects);
+        return;
+    }
+    drain->collect_serial = collect_serial;
+    go_on(node, drain, effects);
+}
+
+void drain_request(struct node *node, struct reply_token token,
+                   const Rkv__Drain *asked, struct effects *effects)
+{
+    struct partition partition = {(uint16_t)asked->partition};
+    struct drain *drain = NULL;
+    const char *why = "too many are under way";
+    if (asked->partition >= node->topology.partitions ||
+        asked->epoch != node->topology.epoch)
+        why = "not of this topology";
+    else if (node->stage != NODE_READY)
+        why = "the node is not ready";
+    else
+        drain = take(node, partition);
+    if (drain == NULL) {
+        reply_result(node, effects, token, STATUS_UNAVAILABLE,
+                     RKV__OUTCOME__NONE, why);
+        return;
+    }
+    drain->token = token;
+    go_on(node, drain, effects);
+}
+
+void drain_tick(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < slots_end(&node->drain_slots); i++) {
+        struct drain *drain = &node->drains[i];
+        if (drain->stage == DRAIN_FREE)
+            continue;
+        if (node->now_ms >= drain->lost_at_ms)
+            end(node, drain, STATUS_TIMEOUT, "it takes too long", effects);
+        else if (drain->stage == DRAIN_WAITING)
+            go_on(node, drain, effects);
+    }
+}
