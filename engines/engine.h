@@ -42,6 +42,9 @@ enum engine_capability {
     ENGINE_CONCURRENT_WRITES = 1 << 3,
     /* delete_range takes about as long for a million keys as for one. */
     ENGINE_RANGE_DELETE = 1 << 4,
+    /* An iterator that answered CORRUPT or IO may be stepped on: it has passed
+     * over what cannot be read, and shows nothing older of it. */
+    ENGINE_PASSES_DAMAGE = 1 << 5,
 };
 
 enum engine_order {
@@ -159,7 +162,8 @@ struct engine_type {
                            struct engine_iterator **iterator) MUST_CHECK;
 
     /* Step to the next key of the order: OK, NOT_FOUND at the end, or what
-     * went wrong. key and value are valid until the next call. */
+     * went wrong, which further steps answer too (but see
+     * ENGINE_PASSES_DAMAGE). key and value are valid until the next call. */
     enum status (*next)(struct engine_iterator *iterator, struct bytes *key,
                         struct bytes *value) MUST_CHECK;
     void (*iterator_free)(struct engine_iterator *iterator);

@@ -482,7 +482,7 @@ static enum status lsm_open(const struct engine_options *options,
 
 const struct engine_type lsm_engine_type = {
     .name = "lsm",
-    .capabilities = ENGINE_DURABLE | ENGINE_CHECKPOINT |
+    .capabilities = ENGINE_DURABLE | ENGINE_CHECKPOINT | ENGINE_PASSES_DAMAGE |
                     ENGINE_CONCURRENT_WRITES | ENGINE_RANGE_DELETE,
     .settings = settings,
     .open = lsm_open,

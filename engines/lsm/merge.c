@@ -16,6 +16,16 @@ struct merge_source {
     struct entry entry; /* the current one, while it is in the heap */
 };
 
+/* A block of a source that could not be read. */
+struct merge_damage {
+    const struct merge_source *source;
+    const struct table *table;
+    size_t block;
+};
+
+/* With more there is hardly anything left to walk through. */
+enum { DAMAGES_MAX = 1000 };
+
 enum status merge_init(struct merge *merge, size_t capacity, uint64_t sequence,
                        enum engine_order order, enum table_access access,
                        const struct version *version)
@@ -39,6 +49,7 @@ void merge_fini(struct merge *merge)
         table_cursor_fini(&merge->sources[i].cursor);
     free(merge->sources);
     free(merge->heap);
+    free(merge->damages);
     buffer_fini(&merge->last_key);
     *merge = (struct merge){0};
 }
@@ -103,12 +114,62 @@ static size_t find_table(const struct merge *merge,
     return at;
 }
 
+static bool is_damage(enum status status)
+{
+    return status == STATUS_CORRUPT || status == STATUS_IO;
+}
+
+/* The block that the source's cursor is in cannot be read. */
+static enum status note_damage(struct merge *merge,
+                               const struct merge_source *source,
+                               enum status status)
+{
+    merge->untold = status;
+    if (merge->damages == NULL)
+        merge->damages = calloc(DAMAGES_MAX, sizeof *merge->damages);
+    if (merge->damages == NULL || merge->damage_count == DAMAGES_MAX)
+        return STATUS_NO_MEMORY;
+    merge->damages[merge->damage_count++] =
+        (struct merge_damage){.source = source,
+                              .table = source->cursor.table,
+                              .block = source->cursor.block_number};
+    return STATUS_OK;
+}
+
+/* On behind what cannot be read, as what a step answered says. */
+static enum status pass_damage(struct merge *merge, struct merge_source *source,
+                               enum status status)
+{
+    while (is_damage(status)) {
+        status = note_damage(merge, source, status);
+        if (status != STATUS_OK)
+            return status;
+        status = merge->order == ENGINE_BACKWARD
+                     ? table_cursor_previous(&source->cursor)
+                     : table_cursor_next(&source->cursor);
+    }
+    return status;
+}
+
+/* Whether a newer source may have something else of the key. */
+static bool is_hidden(const struct merge *merge,
+                      const struct merge_source *source)
+{
+    for (size_t i = 0; i < merge->damage_count; i++)
+        if (source > merge->damages[i].source &&
+            table_block_covers(merge->damages[i].table, merge->damages[i].block,
+                               source->entry.key))
+            return true;
+    return false;
+}
+
 /* Take what a walk's last step answered: the entry, or on to the next table.
  * *valid: whether the source has an entry. */
 static enum status settle_tables(struct merge *merge,
                                  struct merge_source *source,
                                  enum status status, bool *valid)
 {
+    status = pass_damage(merge, source, status);
     while (status == STATUS_NOT_FOUND) {
         bool backward = merge->order == ENGINE_BACKWARD;
         if (backward ? source->at == 0 : source->at + 1 == source->table_count)
@@ -118,6 +179,7 @@ static enum status settle_tables(struct merge *merge,
             backward
                 ? table_cursor_seek_before(&source->cursor, (struct bytes){0})
                 : table_cursor_seek(&source->cursor, (struct bytes){0});
+        status = pass_damage(merge, source, status);
     }
     *valid = status == STATUS_OK;
     if (*valid) {
@@ -207,7 +269,8 @@ enum status merge_seek(struct merge *merge, struct bytes key)
 {
     merge->heap_count = 0;
     merge->given = NULL;
-    merge->failure = STATUS_OK;
+    merge->failure = merge->untold = STATUS_OK;
+    merge->damage_count = 0;
     for (size_t i = 0; i < merge->count; i++) {
         bool valid;
         merge->failure = seek_source(merge, &merge->sources[i], key, &valid);
@@ -253,15 +316,33 @@ static enum status skip_given(struct merge *merge)
     return status;
 }
 
+/* The next that is to be shown becomes the first of the heap. */
+static enum status find_next(struct merge *merge)
+{
+    for (;;) {
+        if (merge->given != NULL && merge->failure == STATUS_OK)
+            merge->failure = skip_given(merge);
+        merge->given = NULL;
+        if (merge->untold != STATUS_OK) {
+            enum status status = merge->untold;
+            merge->untold = STATUS_OK;
+            return status;
+        }
+        if (merge->failure != STATUS_OK)
+            return merge->failure;
+        if (merge->heap_count == 0)
+            return STATUS_NOT_FOUND;
+        if (!is_hidden(merge, merge->heap[0]))
+            return STATUS_OK;
+        merge->given = merge->heap[0];
+    }
+}
+
 enum status merge_next(struct merge *merge, struct entry *entry)
 {
-    if (merge->given != NULL && merge->failure == STATUS_OK)
-        merge->failure = skip_given(merge);
-    merge->given = NULL;
-    if (merge->failure != STATUS_OK)
-        return merge->failure;
-    if (merge->heap_count == 0)
-        return STATUS_NOT_FOUND;
+    enum status status = find_next(merge);
+    if (status != STATUS_OK)
+        return status;
     merge->given = merge->heap[0];
     *entry = merge->given->entry;
     if (merge->version != NULL && !entry->removed)

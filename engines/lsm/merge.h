@@ -8,7 +8,10 @@
 /* Memtables and tables walked as one, in either direction: of every key the
  * newest version up to a sequence, removals included, what a drop hides left
  * out as if it were removed. Iterators, flushes and compactions are this. It
- * references nothing: its owner keeps the sources alive. Not thread-safe. */
+ * references nothing: its owner keeps the sources alive. Not thread-safe.
+ *
+ * A block that cannot be read is told once and passed over, and of the keys
+ * that may be in it nothing older is shown, which it may hide. */
 struct merge {
     struct merge_source *sources; /* newest first */
     size_t count, capacity;
@@ -24,6 +27,9 @@ struct merge {
     /* The first failure, answered from then on: a source that failed must not
      * be taken for one that ended. */
     enum status failure;
+    struct merge_damage *damages; /* blocks passed over */
+    size_t damage_count;
+    enum status untold; /* of the last one; OK: it was told */
 };
 
 /* Room for up to `capacity` sources. version may be NULL: no drops. */
@@ -46,7 +52,8 @@ size_t view_sources(const struct view *view);
  * one before key, or behind all if key is empty. */
 enum status merge_seek(struct merge *merge, struct bytes key) MUST_CHECK;
 /* NOT_FOUND at the end. The entry is valid until the next call. An entry that
- * a drop hides comes as a removal. */
+ * a drop hides comes as a removal. CORRUPT and IO: something cannot be read,
+ * and the next call goes on behind it. */
 enum status merge_next(struct merge *merge, struct entry *entry) MUST_CHECK;
 
 #endif

@@ -135,6 +135,10 @@ enum status table_cursor_seek_before(struct table_cursor *cursor,
                                      struct bytes key) MUST_CHECK;
 enum status table_cursor_next(struct table_cursor *cursor) MUST_CHECK;
 enum status table_cursor_previous(struct table_cursor *cursor) MUST_CHECK;
+/* After one that answered CORRUPT or IO the cursor is in the block that could
+ * not be read: the next step leaves it. Whether the key may be in the block. */
+bool table_block_covers(const struct table *table, size_t block_number,
+                        struct bytes key);
 /* The current entry, valid until the cursor moves; its sequence is 0. */
 static inline struct entry table_cursor_entry(const struct table_cursor *cursor)
 {

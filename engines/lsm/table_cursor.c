@@ -252,6 +252,14 @@ enum status table_cursor_seek_before(struct table_cursor *cursor,
     return block_cursor_move(current, at - 1) ? STATUS_OK : step(cursor, true);
 }
 
+bool table_block_covers(const struct table *table, size_t block_number,
+                        struct bytes key)
+{
+    return bytes_compare(key, table->smallest) >= 0 &&
+           bytes_compare(key, table->largest) <= 0 &&
+           table_index_find(&table->inside->index, key) == block_number;
+}
+
 enum status table_cursor_next(struct table_cursor *cursor)
 {
     struct block_cursor *current = &cursor->current;

@@ -48,6 +48,8 @@ static struct {
     struct table *tables[LEVEL0 + RUNS * RUN_TABLES];
     size_t table_counts[LEVEL0 + RUNS];
     struct source sources[SOURCES];
+    struct table *damaged; /* NULL: none is */
+    size_t damaged_source, damaged_block;
 } world;
 
 /* Keys of the model are even, so that there are some between. */
@@ -213,10 +215,20 @@ static void open_merge(struct merge *merge, uint64_t sequence,
     }
 }
 
+/* Whether what the source, or an older one, has of the key cannot be known. */
+static bool is_lost(unsigned key, size_t source)
+{
+    return world.damaged != NULL && source >= world.damaged_source &&
+           table_block_covers(world.damaged, world.damaged_block,
+                              key_of(2 * key));
+}
+
 /* What the model says of a key: its newest version up to sequence. */
 static const struct version_of_key *newest(unsigned key, uint64_t sequence)
 {
     for (size_t i = 0; i < SOURCES; i++) {
+        if (is_lost(key, i))
+            return NULL;
         const struct source *source = &world.sources[i];
         for (size_t j = 0; j < source->counts[key]; j++) {
             const struct version_of_key *version = &source->versions[key][j];
@@ -240,6 +252,15 @@ static void expect_entry(const struct entry *entry, unsigned key,
         assert_true(bytes_equal(entry->value, value_of(wanted->value)));
 }
 
+/* The next that is no damage, of which there is one at most. */
+static enum status next_of(struct merge *merge, struct entry *entry)
+{
+    enum status status = merge_next(merge, entry);
+    if (world.damaged == NULL || status != STATUS_CORRUPT)
+        return status;
+    return merge_next(merge, entry);
+}
+
 /* From the bound on, in the merge's order; `bound` counts as key_of does. */
 static void expect_walk(struct merge *merge, unsigned bound, bool with_drops)
 {
@@ -250,11 +271,11 @@ static void expect_walk(struct merge *merge, unsigned bound, bool with_drops)
         const struct version_of_key *wanted = newest(key, merge->sequence);
         if (wanted == NULL || (forward ? 2 * key < bound : 2 * key >= bound))
             continue;
-        assert_int_equal(merge_next(merge, &entry), STATUS_OK);
+        assert_int_equal(next_of(merge, &entry), STATUS_OK);
         expect_entry(&entry, key, wanted, with_drops);
     }
     for (int i = 0; i < 2; i++)
-        assert_int_equal(merge_next(merge, &entry), STATUS_NOT_FOUND);
+        assert_int_equal(next_of(merge, &entry), STATUS_NOT_FOUND);
 }
 
 static void check_walks(uint64_t sequence, enum engine_order order,
@@ -320,28 +341,108 @@ static void nothing_to_merge_ends_at_once(void **state)
     merge_fini(&merge);
 }
 
-static void a_source_that_failed_is_not_taken_for_one_that_ended(void **state)
+/* The source whose tables have that number among all. */
+static size_t source_of(size_t table)
+{
+    size_t source = 0;
+    while (table >= world.table_counts[source])
+        table -= world.table_counts[source++];
+    return MEMTABLES + source;
+}
+
+static bool is_corrupt(struct table *table, unsigned key)
+{
+    struct cache_block *block;
+    struct entry entry;
+    struct bytes name = key_of(2 * key);
+    enum status status = table_get(table, name, key_hash(name), &block, &entry);
+    if (status == STATUS_OK)
+        cache_release(block);
+    return status == STATUS_CORRUPT;
+}
+
+/* A bit of a block with keys of the model; false if the dice met none. */
+static bool damage_one(void)
+{
+    char name[32];
+    size_t count = 0;
+    while (count < LEVEL0 + RUNS * RUN_TABLES && world.tables[count] != NULL)
+        count++;
+    size_t at = random_below(&world.random, count);
+    struct table *table = world.tables[at];
+    table_name(name, table->number);
+    memory_disk_flip(world.memory, name,
+                     random_below(&world.random, table->facts.bytes / 2), 0x08);
+    for (unsigned key = 0; key < KEYS; key++) {
+        if (!is_corrupt(table, key))
+            continue;
+        while (!table_block_covers(table, world.damaged_block, key_of(2 * key)))
+            world.damaged_block++;
+        world.damaged_source = source_of(at);
+        world.damaged = table;
+        return true;
+    }
+    return false;
+}
+
+static void
+what_cannot_be_read_is_passed_over_and_hides_what_is_older(void **state)
+{
+    (void)state;
+    unsigned damaged = 0;
+    for (uint64_t seed = 1; seed <= 3 * SEEDS; seed++) {
+        build(seed);
+        if (damage_one()) {
+            check_walks(UINT64_MAX, ENGINE_FORWARD, false);
+            check_walks(UINT64_MAX, ENGINE_BACKWARD, true);
+            damaged++;
+        }
+        demolish();
+    }
+    assert_true(damaged > SEEDS);
+}
+
+static void damage_is_told_once_and_before_the_end(void **state)
+{
+    (void)state;
+    struct merge merge;
+    struct entry entry;
+    enum status status;
+    unsigned told = 0;
+    uint64_t seed = 1;
+    for (build(seed); !damage_one(); build(++seed))
+        demolish();
+    open_merge(&merge, UINT64_MAX, ENGINE_FORWARD, false);
+    assert_int_equal(merge_seek(&merge, (struct bytes){0}), STATUS_OK);
+    while ((status = merge_next(&merge, &entry)) != STATUS_NOT_FOUND)
+        told += status == STATUS_CORRUPT;
+    assert_int_equal(told, 1);
+    merge_fini(&merge);
+    demolish();
+}
+
+/* A disk that reads nothing any more: the walk ends, and not as if it had come
+ * to the end. */
+static void a_disk_that_reads_nothing_is_told_and_ends(void **state)
 {
     (void)state;
     struct merge merge;
     struct entry entry;
     build(1);
     open_merge(&merge, UINT64_MAX, ENGINE_FORWARD, false);
-    assert_int_equal(merge_seek(&merge, (struct bytes){0}), STATUS_OK);
     struct memory_fault fault = {
         .call = memory_disk_counts(world.memory).reads + 1,
         .of_reads = true,
+        .lasting = true,
         .status = STATUS_IO,
     };
     memory_disk_fail(world.memory, &fault);
-    enum status status;
-    unsigned given = 0;
-    while ((status = merge_next(&merge, &entry)) == STATUS_OK)
-        given++;
-    assert_true(given > 0 && given < KEYS);
-    assert_int_equal(status, STATUS_IO);
-    /* The disk is well again, but what came before is lost. */
+    assert_int_equal(merge_seek(&merge, (struct bytes){0}), STATUS_OK);
     assert_int_equal(merge_next(&merge, &entry), STATUS_IO);
+    enum status status;
+    unsigned steps = 0;
+    while ((status = merge_next(&merge, &entry)) != STATUS_NOT_FOUND)
+        assert_true(++steps < 1000);
     merge_fini(&merge);
     demolish();
 }
@@ -353,7 +454,10 @@ int main(void)
         cmocka_unit_test(walks_give_what_a_snapshot_may_see),
         cmocka_unit_test(what_drops_hide_comes_as_removed),
         cmocka_unit_test(nothing_to_merge_ends_at_once),
-        cmocka_unit_test(a_source_that_failed_is_not_taken_for_one_that_ended),
+        cmocka_unit_test(
+            what_cannot_be_read_is_passed_over_and_hides_what_is_older),
+        cmocka_unit_test(damage_is_told_once_and_before_the_end),
+        cmocka_unit_test(a_disk_that_reads_nothing_is_told_and_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
