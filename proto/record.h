@@ -117,12 +117,13 @@ struct record_write {
     struct bytes data;
 };
 
-/* own plus the write: what write->seen covers is superseded. When own already
- * holds the request, live or superseded, *duplicate is true and *written is
- * own: a retried write is one write. TOO_LARGE when SIBLINGS_MAX would be
- * exceeded by a write that adds to the values. INVALID without a request id,
- * or when write->seen covers the dot (see actor_source_is_behind). The dot
- * must be new to own. written borrows from own and write. */
+/* own plus the write: what write->seen covers is superseded, and what is gone.
+ * When own already holds the request, live or superseded, *duplicate is true
+ * and *written is own: a retried write is one write. TOO_LARGE when
+ * SIBLINGS_MAX would be exceeded by a write that adds to the values. INVALID
+ * without a request id, or when write->seen covers the dot (see
+ * actor_source_is_behind). The dot must be new to own. written borrows from own
+ * and write. */
 enum status record_apply(const struct record *own,
                          const struct record_write *write,
                          int64_t dedup_window_ms, struct arena *arena,
@@ -145,16 +146,12 @@ bool record_is_deleted(const struct record *record, int64_t now_ms);
 /* What is left of a record once all replicas hold it and no older one can
  * arrive: without values that were gone, and written, before before_ms, without
  * requests that were superseded before, and without the context's entries that
- * nothing left needs. Nothing may be left of it. False if that is no less, or
- * for lack of memory. Equal records leave equal ones. */
+ * nothing left needs. Nothing may be left of it. False if that is no less, but
+ * for a few entries, or for lack of memory. */
 bool record_collect(const struct record *record, int64_t before_ms,
                     struct arena *arena, struct record *left) MUST_CHECK;
-/* Whether it might, some day. */
-bool record_is_collectable(const struct record *record);
-/* Whether the actor, whom context names, is one that was folded away before the
- * later context: a record's context counts how often that was done. */
-bool context_is_folded(const struct context *context,
-                       const struct context *later, struct actor actor);
+/* From which before_ms on it might; -1: not as it is. */
+int64_t record_ripe_ms(const struct record *record);
 
 /* --- contexts, as clients hold them --- */
 

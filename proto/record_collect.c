@@ -5,13 +5,28 @@
 /* Fewer entries that nothing needs are not worth a round. */
 enum { FOLD_ENTRIES_MIN = 4 };
 
-static const struct actor folds = {0};
-
-/* A live value stays, and so does what is young: a retry of its request is
- * recognised by it. */
-static bool value_is_ripe(const struct value *value, int64_t before_ms)
+/* From when on it is of no use: a tombstone when no retry of what it replaced
+ * can come, a value when it has expired, too. In lww a write that comes behind
+ * has to have a higher stamp, which only the clocks see to then. -1: never. */
+static int64_t ripe_ms(const struct record *record, const struct value *value)
 {
-    return value_is_gone(value, before_ms) && value->written_ms < before_ms;
+    if (!value->tombstone && value->expires_ms == 0)
+        return -1;
+    int64_t ripe = value->written_ms;
+    int64_t stamped = (int64_t)(value->stamp >> 16);
+    if (value->expires_ms > ripe)
+        ripe = value->expires_ms;
+    if (record->kind == RECORD_LWW && stamped > ripe)
+        ripe = stamped;
+    return ripe;
+}
+
+/* A live value stays, and so does what is young. */
+static bool value_is_ripe(const struct record *record,
+                          const struct value *value, int64_t before_ms)
+{
+    int64_t ripe = ripe_ms(record, value);
+    return ripe >= 0 && ripe < before_ms;
 }
 
 static bool has_actor(const struct record *record, struct actor actor)
@@ -26,25 +41,16 @@ static bool has_actor(const struct record *record, struct actor actor)
     return false;
 }
 
-static bool is_foldable(const struct record *record, struct actor actor)
-{
-    return actor_compare(actor, folds) != 0 && !has_actor(record, actor);
-}
-
 /* NULL for no memory. left has its values and superseded entries. */
 static struct dot *fold(const struct context *context, struct record *left,
                         struct arena *arena)
 {
-    struct dot *kept = arena_alloc(arena, (context->count + 1) * sizeof *kept);
+    struct dot *kept = arena_alloc(arena, context->count * sizeof *kept);
     if (kept == NULL)
         return NULL;
-    /* The first of all, and how often so far. */
-    size_t count = 1;
-    kept[0] = (struct dot){.actor = folds,
-                           .counter = context_counter(context, folds) + 1};
+    size_t count = 0;
     for (size_t i = 0; i < context->count; i++)
-        if (actor_compare(context->entries[i].actor, folds) != 0 &&
-            has_actor(left, context->entries[i].actor))
+        if (has_actor(left, context->entries[i].actor))
             kept[count++] = context->entries[i];
     left->context = (struct context){.entries = kept, .count = count};
     return kept;
@@ -54,7 +60,7 @@ static size_t count_foldable(const struct record *record)
 {
     size_t count = 0;
     for (size_t i = 0; i < record->context.count; i++)
-        count += is_foldable(record, record->context.entries[i].actor);
+        count += !has_actor(record, record->context.entries[i].actor);
     return count;
 }
 
@@ -72,7 +78,7 @@ bool record_collect(const struct record *record, int64_t before_ms,
     left->superseded = superseded;
     left->value_count = left->superseded_count = 0;
     for (size_t i = 0; i < record->value_count; i++)
-        if (!value_is_ripe(&record->values[i], before_ms))
+        if (!value_is_ripe(record, &record->values[i], before_ms))
             values[left->value_count++] = record->values[i];
     for (size_t i = 0; i < record->superseded_count; i++)
         if (record->superseded[i].written_ms >= before_ms)
@@ -87,21 +93,20 @@ bool record_collect(const struct record *record, int64_t before_ms,
     return fold(&record->context, left, arena) != NULL;
 }
 
-bool record_is_collectable(const struct record *record)
+int64_t record_ripe_ms(const struct record *record)
 {
-    for (size_t i = 0; i < record->value_count; i++)
-        if (record->values[i].tombstone || record->values[i].expires_ms != 0)
-            return true;
-    return record->context.count > record->value_count + FOLD_ENTRIES_MIN &&
-           count_foldable(&(struct record){
-               .context = record->context,
-               .values = record->values,
-               .value_count = record->value_count}) >= FOLD_ENTRIES_MIN;
-}
-
-bool context_is_folded(const struct context *context,
-                       const struct context *later, struct actor actor)
-{
-    return context_counter(later, actor) == 0 &&
-           context_counter(later, folds) > context_counter(context, folds);
+    if (record->value_count == 0)
+        return 0;
+    int64_t first = -1;
+    for (size_t i = 0; i < record->value_count; i++) {
+        int64_t ripe = ripe_ms(record, &record->values[i]);
+        if (ripe >= 0 && (first < 0 || ripe < first))
+            first = ripe;
+    }
+    if (first >= 0 ||
+        record->context.count <= record->value_count + FOLD_ENTRIES_MIN)
+        return first;
+    struct record alone = *record;
+    alone.superseded_count = 0;
+    return count_foldable(&alone) >= FOLD_ENTRIES_MIN ? 0 : -1;
 }

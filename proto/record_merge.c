@@ -401,6 +401,28 @@ static bool holds_request(const struct record *record,
     return lists_superseded(record, request);
 }
 
+/* own without values that are gone, which are superseded then: they would count
+ * as siblings, and nobody is shown them. */
+static enum status without_gone(const struct record *own, int64_t now_ms,
+                                int64_t dedup_window_ms, struct arena *arena,
+                                struct record *trimmed)
+{
+    struct record live = *own;
+    struct value *values =
+        arena_alloc(arena, own->value_count * sizeof *values);
+    *trimmed = *own;
+    if (values == NULL)
+        return STATUS_NO_MEMORY;
+    live.values = values;
+    live.value_count = 0;
+    for (size_t i = 0; i < own->value_count; i++)
+        if (!value_is_gone(&own->values[i], now_ms))
+            values[live.value_count++] = own->values[i];
+    if (live.value_count == own->value_count)
+        return STATUS_OK;
+    return record_merge(own, &live, now_ms, dedup_window_ms, arena, trimmed);
+}
+
 enum status record_apply(const struct record *own,
                          const struct record_write *write,
                          int64_t dedup_window_ms, struct arena *arena,
@@ -440,9 +462,14 @@ enum status record_apply(const struct record *own,
                           .values = &value,
                           .value_count = 1};
     struct context only = {.entries = dot, .count = 1};
-    struct record result;
-    enum status status = record_merge(own, &said, write->now_ms,
-                                      dedup_window_ms, arena, &result);
+    struct record result, trimmed = *own;
+    enum status status = STATUS_OK;
+    if (own->kind == RECORD_SIBLINGS)
+        status =
+            without_gone(own, write->now_ms, dedup_window_ms, arena, &trimmed);
+    if (status == STATUS_OK)
+        status = record_merge(&trimmed, &said, write->now_ms, dedup_window_ms,
+                              arena, &result);
     if (status == STATUS_OK)
         status = context_join(&result.context, &only, arena, &result.context);
     if (status != STATUS_OK)

@@ -176,7 +176,9 @@ struct replikv_request {
     struct replikv_bytes context;
     int level;
     /* Of puts: so long after it was taken in, by the clock of the node that
-     * did, the value is gone, as if deleted. */
+     * did, the value is gone, as if deleted. To 1,000 years. How long what it
+     * writes over was to live does not matter; sent again with the same request
+     * id, it lives as long as it was to at first. */
     int64_t ttl_ms;
     uint32_t timeout_ms; /* 0: the client's */
     /* Of writes: REPLIKV_REQUEST_ID_BYTES to go on with a write whose outcome
@@ -317,7 +319,8 @@ struct replikv_result {
 
     const struct replikv_bytes *values; /* GET; more than one: siblings */
     size_t value_count;
-    /* How long each value still lives, 0: it stays. NULL: they all do. */
+    /* How long each value still lives, 0: it stays. NULL: they all do, in a
+     * bucket in which puts do by default. */
     const int64_t *ttl_ms;
     /* GET, and writes that were applied: give it to the write that supersedes
      * what was read, and to gets that are to read nothing older. */

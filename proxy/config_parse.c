@@ -349,13 +349,11 @@ static void walk_value(struct walk *walk, const struct config_key *key,
     } else if (key->type == CONFIG_FOUNDERS &&
                node->type == YAML_SEQUENCE_NODE) {
         walk_founders(walk, node, path);
-    } else if (key->type == CONFIG_OPTIONS &&
-               (node->type == YAML_MAPPING_NODE || is_nothing(node))) {
-        if (node->type == YAML_MAPPING_NODE)
-            walk_options(walk, node, path);
+    } else if (key->type == CONFIG_OPTIONS && node->type == YAML_MAPPING_NODE) {
+        walk_options(walk, node, path);
     } else if (key->type == CONFIG_ENGINE) {
         walk_engine(walk, node, path);
-    } else {
+    } else if (key->type != CONFIG_OPTIONS || !is_nothing(node)) {
         const char *text = text_of(node);
         if (text == NULL || (!is_quotable(key->type) && !is_plain(node)) ||
             !config_set(key, text, base))
@@ -407,20 +405,19 @@ static void add_bucket(struct walk *walk, const struct bucket_config *bucket,
     struct config *config = walk->config;
     for (size_t i = 0; i < config->bucket_count; i++) {
         const struct bucket_config *other = &config->buckets[i];
-        if (strcmp(other->name, bucket->name) == 0) {
+        if (strcmp(other->name, bucket->name) == 0)
             mistake(walk, line,
                     "%s.name: found \"%s\" a second time; allowed once "
                     "(line %u)",
                     path, bucket->name, walk->bucket_lines[i]);
-            return;
-        }
-        if (other->id.value == bucket->id.value) {
+        else if (other->id.value == bucket->id.value)
             mistake(walk, line,
                     "%s.name: found \"%s\", whose id is that of \"%s\" "
                     "(line %u); allowed another name",
                     path, bucket->name, other->name, walk->bucket_lines[i]);
-            return;
-        }
+        else
+            continue;
+        return;
     }
     walk->bucket_lines[config->bucket_count] = line;
     config->buckets[config->bucket_count++] = *bucket;
@@ -516,17 +513,14 @@ static void check_listen(struct walk *walk, const char *name, const char *text)
                 "listen.%s: found \"%s\"; allowed %s", name, text, allowed);
 }
 
-/* Or a value that is allowed could never be written. */
-static void check_inflight_bytes(struct walk *walk)
+static void check_least(struct walk *walk, const char *section,
+                        const char *name, unsigned long long value,
+                        unsigned long long least, const char *because)
 {
-    const struct node_limits *limits = &walk->config->limits;
-    uint64_t least = limits->value_bytes_max + CONFIG_REQUEST_OVERHEAD_BYTES;
-    if (limits->inflight_bytes_max < least)
-        mistake(walk, key_line(walk, "limits", "inflight_bytes_max"),
-                "limits.inflight_bytes_max: found \"%llu\"; allowed %llu "
-                "(limits.value_bytes_max and 64KiB) and more",
-                (unsigned long long)limits->inflight_bytes_max,
-                (unsigned long long)least);
+    if (value < least)
+        mistake(walk, key_line(walk, section, name),
+                "%s.%s: found \"%llu\"; allowed %llu (%s) and more", section,
+                name, value, least, because);
 }
 
 /* What no value can show alone. */
@@ -535,7 +529,15 @@ static void check_together(struct walk *walk)
     struct config *config = walk->config;
     check_listen(walk, "client", config->client_address);
     check_listen(walk, "peer", config->peer_address);
-    check_inflight_bytes(walk);
+    /* Or no value that is allowed could be written. */
+    check_least(walk, "limits", "inflight_bytes_max",
+                config->limits.inflight_bytes_max,
+                config->limits.value_bytes_max + CONFIG_REQUEST_OVERHEAD_BYTES,
+                "limits.value_bytes_max and 64KiB");
+    /* Or a write that is still under way would be taken for another one. */
+    check_least(walk, "replication", "dedup_window_ms",
+                config->timeouts.dedup_window_ms,
+                2ull * config->timeouts.request_ms, "twice request_timeout_ms");
     if (strcmp(config->client_address, config->peer_address) == 0)
         mistake(walk, key_line(walk, "listen", "peer"),
                 "listen.peer: found \"%s\"; allowed an address other than "

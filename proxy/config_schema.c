@@ -81,7 +81,9 @@ static const struct config_key keys[] = {
      false},
     {"replication", "collect_interval_ms", CONFIG_NUMBER,
      AT(timeouts.collect_interval_ms), 100, 86400000, "10000", "ms",
-     "so often a partition's deletes are looked at, to be forgotten", false},
+     "between one partition and the next that is looked through for deletes "
+     "to be forgotten; shorter frees disks sooner and reads more",
+     false},
     {"replication", "lane_timeout_ms", CONFIG_NUMBER, AT(lane_timeout_ms), 100,
      600000, "10000", "ms",
      "a connection to a node that is silent this long is closed; shorter "
@@ -133,7 +135,9 @@ static const struct config_key keys[] = {
      NULL, "", "as replication.sloppy, its default", false},
     {CONFIG_BUCKET_SECTION, "ttl_s", CONFIG_NUMBER, BUCKET_AT(ttl_s), 0,
      UINT32_MAX, "0", "s",
-     "then a put that names no other time is gone; 0: it stays", false},
+     "then a put that names no other time is gone; 0: it stays. The same on "
+     "all nodes: it is that of the one that takes the put",
+     false},
 };
 /* clang-format on */
 
@@ -500,5 +504,4 @@ void config_defaults(struct config *config)
         bool ok = config_set(&keys[i], keys[i].normal, config);
         ASSERT(ok);
     }
-    /* No key: request ids stay in records for it, so that nodes must agree. */
 }

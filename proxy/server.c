@@ -60,12 +60,13 @@ static enum status make_directory(const char *path, struct error *error)
     }
 }
 
-/* A disk that cannot be read under replace is kept for whoever wants to look
- * at it, and one that is empty takes its place. */
-static enum status set_aside(const char *directory, struct error *error)
+/* A disk that is replaced is kept for whoever wants to look at it, and one that
+ * is empty takes its place. */
+static enum status set_aside(const char *directory, const char *why,
+                             struct error *error)
 {
     char aside[CONFIG_PATH_MAX + 64];
-    snprintf(aside, sizeof aside, "%s.damaged-%lld", directory,
+    snprintf(aside, sizeof aside, "%s.%s-%lld", directory, why,
              (long long)time(NULL));
     if (rename(directory, aside) != 0)
         return error_set(error, STATUS_IO, "cannot move %.200s aside: %s",
@@ -120,13 +121,25 @@ static enum status check_format(struct server *server, struct error *error)
         return error_set(
             error, STATUS_REFUSED,
             "data_dir %.200s: its records are of format %u, this replikvd has "
-            "format %u; start the one that wrote them, or set the directory "
-            "aside, start with --replace and load the data anew",
+            "format %u; start the one that wrote them and `replikv dump` the "
+            "data, set the directory aside, start with --replace and load it",
             server->config->data_dir, theirs, ours);
     return status == STATUS_OK
                ? STATUS_OK
                : meta_failed(status, "read or write the records' format",
                              server->config, error);
+}
+
+/* What it holds may have been deleted since, and that be forgotten: of records
+ * that other nodes have too, nothing old may come back. */
+static bool is_to_be_emptied(const struct server *server)
+{
+    const struct config *config = server->config;
+    struct buffer store = {0};
+    bool is_used = storage_meta_get(server->storage, TABLE_META, META_STORE,
+                                    &store) == STATUS_OK;
+    buffer_fini(&store);
+    return is_used && config->replicas > 1 && config->founder_count > 1;
 }
 
 static enum status open_storage(struct server *server,
@@ -154,18 +167,22 @@ static enum status open_storage(struct server *server,
                               &server->storage, error);
     if (status == STATUS_OK)
         status = check_format(server, error);
-    if (status == STATUS_OK && options->replace)
+    bool is_emptied =
+        status == STATUS_OK && options->replace && is_to_be_emptied(server);
+    if (status == STATUS_OK && options->replace && !is_emptied)
         status = check_storage(server, error);
     bool is_damaged = status == STATUS_CORRUPT ||
                       (status == STATUS_IO && server->storage != NULL);
-    if (!is_damaged || !options->replace)
+    if (!is_emptied && (!is_damaged || !options->replace))
         return status;
     if (server->storage != NULL)
         storage_close(server->storage);
     server->storage = NULL;
     *amnesiac = true;
-    log_line("event=damaged why=\"%s\"", error->text);
-    status = set_aside(config->data_dir, error);
+    if (is_damaged)
+        log_line("event=damaged why=\"%s\"", error->text);
+    status =
+        set_aside(config->data_dir, is_damaged ? "damaged" : "replaced", error);
     if (status == STATUS_OK)
         status = storage_open(&storage, &server_storage_handlers, server,
                               &server->storage, error);

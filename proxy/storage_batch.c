@@ -214,7 +214,7 @@ static void apply(struct storage *storage, const struct storage_op *op)
     result.version_before = change.version_before;
     result.version_after = change.version_after;
     result.was_damaged = damaged || change.was_damaged;
-    result.is_collectable = change.is_collectable;
+    result.ripe_ms = change.ripe_ms;
     batch->stored[batch->stored_count++] =
         (struct storage_done){.kind = EVENT_STORED, .result = result};
     batch->sync |= needs_sync(storage, op->kind);

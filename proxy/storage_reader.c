@@ -83,6 +83,16 @@ static enum status take(struct reader *reader, struct bytes key,
     return STATUS_OK;
 }
 
+/* Whether the scan goes on behind what cannot be read: that counts as missing.
+ */
+static bool passes(const struct engine_iterator *iterator,
+                   const struct storage_op *op, enum status status)
+{
+    return op->passes_damage &&
+           (iterator->type->capabilities & ENGINE_PASSES_DAMAGE) != 0 &&
+           status == STATUS_CORRUPT;
+}
+
 static enum status walk(struct reader *reader, const struct storage_op *op,
                         struct engine_iterator *iterator,
                         struct storage_result *result)
@@ -90,7 +100,14 @@ static enum status walk(struct reader *reader, const struct storage_op *op,
     struct bytes key, value;
     size_t bytes = 0;
     enum status status;
-    while ((status = engine_next(iterator, &key, &value)) == STATUS_OK) {
+    for (;;) {
+        status = engine_next(iterator, &key, &value);
+        if (passes(iterator, op, status)) {
+            storage_note(reader->storage, STATUS_CORRUPT);
+            continue;
+        }
+        if (status != STATUS_OK)
+            break;
         bytes += key.size + value.size;
         if (bytes > op->bytes_max && result->row_count > 0)
             return STATUS_OK;

@@ -491,7 +491,7 @@ static void print_explanation(const struct replikv_node *node)
                                           "STATUS",
                                           "VERSION",
                                           ">VALUES",
-                                          ">TOMBSTONES",
+                                          ">GONE",
                                           ">BYTES",
                                           "DOTS (incarnation.epoch:counter)"};
     struct grid grid;

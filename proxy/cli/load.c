@@ -269,9 +269,9 @@ static const char *json_ttl(const json_t *value, int64_t *ttl_ms)
     if (ttl == NULL)
         return NULL;
     *ttl_ms = json_integer_value(ttl);
-    return json_is_integer(ttl) && *ttl_ms > 0
+    return json_is_integer(ttl) && (*ttl_ms > 0 || *ttl_ms == REPLIKV_TTL_NEVER)
                ? NULL
-               : "ttl_ms must be a number of milliseconds, from 1";
+               : "ttl_ms must be a number of milliseconds from 1, or -1";
 }
 
 static const char *submit_json(struct load *load, const json_t *object,

@@ -141,8 +141,9 @@ static void set_value(json_t *object, const struct replikv_bytes *values,
                       const int64_t *ttl_ms, size_t i)
 {
     json_set_bytes(object, "value", values[i]);
-    if (ttl_ms != NULL && ttl_ms[i] > 0)
-        json_set_number(object, "ttl_ms", (uint64_t)ttl_ms[i]);
+    if (ttl_ms != NULL)
+        json_set(object, "ttl_ms",
+                 json_integer(ttl_ms[i] > 0 ? ttl_ms[i] : REPLIKV_TTL_NEVER));
 }
 
 void json_set_values(json_t *object, const struct replikv_bytes *values,

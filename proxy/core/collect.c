@@ -38,20 +38,26 @@ void collect_fini(struct node *node)
     node->collect.due_ms = NULL;
 }
 
-/* What is stored now is old enough then. */
-static void set_due(struct node *node, struct partition partition)
+/* Once it is as old as that by our clock. */
+static void set_due(struct node *node, struct partition partition,
+                    int64_t ripe_ms)
 {
     int64_t *due_ms = &node->collect.due_ms[partition.value];
-    if (*due_ms == 0)
-        *due_ms = node->now_ms + node->config.timeouts.dedup_window_ms;
+    int64_t wait_ms = ripe_ms > node->wall_ms ? ripe_ms - node->wall_ms : 0;
+    int64_t then_ms =
+        node->now_ms + node->config.timeouts.dedup_window_ms + wait_ms;
+    if (*due_ms == 0 || then_ms < *due_ms)
+        *due_ms = then_ms;
 }
 
-void collect_note(struct node *node, struct partition partition)
+void collect_note(struct node *node, struct partition partition,
+                  int64_t ripe_ms)
 {
     /* Of several owners one does it. */
-    if (node_id_equal(topology_owner(&node->topology, partition, 0),
+    if (ripe_ms >= 0 &&
+        node_id_equal(topology_owner(&node->topology, partition, 0),
                       node->self))
-        set_due(node, partition);
+        set_due(node, partition, ripe_ms);
 }
 
 /* --- stages --- */
@@ -84,8 +90,8 @@ static void partition_over(struct node *node)
     collect->is_on = false;
     if (collect->is_to_retry)
         collect->due_ms[collect->partition.value] = node->now_ms + interval_ms;
-    else if (collect->is_left)
-        set_due(node, collect->partition);
+    else if (collect->left_ms >= 0)
+        set_due(node, collect->partition, collect->left_ms);
     rest(node, interval_ms);
 }
 
@@ -107,6 +113,12 @@ static void fail(struct node *node)
         partition_over(node);
     else
         rest(node, RETRY_MS);
+}
+
+void collect_heard_broken(struct node *node)
+{
+    if (node->collect.stage != COLLECT_IDLE)
+        fail(node);
 }
 
 /* One answer more. True: it was the last, and all were good. */
@@ -135,6 +147,7 @@ static void scan(struct node *node, struct effects *effects)
         .key = {.table = TABLE_DATA, .partition = collect->partition},
         .bytes_max = node->config.limits.list_bytes_max,
         .settled = true,
+        .passes_damage = true,
     };
     void *after =
         arena_copy(&effects->arena, collect->after.data, collect->after.size);
@@ -153,7 +166,10 @@ static bool is_ripe(struct node *node, const struct storage_row *row,
         return false;
     if (record_collect(&record, node->collect.before_ms, scratch, &left))
         return true;
-    node->collect.is_left |= record_is_collectable(&record);
+    int64_t ripe_ms = record_ripe_ms(&record),
+            *left_ms = &node->collect.left_ms;
+    if (ripe_ms >= 0 && (*left_ms < 0 || ripe_ms < *left_ms))
+        *left_ms = ripe_ms;
     return false;
 }
 
@@ -222,18 +238,8 @@ static void ask_others(struct node *node, bool owners,
     }
 }
 
-static bool all_are_there(const struct node *node)
-{
-    for (size_t i = 0; i < node->topology.node_count; i++) {
-        struct node_id id = node->topology.nodes[i].id;
-        if (!node_id_equal(id, node->self) &&
-            !membership_is_reachable(node->membership, id))
-            return false;
-    }
-    return true;
-}
-
-static void drain_all(struct node *node, struct effects *effects);
+static void drain_all(struct node *node, enum collect_stage stage,
+                      struct effects *effects);
 
 static void scanned(struct node *node, const struct storage_result *result,
                     struct effects *effects)
@@ -253,9 +259,6 @@ static void scanned(struct node *node, const struct storage_result *result,
         fail(node);
     } else if (push->n_rows == 0) {
         chunk_over(node);
-    } else if (!all_are_there(node)) {
-        collect->is_last = true;
-        fail(node);
     } else {
         node_count(node, COUNTER_COLLECTIONS);
         go_to(node, COLLECT_PUSHING);
@@ -263,28 +266,34 @@ static void scanned(struct node *node, const struct storage_result *result,
                    envelope_new(arena, RKV__ENVELOPE__BODY_HANDOFF, push),
                    effects);
         if (collect->awaited == 0)
-            drain_all(node, effects);
+            drain_all(node, COLLECT_DRAINING, effects);
     }
 }
 
 /* --- the round --- */
 
-static void drain_all(struct node *node, struct effects *effects)
+/* DRAINING, or CHECKING. */
+static void drain_all(struct node *node, enum collect_stage stage,
+                      struct effects *effects)
 {
     struct arena *arena = &effects->arena;
     Rkv__Drain *drain = message_new(arena, &rkv__drain__descriptor);
+    bool of_hints = stage == COLLECT_CHECKING;
     if (drain != NULL) {
         drain->partition = node->collect.partition.value;
         drain->epoch = node->topology.epoch;
+        drain->of_hints = of_hints;
+        drain->before_ms = node->collect.before_ms;
     }
-    go_to(node, COLLECT_DRAINING);
+    go_to(node, stage);
     ask_others(node, false,
                drain == NULL
                    ? NULL
                    : envelope_new(arena, RKV__ENVELOPE__BODY_DRAIN, drain),
                effects);
     node->collect.awaited++;
-    drain_begin(node, node->collect.partition, node->collect.serial, effects);
+    drain_begin(node, node->collect.partition, of_hints, node->collect.serial,
+                effects);
 }
 
 static const Rkv__Envelope *collect_message(const struct node *node,
@@ -350,13 +359,27 @@ static void drop_all(struct node *node, struct effects *effects)
         fail(node);
 }
 
+static bool is_of_drain(enum collect_stage stage)
+{
+    return stage == COLLECT_DRAINING || stage == COLLECT_CHECKING;
+}
+
+static void behind_drain(struct node *node, enum collect_stage stage,
+                         struct effects *effects)
+{
+    if (stage == COLLECT_DRAINING)
+        drain_all(node, COLLECT_CHECKING, effects);
+    else
+        drop_all(node, effects);
+}
+
 void collect_drained(struct node *node, uint64_t serial, enum status status,
                      struct effects *effects)
 {
-    if (serial == node->collect.serial &&
-        node->collect.stage == COLLECT_DRAINING &&
+    enum collect_stage stage = node->collect.stage;
+    if (serial == node->collect.serial && is_of_drain(stage) &&
         all_answered(node, status == STATUS_OK))
-        drop_all(node, effects);
+        behind_drain(node, stage, effects);
 }
 
 void collect_reply(struct node *node, uint64_t request,
@@ -367,7 +390,7 @@ void collect_reply(struct node *node, uint64_t request,
         return;
     Rkv__Envelope__BodyCase body =
         reply == NULL ? RKV__ENVELOPE__BODY__NOT_SET : reply->body_case;
-    bool is_good = stage == COLLECT_DRAINING
+    bool is_good = is_of_drain(stage)
                        ? body == RKV__ENVELOPE__BODY_RESULT &&
                              reply->result->status == RKV__STATUS__OK
                        : body == RKV__ENVELOPE__BODY_HANDOFF_REPLY &&
@@ -375,9 +398,9 @@ void collect_reply(struct node *node, uint64_t request,
     if (!all_answered(node, is_good))
         return;
     if (stage == COLLECT_PUSHING)
-        drain_all(node, effects);
-    else if (stage == COLLECT_DRAINING)
-        drop_all(node, effects);
+        drain_all(node, COLLECT_DRAINING, effects);
+    else if (is_of_drain(stage))
+        behind_drain(node, stage, effects);
     else
         chunk_over(node);
 }
@@ -396,6 +419,17 @@ void collect_stored(struct node *node, const struct storage_result *result,
 
 /* --- whose turn it is --- */
 
+static bool all_are_there(const struct node *node)
+{
+    for (size_t i = 0; i < node->topology.node_count; i++) {
+        struct node_id id = node->topology.nodes[i].id;
+        if (!node_id_equal(id, node->self) &&
+            !membership_is_reachable(node->membership, id))
+            return false;
+    }
+    return true;
+}
+
 /* The next partition that is due. */
 static bool begin(struct node *node)
 {
@@ -411,7 +445,8 @@ static bool begin(struct node *node)
         collect->due_ms[partition.value] = 0;
         collect->partition = partition;
         collect->is_on = true;
-        collect->is_left = collect->is_to_retry = false;
+        collect->left_ms = -1;
+        collect->is_to_retry = false;
         buffer_clear(&collect->after);
         return true;
     }
@@ -426,7 +461,7 @@ void collect_tick(struct node *node, struct effects *effects)
         return;
     /* What there is from before this start is not known. */
     for (size_t p = 0; !collect->is_begun && p < node->topology.partitions; p++)
-        collect_note(node, (struct partition){(uint16_t)p});
+        collect_note(node, (struct partition){(uint16_t)p}, 0);
     collect->is_begun = true;
     if (collect->stage != COLLECT_IDLE) {
         if (node->now_ms >= collect->lost_at_ms)
@@ -435,7 +470,8 @@ void collect_tick(struct node *node, struct effects *effects)
     }
     if (node->now_ms < collect->next_ms)
         return;
-    if (!collect->is_on && !begin(node)) {
+    /* One that is away holds it up. */
+    if (!all_are_there(node) || (!collect->is_on && !begin(node))) {
         rest(node, node->config.timeouts.collect_interval_ms);
         return;
     }

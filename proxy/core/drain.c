@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "proto/assert.h"
 #include "proxy/core/node_internal.h"
+#include "proxy/core/replica.h"
 
 static struct drain *find(struct node *node, uint64_t number)
 {
@@ -42,29 +43,74 @@ static bool has_older_request(const struct node *node,
     return false;
 }
 
-/* An operation that changes nothing, behind all that came of those requests. */
+/* Behind all that was asked of the disk, synced: hints that were dropped, too,
+ * stay so over a crash. */
 static void ask_disk(struct node *node, struct drain *drain,
                      struct effects *effects)
 {
     struct storage_op op = {
-        .kind = STORAGE_DROP,
+        .kind = STORAGE_SET,
         .token = request_number(OWNER_DRAIN, drain->serial),
         .key = {.table = TABLE_META, .key = bytes_of_string("drain")},
+        .data = bytes_of_string("done"),
     };
     drain->stage = DRAIN_STORING;
     if (!effects_storage(effects, &op))
         end(node, drain, STATUS_OVERLOADED, "no memory", effects);
 }
 
-static bool keeps_hints(const struct node *node, struct partition partition)
+/* NULL: nothing is. */
+static const struct hint_target *kept_for(const struct node *node,
+                                          struct node_id id)
 {
-    for (size_t i = 0; i < node->hint_count; i++) {
-        const struct hint_target *target = &node->hints[i];
-        if ((target->records > 0 || target->is_unsure) &&
-            topology_owns(&node->topology, partition, target->node))
-            return true;
+    for (size_t i = 0; i < node->hint_count; i++)
+        if (node_id_equal(node->hints[i].node, id) &&
+            (node->hints[i].records > 0 || node->hints[i].is_unsure))
+            return &node->hints[i];
+    return NULL;
+}
+
+/* Hints of the partition for the next owner that we keep any for: the first
+ * row behind its beginning is one of them, or of another partition. */
+static void look_for_hints(struct node *node, struct drain *drain,
+                           struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_SCAN,
+        .token = request_number(OWNER_DRAIN, drain->serial),
+        /* Of no bucket: below all keys of the partition. */
+        .key = {.table = TABLE_HINTS,
+                .partition = drain->partition,
+                .key = bytes_of("", 1)},
+        .bytes_max = 1,
+    };
+    const struct hint_target *target = NULL;
+    while (target == NULL &&
+           drain->owner_next < topology_owner_count(&node->topology))
+        target =
+            kept_for(node, topology_owner(&node->topology, drain->partition,
+                                          drain->owner_next++));
+    if (target == NULL) {
+        end(node, drain, STATUS_OK, NULL, effects);
+        return;
     }
-    return false;
+    op.key.target = target->node;
+    struct buffer after = {0};
+    void *copy = NULL;
+    if (storage_key_encode(&op.key, &after) == STATUS_OK)
+        copy = arena_copy(&effects->arena, after.data, after.size);
+    op.after = bytes_of(copy, after.size);
+    buffer_fini(&after);
+    drain->stage = DRAIN_LOOKING;
+    if (copy == NULL || !effects_storage(effects, &op))
+        end(node, drain, STATUS_OVERLOADED, "no memory", effects);
+}
+
+static bool is_of(const struct storage_result *result,
+                  struct partition partition)
+{
+    return result->row_count > 0 &&
+           result->rows[0].key.partition.value == partition.value;
 }
 
 /* --- what was sent --- */
@@ -81,14 +127,14 @@ static void send_barriers(struct node *node, struct drain *drain,
                                        RKV__ENVELOPE__BODY_BARRIER, barrier);
     drain->stage = DRAIN_BARRIERS;
     drain->awaited = 0;
-    for (size_t i = 0; i < topology_owner_count(&node->topology); i++) {
-        struct node_id owner =
-            topology_owner(&node->topology, drain->partition, i);
-        if (node_id_equal(owner, node->self))
+    /* Also to who owns nothing of it: it may have been asked to stand in. */
+    for (size_t i = 0; i < node->topology.node_count; i++) {
+        struct node_id member = node->topology.nodes[i].id;
+        if (node_id_equal(member, node->self))
             continue;
         for (size_t lane = 0; lane < DRAIN_LANES; lane++) {
             drain->awaited++;
-            outbox_request(&effects->out, owner, lanes[lane],
+            outbox_request(&effects->out, member, lanes[lane],
                            request_number(OWNER_DRAIN, drain->serial), message);
         }
     }
@@ -104,7 +150,7 @@ void drain_reply(struct node *node, uint64_t request,
         return;
     if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_RESULT ||
         reply->result->status != RKV__STATUS__OK)
-        end(node, drain, STATUS_UNAVAILABLE, "an owner was not reached",
+        end(node, drain, STATUS_UNAVAILABLE, "a member was not reached",
             effects);
     else if (--drain->awaited == 0)
         end(node, drain, STATUS_OK, NULL, effects);
@@ -114,14 +160,15 @@ void drain_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects)
 {
     struct drain *drain = find(node, result->op->token);
-    if (drain == NULL || drain->stage != DRAIN_STORING)
+    if (drain == NULL ||
+        (drain->stage != DRAIN_STORING && drain->stage != DRAIN_LOOKING))
         return;
     if (result->status != STATUS_OK)
         end(node, drain, STATUS_UNAVAILABLE, "the disk failed", effects);
-    else if (keeps_hints(node, drain->partition))
+    else if (drain->stage == DRAIN_LOOKING && is_of(result, drain->partition))
         end(node, drain, STATUS_UNAVAILABLE, "hints are kept", effects);
     else
-        send_barriers(node, drain, effects);
+        look_for_hints(node, drain, effects);
 }
 
 /* --- beginning --- */
@@ -148,14 +195,23 @@ static struct drain *take(struct node *node, struct partition partition)
 static void go_on(struct node *node, struct drain *drain,
                   struct effects *effects)
 {
+    if (!has_older_request(node, drain))
+        send_barriers(node, drain, effects);
+}
+
+static void start(struct node *node, struct drain *drain, bool of_hints,
+                  struct effects *effects)
+{
     if (fill_is_missing(node, drain->partition))
         end(node, drain, STATUS_UNAVAILABLE, "the partition is being filled",
             effects);
-    else if (!has_older_request(node, drain))
+    else if (of_hints)
         ask_disk(node, drain, effects);
+    else
+        go_on(node, drain, effects);
 }
 
-void drain_begin(struct node *node, struct partition partition,
+void drain_begin(struct node *node, struct partition partition, bool of_hints,
                  uint64_t collect_serial, struct effects *effects)
 {
     struct drain *drain = take(node, partition);
@@ -164,7 +220,14 @@ void drain_begin(struct node *node, struct partition partition,
         return;
     }
     drain->collect_serial = collect_serial;
-    go_on(node, drain, effects);
+    start(node, drain, of_hints, effects);
+}
+
+/* One clock that is wrong by days must not make old what is not: within half of
+ * the window the clocks of all members have to agree on it. */
+static int64_t newest_ms(const struct node *node)
+{
+    return node->wall_ms - node->config.timeouts.dedup_window_ms / 2;
 }
 
 void drain_request(struct node *node, struct reply_token token,
@@ -178,6 +241,8 @@ void drain_request(struct node *node, struct reply_token token,
         why = "not of this topology";
     else if (node->stage != NODE_READY)
         why = "the node is not ready";
+    else if (asked->before_ms > newest_ms(node))
+        why = "by this node's clock it is too young";
     else
         drain = take(node, partition);
     if (drain == NULL) {
@@ -186,7 +251,7 @@ void drain_request(struct node *node, struct reply_token token,
         return;
     }
     drain->token = token;
-    go_on(node, drain, effects);
+    start(node, drain, asked->of_hints, effects);
 }
 
 void drain_tick(struct node *node, struct effects *effects)

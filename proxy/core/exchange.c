@@ -473,9 +473,13 @@ void exchange_wake(struct node *node, struct node_id peer)
 
 void exchange_let_go(struct node *node, struct partition partition)
 {
-    const struct exchange *exchange = &node->exchange;
-    if (exchange->is_on && exchange->partition.value == partition.value)
-        exchange_skip(node);
+    struct exchange *exchange = &node->exchange;
+    bool has_rows = exchange->stage == EXCHANGE_PULLING ||
+                    exchange->stage == EXCHANGE_READING;
+    if (!has_rows || exchange->partition.value != partition.value)
+        return;
+    exchange->is_between = true;
+    rest(node, 0);
 }
 
 void exchange_tick(struct node *node, struct effects *effects)

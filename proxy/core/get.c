@@ -116,8 +116,9 @@ static void ask(struct get *get, struct get_actions *actions)
     while (reachable &&
            get->answers + count_state(get, REPLICA_ASKED) < awaited)
         reachable = ask_next(get, actions);
-    /* A record that none has at all was deleted, and collected since. */
-    if (get->answers == get->replica_count && get->merged.size == 0)
+    /* Of whom no replica at all knows anything was collected since, or folded
+     * away. But in a sloppy bucket a fallback may have it. */
+    if (get->answers == get->replica_count && !get->is_lower && !get->sloppy)
         get->is_behind = false;
     if (has_r && !get->is_behind)
         get->state = GET_SETTLING;
@@ -158,6 +159,7 @@ enum status get_start(struct get *get, const struct get_config *config,
         .replica_count = config->replica_count,
         .r = config->r,
         .monotonic = config->monotonic,
+        .sloppy = config->sloppy,
         .deadline_ms = config->deadline_ms,
         .hedge_ms = config->hedge_ms,
         .hedge_at_ms = now_ms + config->hedge_ms,
@@ -190,18 +192,16 @@ static struct get_replica *find(struct get *get, struct node_id node)
     return NULL;
 }
 
-/* Whether what was merged, whose context this is, has what the client saw. */
-static bool is_behind(struct get *get, const struct context *merged)
+/* How what was merged, whose context this is, stands to what the client saw. */
+static void compare_seen(struct get *get, const struct context *merged)
 {
-    const struct context seen = {
-        .entries = (void *)get->seen.data,
-        .count = get->seen.size / sizeof(struct dot),
-    };
-    for (size_t i = 0; i < seen.count; i++)
-        if (!context_covers(merged, seen.entries[i]) &&
-            !context_is_folded(&seen, merged, seen.entries[i].actor))
-            return true;
-    return false;
+    const struct dot *seen = (const void *)get->seen.data;
+    get->is_behind = get->is_lower = false;
+    for (size_t i = 0; i < get->seen.size / sizeof *seen; i++) {
+        bool covers = context_covers(merged, seen[i]);
+        get->is_behind |= !covers;
+        get->is_lower |= !covers && context_counter(merged, seen[i].actor) > 0;
+    }
 }
 
 /* Merge what a replica holds into what was merged before. */
@@ -221,7 +221,7 @@ static enum status take_record(struct get *get, struct bytes encoded,
         status = buffer_append(&get->merged, encoded);
         if (status == STATUS_OK) {
             get->merged_version = *version;
-            get->is_behind = is_behind(get, &heard.context);
+            compare_seen(get, &heard.context);
         }
         return status;
     }
@@ -240,7 +240,7 @@ static enum status take_record(struct get *get, struct bytes encoded,
     }
     /* What was merged borrows from the old encoding. */
     get->merged_version = record_version(buffer_bytes(&encoding));
-    get->is_behind = is_behind(get, &merged.context);
+    compare_seen(get, &merged.context);
     buffer_fini(&get->merged);
     get->merged = encoding;
     return STATUS_OK;

@@ -17,8 +17,8 @@
  *
  * R replicas are asked, then, when one fails or is slow, the next; and all,
  * when what R have is older than what the client has seen: if that is in none
- * of them, the read is STALE; but what no replica at all has any record of was
- * deleted and collected since. Their records are merged. A monotonic read
+ * of them, the read is STALE; but an actor whom no replica at all knows was
+ * collected since (collect.h). Their records are merged. A monotonic read
  * answers only once so many replicas are known to hold the merge that every
  * later read of a majority meets one of them, also when this one asked more;
  * where they do not hold it, it is written back first. Any other read answers
@@ -57,6 +57,7 @@ struct get_config {
     size_t replica_count;           /* N */
     size_t r;                       /* 1 to N */
     bool monotonic;
+    bool sloppy;         /* fallbacks may hold what no replica does */
     struct context seen; /* by the client before; copied */
     int64_t deadline_ms; /* monotonic clock */
     uint32_t hedge_ms;
@@ -87,7 +88,7 @@ struct get {
     struct get_replica replicas[REPLICAS_MAX];
     size_t replica_count, r;
     size_t answers; /* also of those that failed when they were written to */
-    bool monotonic;
+    bool monotonic, sloppy;
     int64_t deadline_ms, hedge_at_ms;
     int64_t stale_at_ms; /* 0: it does not wait for more than R */
     uint32_t hedge_ms;
@@ -95,7 +96,8 @@ struct get {
     struct buffer merged; /* empty: no replica that answered has a record */
     uint64_t merged_version;
     struct buffer seen; /* of struct dot */
-    bool is_behind;     /* the merged record lacks some of it */
+    bool is_behind;     /* the merged record lacks some of it, */
+    bool is_lower;      /* of an actor whom it knows */
 };
 
 /* Begin. actions is overwritten, as by every call below. NO_MEMORY: it did not

@@ -124,10 +124,17 @@ static void go_to(struct node *node, enum handoff_stage stage)
     node->handoff.lost_at_ms = node->now_ms + LOST_MS;
 }
 
-static void rest(struct node *node, uint32_t wait_ms)
+static void rest(struct node *node, int64_t wait_ms)
 {
     node->handoff.stage = HANDOFF_IDLE;
     node->handoff.next_ms = node->now_ms + wait_ms;
+}
+
+/* As long as the chunk took. */
+static void rest_as_long(struct node *node)
+{
+    int64_t took_ms = node->now_ms - node->handoff.started_ms;
+    rest(node, took_ms < PAUSE_MS_MAX ? took_ms : PAUSE_MS_MAX);
 }
 
 void handoff_wake(struct node *node)
@@ -174,6 +181,7 @@ static void scan(struct node *node, struct hint_target *to,
         .key = {.table = TABLE_HINTS, .target = target},
         .after = buffer_bytes(&to->after),
         .bytes_max = to->chunk_bytes,
+        .passes_damage = true,
     };
     if (effects_storage(effects, &op))
         go_to(node, HANDOFF_SCANNING);
@@ -202,7 +210,7 @@ static void pass_over(struct node *node)
 static void refused(struct node *node)
 {
     if (halve(node))
-        rest(node, (uint32_t)(node->now_ms - node->handoff.started_ms));
+        rest_as_long(node);
     else
         pass_over(node);
 }
@@ -397,5 +405,5 @@ void handoff_stored(struct node *node, const struct storage_result *result,
     if (result->records_delta < 0)
         node_count(node, COUNTER_HINTS_DELIVERED);
     if (--handoff->dropping == 0)
-        rest(node, (uint32_t)(node->now_ms - handoff->started_ms));
+        rest_as_long(node);
 }

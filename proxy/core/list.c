@@ -188,7 +188,8 @@ static Rkv__ListItem *item_of(struct node *node, const struct storage_row *row,
         return NULL;
     item->bucket = arena_string(arena, bucket->name);
     item->key = binary_of_bytes(row->key.key);
-    struct live_values live = live_values(&record, node->wall_ms, arena);
+    struct live_values live =
+        live_values(&record, bucket, node->wall_ms, arena);
     item->n_values = live.count;
     item->values = live.values;
     item->n_ttl_ms = live.ttl_count;

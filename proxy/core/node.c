@@ -86,7 +86,8 @@ int64_t node_pause_ms(const struct node *node, int64_t since_ms)
 {
     enum { BUSY_TIMES = 30 };
     int64_t took_ms = node->now_ms - since_ms;
-    return node->is_busy ? BUSY_TIMES * (took_ms + 1) : took_ms;
+    int64_t pause_ms = node->is_busy ? BUSY_TIMES * (took_ms + 1) : took_ms;
+    return pause_ms < PAUSE_MS_MAX ? pause_ms : PAUSE_MS_MAX;
 }
 
 const struct bucket_config *node_bucket(const struct node *node,
@@ -386,8 +387,8 @@ static void note_data(struct node *node, const struct storage_result *result)
     trees_changed(node, result);
     if (result->status != STATUS_OK)
         return;
-    if (result->is_collectable)
-        collect_note(node, result->op->key.partition);
+    if (result->version_before != result->version_after)
+        collect_note(node, result->op->key.partition, result->ripe_ms);
     if (result->op->kind == STORAGE_COLLECT &&
         result->version_before != result->version_after)
         node_count(node, result->version_after == 0 ? COUNTER_RECORDS_COLLECTED
@@ -403,8 +404,10 @@ static void stored(struct node *node, const struct event *event,
         hints_changed(node, result);
     if (result->op->key.table == TABLE_DATA)
         note_data(node, result);
-    if (result->status == STATUS_BROKEN)
+    if (result->status == STATUS_BROKEN) {
         trees_heard_broken(node);
+        collect_heard_broken(node);
+    }
     /* Those of hash trees have a count of their own. */
     if (result->status != STATUS_OK && result->status != STATUS_NOT_FOUND &&
         request_owner_of(result->op->token) != OWNER_TREES)

@@ -55,7 +55,7 @@ struct node_timeouts {
     uint32_t tree_rebuild_ms;
     /* 60000: so often they are compared with each other replica's. */
     uint32_t exchange_interval_ms;
-    /* 10000: so often a partition's deletes are looked at. */
+    /* 10000: from one partition whose deletes are looked for to the next. */
     uint32_t collect_interval_ms;
 };
 

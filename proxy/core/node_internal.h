@@ -141,6 +141,8 @@ enum {
      * still come, belongs to a number that is over and changes nothing; what
      * it did is done once more. */
     LOST_MS = 30000,
+    /* What takes as long, or stood still meanwhile, need not rest as long. */
+    PAUSE_MS_MAX = 10000,
     RELAYS_MAX = 64,        /* lists and explains under way */
     BATCHES_MAX = 64,       /* hand-off messages being stored */
     EFFECTS_ROW_MAX = 4096, /* rows of one hand-off or scan message */
@@ -533,7 +535,7 @@ void exchange_repair(struct node *node, const struct repair *repair);
 
 /* The node is there again: it may have missed something. */
 void exchange_wake(struct node *node, struct node_id peer);
-/* Of the partition, whatever it is about: it goes on with the next one. */
+/* Of rows of the partition that were asked for: that chunk begins again. */
 void exchange_let_go(struct node *node, struct partition partition);
 
 /* repair.c */
@@ -584,8 +586,11 @@ struct live_values {
     ProtobufCBinaryData *values;
     int64_t *ttl_ms;
 };
-struct live_values live_values(const struct record *record, int64_t wall_ms,
-                               struct arena *arena);
+/* Of a record of the bucket: where puts expire by default, of each is said how
+ * long it lives. */
+struct live_values live_values(const struct record *record,
+                               const struct bucket_config *bucket,
+                               int64_t wall_ms, struct arena *arena);
 ProtobufCBinaryData context_for_client(const struct record *record,
                                        uint64_t hash, struct arena *arena);
 

@@ -54,8 +54,9 @@ static void reply_failure(struct node *node, const struct read_op *op,
           message_new(&effects->arena, &rkv__read_reply__descriptor), effects);
 }
 
-struct live_values live_values(const struct record *record, int64_t wall_ms,
-                               struct arena *arena)
+struct live_values live_values(const struct record *record,
+                               const struct bucket_config *bucket,
+                               int64_t wall_ms, struct arena *arena)
 {
     size_t room = record->value_count + 1;
     struct live_values live = {
@@ -64,7 +65,7 @@ struct live_values live_values(const struct record *record, int64_t wall_ms,
     };
     if (live.values == NULL || live.ttl_ms == NULL)
         return live;
-    bool expires = false;
+    bool expires = bucket->ttl_s != 0;
     for (size_t i = 0; i < record->value_count; i++) {
         const struct value *value = &record->values[i];
         if (value_is_gone(value, wall_ms))
@@ -108,7 +109,8 @@ static void reply_record(struct node *node, const struct read_op *op,
         reply_failure(node, op, STATUS_NO_MEMORY, effects);
         return;
     }
-    struct live_values live = live_values(&record, node->wall_ms, arena);
+    struct live_values live =
+        live_values(&record, op->bucket, node->wall_ms, arena);
     body->n_values = live.count;
     body->values = live.values;
     body->n_ttl_ms = live.ttl_count;
@@ -326,6 +328,7 @@ void read_request(struct node *node, struct reply_token token,
     };
     /* From a majority on, reads of a client never go back. */
     config.monotonic = config.r * 2 > config.replica_count;
+    config.sloppy = admitted.bucket->sloppy;
     struct get_actions actions;
     status = get_start(&op->get, &config, node->now_ms, &actions);
     if (status == STATUS_OK) {

@@ -86,6 +86,7 @@ static void scan_own(struct node *node, enum exchange_stage stage,
         .after = copy_of(after, &effects->arena),
         .bytes_max =
             exchange->chunk_bytes < limit ? exchange->chunk_bytes : limit,
+        .passes_damage = true,
     };
     if (op.after.data != NULL && effects_storage(effects, &op))
         exchange_go_to(node, stage);

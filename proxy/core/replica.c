@@ -72,7 +72,7 @@ static void store(const struct storage_op *op, struct bytes current,
         change->version_before =
             change->was_damaged ? 0 : record_version(current);
         change->version_after = record_version(buffer_bytes(next));
-        change->is_collectable = record_is_collectable(record);
+        change->ripe_ms = record_ripe_ms(record);
     }
 }
 
@@ -84,6 +84,8 @@ static struct dot next_dot(struct replica *replica, enum table table,
                            const struct context *own)
 {
     static const struct context nothing;
+    if (replica->actors.epoch == UINT32_MAX - 1)
+        replica_renew(replica); /* of its own keys it has begun 2^32 */
     return actor_source_next(&replica->actors,
                              table == TABLE_HINTS ? &nothing : own);
 }
@@ -231,7 +233,7 @@ void replica_apply(struct replica *replica, const struct storage_op *op,
                    struct bytes current, struct arena *scratch,
                    struct buffer *next, struct replica_change *change)
 {
-    *change = (struct replica_change){.status = STATUS_OK};
+    *change = (struct replica_change){.status = STATUS_OK, .ripe_ms = -1};
     buffer_clear(next);
     switch (op->kind) {
     case STORAGE_COORDINATE:

@@ -38,7 +38,7 @@ struct replica_change {
     bool was_damaged;                   /* our own copy: it counts as missing */
     int64_t records_delta, bytes_delta; /* of hints */
     uint64_t version_before, version_after; /* of data; see storage_op.h */
-    bool is_collectable;                    /* likewise */
+    int64_t ripe_ms;                        /* likewise */
 };
 
 /* Run op, which is no read, on current, which is empty when the key is not

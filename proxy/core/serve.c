@@ -196,6 +196,7 @@ void serve_scan(struct node *node, struct reply_token token,
         .after = bytes_of_binary(scan->after),
         .bytes_max = node->config.limits.list_bytes_max *
                      (filter == SCAN_ROWS ? 1 : SCAN_LISTS),
+        .passes_damage = true,
     };
     if (scan->max_bytes > 0 && scan->max_bytes < op.bytes_max)
         op.bytes_max = scan->max_bytes;
@@ -367,14 +368,27 @@ static struct batch_op *begin_batch(struct node *node, struct reply_token token,
     return batch;
 }
 
-/* Of a row of which we have to be a replica. */
+/* Of a row of which we have to be a replica, whether its bucket is declared
+ * here or not yet. */
 static void add_to_batch(struct node *node, struct batch_op *batch,
                          const Rkv__Row *row, struct storage_op *op,
                          struct effects *effects)
 {
-    if (key_of(node, row->bucket, row->key, &op->key, &op->record_kind) !=
-            NULL ||
-        !topology_owns(&node->topology, op->key.partition, node->self))
+    struct bucket_id bucket = {row->bucket};
+    struct bytes key = bytes_of_binary(row->key);
+    struct partition partition =
+        partition_of(bucket, key, node->topology.partitions);
+    const char *mistake = NULL;
+    op->key = (struct storage_key){.table = TABLE_DATA,
+                                   .partition = partition,
+                                   .bucket = bucket,
+                                   .key = key};
+    if (key.size == 0 || key.size > KEY_BYTES_MAX)
+        mistake = "key";
+    else if (op->kind == STORAGE_MERGE)
+        mistake = row_merge(node, row, partition, &effects->arena, op);
+    if (mistake != NULL ||
+        !topology_owns(&node->topology, partition, node->self))
         batch->status = STATUS_REFUSED;
     else if (effects_storage(effects, op))
         batch->waiting++;
@@ -392,8 +406,6 @@ void serve_handoff(struct node *node, struct reply_token token,
         struct storage_op op = {
             .kind = STORAGE_MERGE,
             .token = request_number(OWNER_SERVE_HANDOFF, batch->serial),
-            .wall_ms = node->wall_ms,
-            .data = bytes_of_binary(handoff->rows[i]->record),
         };
         add_to_batch(node, batch, handoff->rows[i], &op, effects);
     }

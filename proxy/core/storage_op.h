@@ -76,6 +76,9 @@ struct storage_op {
     uint32_t bytes_max;
     /* SCAN: hear of it after all that it may show was STORED. */
     bool settled;
+    /* SCAN: leave out what cannot be read, where the engine can; else the scan
+     * fails of it. */
+    bool passes_damage;
     /* DROP, COLLECT */
     uint64_t version;
 };
@@ -105,7 +108,7 @@ struct storage_result {
      * could not be read, which is none. */
     uint64_t version_before, version_after;
     bool was_damaged;
-    bool is_collectable; /* our copy now; see record_is_collectable */
+    int64_t ripe_ms; /* of our copy now, if it changed; see record_ripe_ms */
     /* SCAN */
     const struct storage_row *rows;
     size_t row_count;

@@ -279,6 +279,7 @@ static void ask(struct node *node, struct effects *effects)
                          ? node->config.limits.list_bytes_max
                          : CHUNK_BYTES,
         .settled = true,
+        .passes_damage = true,
     };
     void *after =
         arena_copy(&effects->arena, build->after.data, build->after.size);
@@ -387,8 +388,8 @@ static enum status add_rows(struct node *node,
         enum status status = record_decode(row->record, scratch, &record);
         if (status == STATUS_NO_MEMORY)
             return status;
-        if (status == STATUS_OK && record_is_collectable(&record))
-            collect_note(node, build->partition);
+        if (status == STATUS_OK)
+            collect_note(node, build->partition, record_ripe_ms(&record));
         /* A damaged one is as good as missing: the others have it. */
         if (status == STATUS_OK)
             hash_tree_add(&build->tree, hash,

@@ -209,7 +209,7 @@ static void change(struct cluster *cluster, struct host *host,
     result->records_delta = change.records_delta;
     result->bytes_delta = change.bytes_delta;
     result->version_before = change.version_before;
-    result->is_collectable = change.is_collectable;
+    result->ripe_ms = change.ripe_ms;
     result->version_after = change.version_after;
     struct buffer old = *record;
     *record = host->next;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Blocks of the lsm engine damaged on one node's disk: nothing false is read,
-quorum reads mend what they meet, and --replace fills another disk."""
+quorum reads mend what they meet, anti-entropy mends the rest, and --replace
+fills another disk."""
 
 import contextlib
 import json
@@ -99,6 +100,25 @@ class DamagedBlock(unittest.TestCase):
                  lambda: self.failures_of_its_own() == 0)
         self.assertEqual(self.node.stop(), 0, self.node.said())
         self.replace()
+
+    def test_anti_entropy_mends_what_is_damaged(self):
+        self.damage("data")
+        self.node.start().wait_ready()
+        self.cluster.wait_met()
+        self.assertGreater(self.failures_of_its_own(), 0)
+        ran = subprocess.run(
+            [REPLIKV, "-e", self.node.endpoint(), "--json", "repair", "--full"],
+            capture_output=True, timeout=120, check=False)
+        wait_for("what is damaged to be written anew",
+                 lambda: self.failures_of_its_own() == 0)
+        self.assertIn(ran.returncode, (0, 3), ran)
+        self.assertGreater(self.counter("keys_pulled"), 0)
+        self.assertEqual(self.counter("trees_failed"), 0)
+        # And of itself alone.
+        self.cluster.nodes[0].kill()
+        self.read_all(self.node, QUORUM)
+        self.cluster.nodes[1].kill()
+        self.read_all(self.node, ONE)
 
     def failures_of_its_own(self):
         """How many records its own disk cannot give."""

@@ -25,7 +25,12 @@ class LostDisk(unittest.TestCase):
         with contextlib.closing(node.client()) as client:
             return client.admin(rkv.Admin.STATUS).filling
 
-    def run_with(self, lose):
+    def aside(self, node):
+        folder, name = os.path.split(node.data)
+        return {entry.removeprefix(name).rstrip("-0123456789")
+                for entry in os.listdir(folder) if entry.startswith(name + ".")}
+
+    def run_with(self, lose, aside):
         """Load, what happens to the last node's disk, load; the node is
         refused, replaced, filled; nothing acknowledged is lost."""
         with Cluster(ENGINE) as cluster:
@@ -49,6 +54,8 @@ class LostDisk(unittest.TestCase):
                 loads.wait_applied(50)
                 wait_for("all to be filled", lambda: self.filling(node) == 0)
                 self.assertIn("event=filled", node.said())
+                # What it had is kept, and is not what it goes on with.
+                self.assertEqual(self.aside(node), aside)
                 # What it was told is on its disk: it starts without a word.
                 node.kill()
                 node.start().wait_ready()
@@ -74,7 +81,7 @@ class LostDisk(unittest.TestCase):
             node.kill()
             shutil.rmtree(node.data)
             shutil.move(node.data + ".copy", node.data)
-        self.run_with(restore)
+        self.run_with(restore, {".replaced"})
 
     def test_a_damaged_disk_is_refused_until_it_is_replaced(self):
         def damage(node, _):
@@ -84,13 +91,13 @@ class LostDisk(unittest.TestCase):
                 with open(path, "r+b") as file:
                     size = os.path.getsize(path)
                     file.write(bytes(b % 251 for b in range(min(size, 9999))))
-        self.run_with(damage)
+        self.run_with(damage, {".damaged"})
 
     def test_an_emptied_disk_is_refused_until_it_is_replaced(self):
         def wipe(node, _):
             node.kill()
             shutil.rmtree(node.data)
-        self.run_with(wipe)
+        self.run_with(wipe, {".replaced"})
 
     def read_all(self, node, expected):
         """How many of the keys, at quorum, through the node."""

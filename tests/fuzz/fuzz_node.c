@@ -230,7 +230,8 @@ static void happen(struct world *w, uint8_t what, const Rkv__Envelope *message)
         request(w, EVENT_PEER_REQUEST, whom, message);
         break;
     case 4:
-        if (message->body_case == RKV__ENVELOPE__BODY_HELLO && (whom & 1) == 0)
+        if (message != NULL &&
+            message->body_case == RKV__ENVELOPE__BODY_HELLO && (whom & 1) == 0)
             message->hello->session = ++w->sessions;
         request(w, EVENT_HELLO, whom, message);
         break;

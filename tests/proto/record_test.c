@@ -309,7 +309,7 @@ static void alternating_writers_leave_two_siblings(void **state)
     /* Each resolves what its own last write gave back, never having seen what
      * the other wrote since. */
     for (uint64_t i = 1; i <= 100; i++) {
-        own = write_of(arena, &own, &seen[i % 2], &source, i, 10, i);
+        own = write_of(arena, &own, &seen[i % 2], &source, 5 * i + 1, 10, i);
         seen[i % 2] = own.context;
         assert_int_equal(own.value_count, i == 1 ? 1 : 2);
     }
@@ -324,8 +324,8 @@ static void concurrent_writers_leave_one_sibling_each(void **state)
     struct record own = record_empty(RECORD_SIBLINGS);
     for (uint64_t i = 1; i <= 100; i++) {
         struct context read = own.context;
-        own = write_of(arena, &own, &read, &source, 2 * i, 10, i);
-        own = write_of(arena, &own, &read, &source, 2 * i + 1, 10, i);
+        own = write_of(arena, &own, &read, &source, 5 * i + 1, 10, i);
+        own = write_of(arena, &own, &read, &source, 5 * i + 2, 10, i);
         assert_int_equal(own.value_count, 2);
     }
     assert_int_equal(own.context.count, 1);
@@ -407,7 +407,7 @@ static void writes_stop_at_the_sibling_limit_and_merges_do_not(void **state)
     struct context none = {0};
     struct record own = record_empty(RECORD_SIBLINGS);
     for (uint64_t i = 1; i <= SIBLINGS_MAX; i++)
-        own = write_of(arena, &own, &none, &x, i, 10, i);
+        own = write_of(arena, &own, &none, &x, 5 * i + 1, 10, i);
     struct record_write more = {.request = request_of(1000),
                                 .dot = actor_source_next(&x, &own.context)};
     struct record written;
@@ -424,6 +424,28 @@ static void writes_stop_at_the_sibling_limit_and_merges_do_not(void **state)
         record_apply(&own, &more, WINDOW_MS, arena, &written, &duplicate),
         STATUS_OK);
     assert_int_equal(written.value_count, 1);
+}
+
+/* A delete that nobody had seen is no sibling of what is written behind it. */
+static void a_write_buries_what_is_gone(void **state)
+{
+    struct arena *arena = *state;
+    struct actor_source x, y;
+    actor_source_init(&x, 1);
+    actor_source_init(&y, 2);
+    struct context none = {0};
+    struct record empty = record_empty(RECORD_SIBLINGS);
+    struct record lives = write_of(arena, &empty, &none, &x, 1, 10, 1);
+    struct record gone = write_of(arena, &empty, &none, &y, 5, 10, 2);
+    struct record own = merge_of(arena, &lives, &gone);
+    assert_int_equal(own.value_count, 2);
+    own = write_of(arena, &own, &none, &x, 2, 11, 3);
+    assert_int_equal(own.value_count, 2);
+    assert_true(request_id_equal(own.values[0].request, request_of(1)));
+    assert_true(request_id_equal(own.values[1].request, request_of(2)));
+    /* For good: its copies elsewhere do not bring it back. */
+    own = merge_of(arena, &own, &gone);
+    assert_int_equal(own.value_count, 2);
 }
 
 static void writes_without_a_request_or_of_a_seen_dot_are_invalid(void **state)
@@ -544,6 +566,7 @@ int main(void)
         TEST(retry_at_another_coordinator_is_one_write),
         TEST(superseded_requests_go_with_the_window),
         TEST(writes_stop_at_the_sibling_limit_and_merges_do_not),
+        TEST(a_write_buries_what_is_gone),
         TEST(writes_without_a_request_or_of_a_seen_dot_are_invalid),
         TEST(lww_keeps_the_highest_stamp_of_any_order),
         TEST(contexts_come_back_and_name_their_key),

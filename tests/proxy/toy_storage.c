@@ -144,7 +144,7 @@ static void change(struct toy_storage *toy, const struct storage_op *op,
     result->records_delta = change.records_delta;
     result->bytes_delta = change.bytes_delta;
     result->version_before = change.version_before;
-    result->is_collectable = change.is_collectable;
+    result->ripe_ms = change.ripe_ms;
     result->version_after = change.version_after;
     result->was_damaged = change.was_damaged;
     result->record = buffer_bytes(&toy->next);

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "checks.h"
 
+static bool is_expired(const struct history *history, uint32_t write)
+{
+    return history->writes[write].expires &&
+           history->writes[write].expires_max_ms <= history->wall_ms_max;
+}
+
 /* Which writes of the key had an effect that lasts: they are live, or a delete
  * that was stored, or expired and were then superseded by whoever was not shown
  * them any more, or were superseded by one that lasts. A put that nobody
@@ -15,7 +21,8 @@ static void find_lasting(const struct history *history, uint32_t key,
         lasting[w] = false;
         if (write->key != key || write->fate == FATE_NOT_APPLIED)
             continue;
-        lasting[w] = ((write->remove || write->expires) && write->observed) ||
+        lasting[w] = ((write->remove || is_expired(history, w)) &&
+                      (write->observed || write->prepared)) ||
                      set_has(live, w);
         for (uint32_t v = w + 1; v <= history->write_count && !lasting[w]; v++)
             lasting[w] = lasting[v] && history->writes[v].key == key &&
@@ -40,7 +47,7 @@ static void check_siblings_bucket(const struct history *history, uint32_t key,
                            key, w);
         for (uint32_t v = 1; v < w; v++)
             if (set_has(&write->seen, v) && set_has(live, v) &&
-                !(history_may_split(history) &&
+                !(history_may_split(history, v) &&
                   history->writes[v].dot_count > 1))
                 verdict_unsafe(verdict, "no-resurrection",
                                "key %u: write %u is back, though write %u "
@@ -65,10 +72,9 @@ static void check_lww_bucket(const struct history *history, uint32_t key,
         bool excused = count == 1 &&
                        history->writes[live[0]].stamp_max >= write->stamp_min;
         for (uint32_t v = 1; v <= history->write_count && count == 0; v++)
-            excused |=
-                history->writes[v].key == key &&
-                (history->writes[v].remove || history->writes[v].expires) &&
-                history->writes[v].stamp_max >= write->stamp_min;
+            excused |= history->writes[v].key == key &&
+                       (history->writes[v].remove || is_expired(history, v)) &&
+                       history->writes[v].stamp_max >= write->stamp_min;
         if (!excused)
             verdict_unsafe(verdict, "acked-durable",
                            "key %u: write %u was acknowledged, and what is "

@@ -6,7 +6,7 @@ static bool is_superseded(const struct history *history, uint32_t old,
 {
     const struct write *write = &history->writes[young];
     return set_has(&write->seen, old) &&
-           ((at_end && !history_may_split(history)) ||
+           ((at_end && !history_may_split(history, old)) ||
             history->writes[old].dot_count <= 1);
 }
 

@@ -264,8 +264,88 @@ static void an_expired_value_may_be_gone(void **state)
     (void)state;
     uint32_t a = write_of(false, 0);
     history.writes[a].expires = true;
+    history.writes[a].expires_max_ms = 100;
+    history.wall_ms_max = 100;
     check_acked_durable(&history, 0, NULL, 0, &verdict);
     expect(NULL);
+    history.wall_ms_max = 99;
+    check_acked_durable(&history, 0, NULL, 0, &verdict);
+    expect("acked-durable");
+}
+
+/* A delete that was superseded within its batch is in no record. */
+static void a_delete_that_was_prepared_excuses(void **state)
+{
+    (void)state;
+    uint32_t a = write_of(false, 0), b = write_of(true, a);
+    history.writes[b].observed = false;
+    history.writes[b].fate = FATE_OPEN;
+    history.writes[b].prepared = true;
+    check_acked_durable(&history, 0, NULL, 0, &verdict);
+    expect(NULL);
+    history.writes[b].prepared = false;
+    check_acked_durable(&history, 0, NULL, 0, &verdict);
+    expect("acked-durable");
+}
+
+/* Behind a night its retry may be a write of its own. */
+static void a_write_from_before_a_night_may_be_back(void **state)
+{
+    (void)state;
+    uint32_t a = write_of(false, 0);
+    uint32_t b = write_of(false, a), live[] = {a, b};
+    history.writes[a].dot_count = 2;
+    history.writes[a].issued_us = history.writes[b].issued_us = 5;
+    history.night_us = 5;
+    check_acked_durable(&history, 0, live, 2, &verdict);
+    expect(NULL);
+    history.night_us = 4;
+    check_acked_durable(&history, 0, live, 2, &verdict);
+    expect("no-resurrection");
+}
+
+/* --- what is forgotten --- */
+
+static void what_is_forgotten_too_early_is_caught(void **state)
+{
+    (void)state;
+    static struct record_view before;
+    struct buffer a = record_with((struct made[]){{2, 7, 2}}, 1);
+    struct buffer b = record_with((struct made[]){{1, 7, 1}}, 1);
+    struct buffer c = record_with((struct made[]){{3, 8, 1}}, 1);
+    struct copy copies[] = {
+        {0, a.data, a.size}, {1, c.data, c.size}, {2, b.data, b.size}};
+    assert_true(record_view_read(&before, a.data, a.size));
+    check_forgotten(0, &before, copies, 2, &verdict);
+    expect(NULL);
+    check_forgotten(0, &before, copies, 3, &verdict);
+    expect("no-resurrection");
+    buffer_fini(&a);
+    buffer_fini(&b);
+    buffer_fini(&c);
+}
+
+static void of_what_is_forgotten_no_read_need_show(void **state)
+{
+    (void)state;
+    static struct record_view gone, known, none;
+    struct read_floor floor = {.count = 0}, forgotten = {.count = 0};
+    struct buffer a = record_with((struct made[]){{1, 7, 2}}, 1);
+    struct buffer b = record_with((struct made[]){{2, 7, 3}}, 1);
+    assert_true(record_view_read(&gone, a.data, a.size));
+    assert_true(record_view_read(&known, b.data, b.size));
+    floor_raise(&forgotten, &gone);
+    floor_raise(&floor, &gone);
+    floor_forget(&floor, &forgotten);
+    check_session(0, &floor, &none, &verdict);
+    expect(NULL);
+    /* But of what came behind it. */
+    floor_raise(&floor, &known);
+    floor_forget(&floor, &forgotten);
+    check_session(0, &floor, &none, &verdict);
+    expect("session");
+    buffer_fini(&a);
+    buffer_fini(&b);
 }
 
 /* --- converged, monotonic-quorum --- */
@@ -371,6 +451,10 @@ int main(void)
         WITH(a_lower_stamp_in_lww_is_caught),
         WITH(an_expired_value_that_is_shown_is_caught),
         WITH(an_expired_value_may_be_gone),
+        WITH(a_delete_that_was_prepared_excuses),
+        WITH(a_write_from_before_a_night_may_be_back),
+        WITH(what_is_forgotten_too_early_is_caught),
+        WITH(of_what_is_forgotten_no_read_need_show),
         WITH(replicas_that_differ_are_caught),
         WITH(a_read_that_goes_back_is_caught),
         WITH(bad_placements_are_caught),

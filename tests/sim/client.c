@@ -75,9 +75,12 @@ static void name_seen(struct sim *sim, struct client *client, uint32_t key,
     static struct record_view view; /* large; one thread */
     struct bytes context = buffer_bytes(&client->knowledge[key].context);
     client->seen = (struct read_floor){.count = 0};
+    /* One from before the night may name what was collected in it. */
+    bool is_fresh = client->knowledge[key].learnt_us >= sim->history.night_us;
     bool asks = client->is_checker ? sim->final_read[key]
                                    : random_chance(&sim->client_random, 400);
-    if (!asks || !context_view_read(&view, context.data, context.size))
+    if (!asks || !is_fresh ||
+        !context_view_read(&view, context.data, context.size))
         return;
     read->context = binary_of_bytes(context);
     floor_raise(&client->seen, &view);
@@ -137,7 +140,10 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
     if (!remove)
         write.value = binary_of_bytes(bytes_of_string(value));
     if (!remove && random_chance(random, 200)) {
-        write.ttl_ms = random_range(random, 20, 1500);
+        /* Half of them outlive every run. */
+        write.ttl_ms = random_chance(random, 500)
+                           ? random_range(random, 20, 1500)
+                           : INT64_C(1000) * 86400000;
         sim->history.writes[number].expires = true;
     }
     write.context = binary_of_bytes(buffer_bytes(&knowledge->context));
@@ -260,10 +266,11 @@ static bool is_majority(uint32_t need)
     return need * 2 > 3;
 }
 
-static void learn(struct client *client, ProtobufCBinaryData context,
-                  const struct write_set *seen)
+static void learn(struct sim *sim, struct client *client,
+                  ProtobufCBinaryData context, const struct write_set *seen)
 {
     struct knowledge *knowledge = &client->knowledge[client->key];
+    knowledge->learnt_us = sim->now_us;
     buffer_clear(&knowledge->context);
     enum status status =
         buffer_append(&knowledge->context, bytes_of_binary(context));
@@ -284,7 +291,9 @@ static void hear_read(struct sim *sim, struct client *client,
         reply->result->status != RKV__STATUS__NOT_FOUND) {
         sim_tell(sim, name_of(client), "is told: %s",
                  status_name((enum status)reply->result->status));
-        if (client->is_checker && reply->result->status == RKV__STATUS__STALE)
+        /* In a sloppy one a fallback might have what was folded away. */
+        if (client->is_checker && is_strict(client->key) &&
+            reply->result->status == RKV__STATUS__STALE)
             verdict_stuck(&sim->verdict, "session",
                           "%s is stale, and was given before",
                           sim->keys[client->key].name);
@@ -295,11 +304,12 @@ static void hear_read(struct sim *sim, struct client *client,
     uint32_t key = client->key;
     client_check_counts(sim, client, reply->result);
     size_t count = observe_values(sim, reply, writes);
-    sim_tell(sim, name_of(client), "reads %zu values, first write %u", count,
-             count == 0 ? 0 : writes[0]);
+    char list[80];
+    sim_tell(sim, name_of(client), "is shown%s",
+             observe_list(writes, count, list, sizeof list));
     struct write_set seen;
     history_seen(&sim->history, writes, count, &seen);
-    learn(client, reply->context, &seen);
+    learn(sim, client, reply->context, &seen);
     if (!context_view_read(&view, reply->context.data, reply->context.len)) {
         verdict_unsafe(&sim->verdict, "outcome-true", "a malformed context");
         return;
@@ -307,13 +317,14 @@ static void hear_read(struct sim *sim, struct client *client,
     floor_forget(&client->seen, &sim->forgotten[key]);
     floor_forget(&client->floor, &sim->forgotten[key]);
     /* What no replica at all has is taken for collected, lost or not. */
-    if (!sim->history.disk_was_lost || view.context_count > 0)
+    if (sim->history.key_began_us[key] > sim->wiped_us ||
+        view.context_count > 0)
         check_session(key, &client->seen, &view, &sim->verdict);
     if (is_majority(client->need) && is_strict(key)) {
         check_monotonic_quorum(key, &client->floor, &view, &sim->verdict);
         floor_raise(&sim->floors[key], &view);
     }
-    if (sim->stage == SIM_HEALING && client->need == 3) {
+    if (client->is_checker) {
         memcpy(sim->final_values[key], writes, count * sizeof *writes);
         sim->final_count[key] = count;
         sim->final_read[key] = true;
@@ -333,7 +344,7 @@ static void hear_applied(struct sim *sim, struct client *client,
     if (reply->context.len > 0) {
         struct write_set seen;
         history_seen(&sim->history, &client->write, 1, &seen);
-        learn(client, reply->context, &seen);
+        learn(sim, client, reply->context, &seen);
         if (context_view_read(&view, reply->context.data, reply->context.len) &&
             is_majority(client->need) && is_strict(client->key))
             floor_raise(&sim->floors[client->key], &view);

@@ -27,6 +27,7 @@ enum client_task { TASK_NONE, TASK_READ, TASK_WRITE, TASK_ADMIN };
 struct knowledge {
     struct buffer context;
     struct write_set seen;
+    int64_t learnt_us;
 };
 
 struct client {

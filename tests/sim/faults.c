@@ -14,10 +14,6 @@ static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_WIPE] = 20,   [FAULT_STOP] = 8,  [FAULT_NIGHT] = 6,
 };
 
-/* Together with the longest run it stays below the dedup window of 150 s:
- * beyond it a retry is a new write, by design. */
-enum { WALL_OFFSET_MAX_MS = 8000 };
-
 /* Longer than the dedup window of 150 s and two such offsets: what was written
  * before is old then. Whoever waits for an answer has given up. */
 #define NIGHT_US (INT64_C(200) * 1000000)
@@ -171,7 +167,7 @@ void faults_night(struct sim *sim)
     network_night(sim);
     attempts_night(sim);
     sim->slept_us += NIGHT_US;
-    sim->history.night_fell = true;
+    sim->history.night_us = sim->now_us;
 }
 
 static void strike(struct sim *sim, enum fault fault, uint32_t a)

@@ -8,7 +8,8 @@ uint32_t history_write(struct history *history, uint32_t key, bool remove,
         history->writes_of_key[key] >= WRITES_PER_KEY_MAX)
         return 0;
     uint32_t number = ++history->write_count;
-    history->writes_of_key[key]++;
+    if (history->writes_of_key[key]++ == 0)
+        history->key_began_us[key] = now_us;
     history->writes[number] = (struct write){
         .key = key,
         .remove = remove,

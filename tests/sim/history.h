@@ -55,6 +55,7 @@ struct write {
     int64_t issued_us;
     /* From the outside, by observing: */
     bool observed;      /* in a stored record or in a reply */
+    bool prepared;      /* in a batch, whatever became of it */
     uint32_t dot_count; /* dots it was ever stored under */
     /* In a lww bucket; several when it was coordinated more than once. */
     uint64_t stamp_min, stamp_max;
@@ -67,14 +68,20 @@ struct history {
     bool key_is_lww[KEYS_MAX];
     uint32_t key_count;
     uint32_t writes_of_key[KEYS_MAX];
+    int64_t key_began_us[KEYS_MAX]; /* its first write */
     bool disk_was_lost;
-    bool night_fell; /* longer than retries are remembered */
+    int64_t night_us;    /* the last began then; 0: none did */
+    int64_t wall_ms_max; /* what any clock shows, at the end */
 };
 
-/* Whether a write that was coordinated twice may not be known for one. */
-static inline bool history_may_split(const struct history *history)
+/* Whether the write, if it was coordinated twice, may not be known for one: by
+ * a night, which is longer than retries are remembered. */
+static inline bool history_may_split(const struct history *history,
+                                     uint32_t write)
 {
-    return history->disk_was_lost || history->night_fell;
+    return history->disk_was_lost ||
+           (history->night_us > 0 &&
+            history->writes[write].issued_us <= history->night_us);
 }
 
 /* A new write, or 0 when the key or the history has had enough. */

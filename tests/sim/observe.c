@@ -64,6 +64,16 @@ static uint32_t key_number(const struct sim *sim, struct bytes name)
     return KEYS_MAX;
 }
 
+const char *observe_list(const uint32_t *writes, size_t count, char *text,
+                         size_t size)
+{
+    size_t used = 0;
+    snprintf(text, size, " nothing");
+    for (size_t i = 0; i < count && used + 12 < size; i++)
+        used += (size_t)snprintf(text + used, size - used, " w%u", writes[i]);
+    return text;
+}
+
 void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
                     struct bytes record)
 {
@@ -85,13 +95,49 @@ void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
         writes[i] = view.values[i].write;
         check_observed(&sim->history, writes[i], &sim->verdict);
     }
+    /* Within one batch it came and was superseded. */
+    for (size_t i = 0; i < view.superseded_count; i++)
+        check_observed(&sim->history, view.superseded[i].write, &sim->verdict);
     if (sim->verdict.invariant == NULL)
         check_no_false_sibling(&sim->history, writes, view.value_count, false,
                                &sim->verdict);
-    sim_tell(sim, host->name, "stores %s%s: %zu values, first write %u",
+    char list[80];
+    sim_tell(sim, host->name, "stores %s%s:%s",
              sim->keys[key_number(sim, decoded.key)].name,
-             decoded.table == TABLE_HINTS ? " as a hint" : "", view.value_count,
-             view.value_count == 0 ? 0 : writes[0]);
+             decoded.table == TABLE_HINTS ? " as a hint" : "",
+             observe_list(writes, view.value_count, list, sizeof list));
+}
+
+/* What is prepared may be superseded within its batch, and never be stored. */
+void observe_prepared(struct sim *sim, struct bytes record)
+{
+    static struct record_view view; /* large; one thread */
+    if (!record_view_read(&view, record.data, record.size))
+        return;
+    for (size_t i = 0; i < view.value_count; i++) {
+        uint32_t write = view.values[i].write;
+        if (write <= sim->history.write_count)
+            sim->history.writes[write].prepared = true;
+    }
+}
+
+/* What any clock may have shown so far. */
+static int64_t latest_wall_ms(const struct sim *sim)
+{
+    int64_t latest_ms = 0;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *host = &sim->hosts[i];
+        int64_t wall_ms = host_wall_ms(sim, host) - host->wall_offset_ms;
+        latest_ms = wall_ms > latest_ms ? wall_ms : latest_ms;
+    }
+    return latest_ms + WALL_OFFSET_MAX_MS;
+}
+
+/* To a client of any node; and of none again, if it is so for long. */
+static bool is_dead(const struct sim *sim, const struct view_value *value)
+{
+    return value->tombstone ||
+           (value->expires_ms != 0 && value->expires_ms <= latest_wall_ms(sim));
 }
 
 /* Every copy of the key on any disk. */
@@ -117,6 +163,32 @@ static bool let_go(const struct record_view *before,
     return gone.context_count > 0;
 }
 
+static bool has_write(const struct record_view *record, uint32_t write)
+{
+    for (size_t i = 0; i < record->value_count; i++)
+        if (record->values[i].write == write)
+            return true;
+    return false;
+}
+
+/* Nothing goes with it but what is dead, and nothing comes. */
+static void check_kept(struct sim *sim, const struct host *host, uint32_t key,
+                       const struct record_view *old,
+                       const struct record_view *new)
+{
+    for (size_t i = 0; i < old->value_count; i++)
+        if (!has_write(new, old->values[i].write) &&
+            !is_dead(sim, &old->values[i]))
+            verdict_unsafe(&sim->verdict, "acked-durable",
+                           "%s drops write %u of key %u, which is alive",
+                           host->name, old->values[i].write, key);
+    for (size_t i = 0; i < new->value_count; i++)
+        if (!has_write(old, new->values[i].write))
+            verdict_unsafe(&sim->verdict, "no-resurrection",
+                           "%s forgets what it knew of key %u for write %u",
+                           host->name, key, new->values[i].write);
+}
+
 void observe_replaced(struct sim *sim, const struct host *host,
                       struct bytes key, struct bytes before, struct bytes after)
 {
@@ -135,6 +207,9 @@ void observe_replaced(struct sim *sim, const struct host *host,
         return;
     if (!let_go(&old, &new, &sim->forgotten[number]))
         return;
+    if (after.size == 0)
+        new.value_count = 0;
+    check_kept(sim, host, number, &old, &new);
     sim_tell(sim, host->name, "forgets what it knew of %s%s",
              sim->keys[number].name, after.size > 0 ? ", in part" : "");
     size_t count = all_copies(sim, &sim->keys[number], copies);
@@ -312,8 +387,10 @@ const char *observe_uncollected(const struct sim *sim)
             if (!record_view_read(&view, copies[i].data, copies[i].size))
                 return "a record is damaged";
             for (size_t v = 0; v < view.value_count; v++)
-                if (view.values[v].tombstone || view.values[v].expires_ms != 0)
+                if (is_dead(sim, &view.values[v]))
                     return "what was deleted is not forgotten";
+            if (view.value_count == 0)
+                return "a record without values is not forgotten";
         }
     }
     return NULL;
@@ -342,7 +419,7 @@ static void judge(struct sim *sim, uint32_t key, const uint32_t *live,
     check_acked_durable(&sim->history, key, live, count, &sim->verdict);
 }
 
-/* What a client would be shown of a record. */
+/* What clients are shown of a record, or were before it expired. */
 static size_t live_in(const struct copy *copy, uint32_t *live)
 {
     static struct record_view view; /* large; one thread */
@@ -360,6 +437,7 @@ void observe_end(struct sim *sim)
     struct copy copies[COPIES_MAX];
     uint32_t live[VIEW_VALUES_MAX];
     struct verdict *verdict = &sim->verdict;
+    sim->history.wall_ms_max = latest_wall_ms(sim);
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         size_t count = primary_copies(sim, &sim->keys[k], copies);
         check_converged(k, copies, count, REPLICAS, verdict);

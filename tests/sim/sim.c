@@ -163,15 +163,17 @@ static void heal(struct sim *sim)
 {
     int64_t began_us = sim->now_us;
     const char *unsettled = NULL;
+    bool is_together = false; /* it was once */
     int64_t night_us = sim->plan.has_nights ? 0 : INT64_MAX;
     sim->stage = SIM_HEALING;
     faults_heal(sim);
     do {
         run_until(sim, sim->now_us + SETTLE_EVERY_US);
         unsettled = observe_apart(sim);
+        is_together |= unsettled == NULL;
         if (unsettled == NULL && sim->plan.has_nights)
             unsettled = observe_uncollected(sim);
-        if (unsettled != NULL && sim->now_us >= night_us) {
+        if (unsettled != NULL && is_together && sim->now_us >= night_us) {
             /* What was mended in the morning is old in the evening. */
             night_us = sim->now_us + NIGHT_EVERY_US;
             faults_night(sim);

@@ -48,6 +48,11 @@ struct sim_key {
     uint32_t owners[3]; /* hosts */
 };
 
+/* Of wall clocks, either way. Together with the longest run between two nights
+ * it stays below the dedup window of 150 s: beyond it a retry is a new write,
+ * by design. */
+enum { WALL_OFFSET_MAX_MS = 8000 };
+
 enum {
     SIM_BUCKETS = 3,
     SIM_ZONES = 3,               /* node i is in zone i mod 3 */
@@ -135,6 +140,7 @@ void faults_heal(struct sim *sim);
 /* observe.c: what the checkers are shown. */
 void observe_start(struct sim *sim);
 /* The host's disk now holds this record, synced. */
+void observe_prepared(struct sim *sim, struct bytes record);
 void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
                     struct bytes record);
 /* It is about to, instead of another; empty: of none. */
@@ -146,6 +152,9 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need);
 /* Values that a client was shown: their writes. */
 size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
                       uint32_t *writes);
+/* " w1 w2", as many as the text takes, for the story. */
+const char *observe_list(const uint32_t *writes, size_t count, char *text,
+                         size_t size);
 /* What healing still waits for, or NULL: that all are equal; that all is read
  * since. */
 const char *observe_apart(struct sim *sim);

@@ -182,7 +182,7 @@ static void tell_stored(struct sim *sim, struct host *host,
         .version_before = op->change.version_before,
         .version_after = op->change.version_after,
         .was_damaged = op->change.was_damaged,
-        .is_collectable = op->change.is_collectable,
+        .ripe_ms = op->change.ripe_ms,
     };
     tell_node(sim, host, EVENT_STORED, &result);
 }
@@ -237,6 +237,7 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
     ops_add(&storage->forming, op);
     if (op->op.kind != STORAGE_COORDINATE)
         return;
+    observe_prepared(sim, buffer_bytes(&op->next));
     struct storage_result result = {
         .op = &op->op,
         .status = op->change.status,
