@@ -20,13 +20,13 @@ static const uint32_t weights[FAULT_KIND_COUNT] = {
 
 static uint32_t draw_host(struct sim *sim)
 {
-    return (uint32_t)random_below(&sim->fault_random, sim->plan.hosts);
+    return (uint32_t)random_below(&sim->strike_random, sim->plan.hosts);
 }
 
 static uint32_t draw_other(struct sim *sim, uint32_t host)
 {
     uint32_t step =
-        1 + (uint32_t)random_below(&sim->fault_random, sim->plan.hosts - 1);
+        1 + (uint32_t)random_below(&sim->strike_random, sim->plan.hosts - 1);
     return (host + step) % sim->plan.hosts;
 }
 
@@ -35,7 +35,7 @@ static enum fault draw_fault(struct sim *sim)
     uint32_t sum = 0, kind = 0;
     for (size_t i = 0; i < FAULT_KIND_COUNT; i++)
         sum += weights[i];
-    uint32_t drawn = (uint32_t)random_below(&sim->fault_random, sum);
+    uint32_t drawn = (uint32_t)random_below(&sim->strike_random, sum);
     while (drawn >= weights[kind])
         drawn -= weights[kind++];
     return (enum fault)kind;
@@ -44,7 +44,7 @@ static enum fault draw_fault(struct sim *sim)
 static void ends_in(struct sim *sim, enum fault fault, uint32_t host,
                     uint32_t other, int64_t least_ms, int64_t most_ms)
 {
-    sim_in(sim, random_range(&sim->fault_random, least_ms, most_ms) * 1000,
+    sim_in(sim, random_range(&sim->strike_random, least_ms, most_ms) * 1000,
            MOMENT_FAULT_ENDS, fault, host, other);
 }
 
@@ -53,7 +53,7 @@ static void reset(struct sim *sim)
     struct network *network = &sim->network;
     for (int tries = 0; tries < 20; tries++) {
         uint32_t at =
-            (uint32_t)random_below(&sim->fault_random, network->high + 1);
+            (uint32_t)random_below(&sim->strike_random, network->high + 1);
         struct session *session = &network->sessions[at % SESSIONS_MAX];
         if (!session->used || session->is_abandoned)
             continue;
@@ -100,13 +100,11 @@ static void crash(struct sim *sim, struct host *host, bool wipe)
         sim->history.disk_was_lost = true;
     }
     /* Some operators know at once that the disk is gone. */
-    host->with_replace = wipe && random_chance(&sim->fault_random, 300);
-    sim_in(sim, random_range(&sim->fault_random, 20, 1500) * 1000, MOMENT_START,
-           host->index, host->life, 0);
+    host->with_replace = wipe && random_chance(&sim->strike_random, 300);
+    sim_in(sim, random_range(&sim->strike_random, 20, 1500) * 1000,
+           MOMENT_START, host->index, host->life, 0);
 }
 
-/* A newcomer and one other are a majority that may know of no other disk: an
- * emptied one that was ready with the third alone is then taken for new. */
 /* It says goodbye, and goes on for as long as its last replies take. */
 static void leave(struct sim *sim, struct host *host)
 {
@@ -122,8 +120,8 @@ static void leave(struct sim *sim, struct host *host)
 /* All lanes, or one of them. */
 static void clog_lanes(struct sim *sim, uint32_t from, uint32_t to)
 {
-    int64_t late_us = random_range(&sim->fault_random, 10, 1200) * 1000;
-    uint64_t which = random_below(&sim->fault_random, 2 * LANE_COUNT);
+    int64_t late_us = random_range(&sim->strike_random, 10, 1200) * 1000;
+    uint64_t which = random_below(&sim->strike_random, 2 * LANE_COUNT);
     for (uint64_t lane = 0; lane < LANE_COUNT; lane++)
         if (which >= LANE_COUNT || which == lane)
             sim->network.clogged_us[from][to][lane] = late_us;
@@ -146,6 +144,8 @@ static bool is_leaving(const struct host *host)
     return host->node != NULL && host->leaving_life == host->life;
 }
 
+/* A newcomer and one other are a majority that may know of no other disk: an
+ * emptied one that was ready with the third alone is then taken for new. */
 static bool can_wipe(const struct sim *sim, const struct host *host)
 {
     return sim->plan.may_wipe && sim->wipes == 0 && host->node != NULL &&
@@ -154,8 +154,8 @@ static bool can_wipe(const struct sim *sim, const struct host *host)
 
 static void jump(struct sim *sim, struct host *host)
 {
-    host->wall_offset_ms = random_range(&sim->fault_random, -WALL_OFFSET_MAX_MS,
-                                        WALL_OFFSET_MAX_MS);
+    host->wall_offset_ms = random_range(
+        &sim->strike_random, -WALL_OFFSET_MAX_MS, WALL_OFFSET_MAX_MS);
     sim_tell(sim, host->name, "has its wall clock set to %+lld ms",
              (long long)host->wall_offset_ms);
 }
@@ -196,7 +196,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         ends_in(sim, fault, a, b, 100, 3000);
         break;
     case FAULT_SPLIT:
-        b = 1 + (uint32_t)random_below(&sim->fault_random,
+        b = 1 + (uint32_t)random_below(&sim->strike_random,
                                        (1u << sim->plan.hosts) - 2);
         split(sim, b, true);
         sim_tell(sim, "net", "the cluster is split, side %x", b);
@@ -211,7 +211,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         break;
     case FAULT_PAUSE:
         host->paused_until_us =
-            sim->now_us + random_range(&sim->fault_random, 20, 1500) * 1000;
+            sim->now_us + random_range(&sim->strike_random, 20, 1500) * 1000;
         sim_tell(sim, host->name, "stands still");
         break;
     case FAULT_WALL_JUMP:
@@ -229,15 +229,23 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
     }
 }
 
+/* Each draws from a stream of its own: those behind one that is left out are
+ * what they were. */
 void faults_next(struct sim *sim)
 {
-    uint32_t host = draw_host(sim);
-    enum fault fault = draw_fault(sim);
-    while ((fault == FAULT_WIPE && !can_wipe(sim, &sim->hosts[host])) ||
-           (fault == FAULT_NIGHT && !sim->plan.has_nights))
-        fault = draw_fault(sim);
-    sim->tally->faults[fault]++;
-    strike(sim, fault, host);
+    const struct fault_set *only = sim->options->only;
+    sim->strike_random = random_fork(&sim->fault_random);
+    sim->fault_number++;
+    if (only == NULL || fault_set_has(only, sim->fault_number)) {
+        uint32_t host = draw_host(sim);
+        enum fault fault = draw_fault(sim);
+        while ((fault == FAULT_WIPE && !can_wipe(sim, &sim->hosts[host])) ||
+               (fault == FAULT_NIGHT && !sim->plan.has_nights))
+            fault = draw_fault(sim);
+        sim->tally->faults[fault]++;
+        sim_tell(sim, "fault", "%u", sim->fault_number);
+        strike(sim, fault, host);
+    }
     faults_start(sim);
 }
 

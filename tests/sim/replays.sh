@@ -16,8 +16,15 @@ for engine in model lsm mixed; do
             { echo "$engine: $other"; exit 1; }
     done
 done
+# Of many faults some, or none.
+few=$($sim --seed 1 --only 2,5)
+test "$few" = "$($sim --seed 1 --only 5,2)" &&
+    test "$few" != "$($sim --seed 1)" || { echo "--only: $few"; exit 1; }
 for words in "" "--seed" "--seed x" "--seeds 0" "--seed 1 --nodes 4" \
-    "--seed 1 --engine lmdb" "--what"; do
+    "--seed 1 --engine lmdb" "--seed 1 --only" "--seed 1 --only 1,x" \
+    "--seed 1 --only 0" "--seed 1 --only none,1" "--seed 1 --only 512" \
+    "--seeds 2 --only 1" \
+    "--seeds 2 --shrink" "--what"; do
     code=0
     # shellcheck disable=SC2086
     "$sim" $words 2>/dev/null >&2 || code=$?

@@ -8,6 +8,7 @@
 #include "network.h"
 #include "queue.h"
 #include "random.h"
+#include "shrink.h"
 #include "tally.h"
 #include "trace.h"
 
@@ -70,6 +71,8 @@ struct sim_options {
     uint32_t hosts; /* 0: the seed chooses */
     bool tell;      /* print the story */
     bool calm;      /* without faults */
+    /* NULL: all faults, but for those that come with a batch or a frame. */
+    const struct fault_set *only;
 };
 
 struct sim {
@@ -81,7 +84,8 @@ struct sim {
     int64_t slept_us; /* that all clocks went on and nothing happened */
     struct queue queue;
     struct randomness random, network_random, disk_random, fault_random,
-        client_random, send_random;
+        client_random, send_random, strike_random;
+    uint32_t fault_number; /* of the last that struck, or was left out */
     struct host hosts[HOSTS_MAX];
     struct network network;
     struct client clients[CLIENTS_MAX];

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # run.sh [--seeds N] [NAME...]: build the simulator with each bug of the patches
 # beside this file (or of these names alone), one after the other, and show
-# which invariant caught it and after how many seeds. Exit status 1 if a bug
+# which invariant caught it, after how many seeds, and how many of the faults
+# that struck by then it takes. Exit status 1 if a bug
 # survives all the seeds (2000), or a patch no longer applies or builds, 2 for a
 # wrong word. Sources are copied; the tree is not touched.
 set -eu
@@ -42,8 +43,8 @@ built() {
     cmake --build "$work/build" --target sim >"$work/log" 2>&1
 }
 
-# What the simulator says of the seed that failed, in two words; nothing if none
-# did. Which seed a failed assertion is of it cannot say.
+# What the simulator says of the seed that failed, in three words; nothing if
+# none did. Which seed a failed assertion is of it cannot say.
 caught() {
     code=0
     sim=$(find "$work/build" -name sim -type f -perm -u+x)
@@ -51,11 +52,15 @@ caught() {
     case $code in
     0) ;;
     2 | 3)
-        sed -n 's/^seed \([0-9]*\): \([a-z-]*\): .*/\2 \1/p' "$work/out" |
-            head -n 1
+        found=$(sed -n 's/^seed \([0-9]*\): \([a-z-]*\): .*/\2 \1/p' \
+            "$work/out" | head -n 1)
+        # A failed assertion of fewer faults is no number.
+        needed=$("$sim" --seed "${found#* }" --shrink 2>/dev/null |
+            sed -n 's/^  of \([0-9]*\) faults \([0-9]*\) are.*/\2_of_\1/p')
+        echo "$found ${needed:-?}"
         ;;
-    134) echo "an-assertion ?" ;;
-    136 | 138 | 139) echo "signal-$((code - 128)) ?" ;;
+    134) echo "an-assertion ? ?" ;;
+    136 | 138 | 139) echo "signal-$((code - 128)) ? ?" ;;
     *)
         echo "run.sh: the simulator ended with $code" >&2
         cat "$work/err" >&2
@@ -77,7 +82,8 @@ try() {
     elif ! how=$(caught); then
         how=
     elif [ -n "$how" ]; then
-        printf '%-32s %-20s %s\n' "$1" "${how% *}" "${how##* }"
+        # shellcheck disable=SC2086
+        printf '%-32s %-20s %-12s %s\n' "$1" $how
     else
         printf '%-32s SURVIVES %s seeds\n' "$1" "$seeds"
     fi
@@ -87,7 +93,7 @@ try() {
 
 built || { cat "$work/log"; exit 1; }
 survived=0
-printf '%-32s %-20s %s\n' "bug" "caught by" "after seeds"
+printf '%-32s %-20s %-12s %s\n' "bug" "caught by" "after seeds" "faults"
 for name in "$@"; do
     how=
     try "$name" || survived=$((survived + 1))
