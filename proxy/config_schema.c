@@ -68,6 +68,11 @@ static const struct config_key keys[] = {
     {"replication", "handoff_interval_ms", CONFIG_NUMBER,
      AT(timeouts.handoff_interval_ms), 1, 600000, "200", "ms",
      "between batches of hints; shorter heals sooner and loads more", false},
+    {"replication", "hint_window_ms", CONFIG_NUMBER,
+     AT(timeouts.hint_window_ms), 1000, 604800000, "10800000", "ms",
+     "once a node has taken no hints so long, it is kept no more of them, and "
+     "what it missed is mended by anti-entropy",
+     false},
     {"replication", "anti_entropy_interval_ms", CONFIG_NUMBER,
      AT(timeouts.exchange_interval_ms), 100, 86400000, "60000", "ms",
      "so often replicas are compared; what differs is mended", false},

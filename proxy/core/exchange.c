@@ -133,14 +133,30 @@ static bool add_number(struct buffer *buffer, uint32_t number)
 
 /* --- when a partition was last found equal --- */
 
-static void note_equal(struct node *node, struct partition partition)
+/* With that owner of it; NULL: it is none. 0: never, or it has missed some. */
+static int64_t *equal_ms(const struct node *node, struct partition partition,
+                         struct node_id owner)
 {
-    struct exchange *exchange = &node->exchange;
     size_t first = (size_t)partition.value * REPLICAS_MAX;
     for (size_t i = 0; i < topology_owner_count(&node->topology); i++)
-        if (node_id_equal(topology_owner(&node->topology, partition, i),
-                          exchange->peer))
-            exchange->equal_ms[first + i] = node->now_ms;
+        if (node_id_equal(topology_owner(&node->topology, partition, i), owner))
+            return &node->exchange.equal_ms[first + i];
+    return NULL;
+}
+
+static void note_equal(struct node *node, struct partition partition)
+{
+    int64_t *when_ms = equal_ms(node, partition, node->exchange.peer);
+    if (when_ms != NULL)
+        *when_ms = node->now_ms;
+}
+
+void exchange_missed(struct node *node, struct node_id owner,
+                     struct partition partition)
+{
+    int64_t *when_ms = equal_ms(node, partition, owner);
+    if (when_ms != NULL)
+        *when_ms = 0;
 }
 
 int64_t exchange_equal_ago_ms(const struct node *node,
@@ -195,8 +211,27 @@ static void compare(struct node *node, unsigned level, struct effects *effects)
         effects);
 }
 
-/* Some of the partitions that differ; each round begins behind where the last
- * one came to, so that those that hold it up do not hide the others. */
+/* Of what differs, where to begin: behind where the last round came to, so that
+ * those that hold it up do not hide the others; and there with the next that
+ * the peer is known to have missed some of. */
+static uint32_t first_of_round(const struct node *node)
+{
+    const struct exchange *exchange = &node->exchange;
+    size_t count, first = 0;
+    const uint32_t *differ = numbers(&exchange->differ, &count);
+    while (first < count && differ[first] < exchange->resume_next)
+        first++;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t number = differ[(first + i) % count];
+        const int64_t *when_ms =
+            equal_ms(node, compare_partition(0, number), exchange->peer);
+        if (when_ms != NULL && *when_ms == 0)
+            return number;
+    }
+    return exchange->resume_next;
+}
+
+/* Some of the partitions that differ, from resume on. */
 static void next_group(struct node *node, struct effects *effects)
 {
     struct exchange *exchange = &node->exchange;
@@ -265,7 +300,7 @@ static void ask_roots(struct node *node, struct effects *effects)
         compare(node, 0, effects);
         return;
     }
-    exchange->resume = exchange->resume_next;
+    exchange->resume = first_of_round(node);
     next_group(node, effects);
 }
 

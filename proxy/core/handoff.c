@@ -46,7 +46,8 @@ struct hint_target *hint_target(struct node *node, struct node_id id)
     if (node->hint_count == NODES_MAX)
         return NULL;
     struct hint_target *target = &node->hints[node->hint_count++];
-    *target = (struct hint_target){.node = id, .chunk_bytes = CHUNK_BYTES};
+    *target = (struct hint_target){
+        .node = id, .chunk_bytes = CHUNK_BYTES, .taken_ms = node->now_ms};
     return target;
 }
 
@@ -91,16 +92,34 @@ bool fallback_admit(struct node *node)
     return false;
 }
 
+static bool has_room(struct node *node, struct hint_target *target,
+                     size_t bytes)
+{
+    if (target == NULL)
+        return false;
+    if (target->records == 0)
+        target->taken_ms = node->now_ms;
+    return target->bytes + bytes <= node->config.limits.hint_bytes_max &&
+           node->now_ms - target->taken_ms <=
+               node->config.timeouts.hint_window_ms;
+}
+
+static void shed(struct node *node, struct node_id target,
+                 struct partition partition)
+{
+    node_count(node, COUNTER_HINTS_SHED);
+    exchange_missed(node, target, partition);
+}
+
 void hint_keep(struct node *node, struct node_id target,
                const struct storage_key *key, enum record_kind kind,
                struct bytes record, struct effects *effects)
 {
-    const struct hint_target *kept = hint_target(node, target);
+    struct hint_target *kept = hint_target(node, target);
     void *name = arena_copy(&effects->arena, key->key.data, key->key.size);
     void *copy = arena_copy(&effects->arena, record.data, record.size);
-    if (kept == NULL || name == NULL || copy == NULL ||
-        kept->bytes + record.size > node->config.limits.hint_bytes_max) {
-        node_count(node, COUNTER_HINTS_SHED);
+    if (!has_room(node, kept, record.size) || name == NULL || copy == NULL) {
+        shed(node, target, key->partition);
         return;
     }
     struct storage_op op = {
@@ -115,7 +134,7 @@ void hint_keep(struct node *node, struct node_id target,
     op.key.target = target;
     op.key.key = bytes_of(name, key->key.size);
     if (!effects_storage(effects, &op))
-        node_count(node, COUNTER_HINTS_SHED);
+        shed(node, target, key->partition);
 }
 
 static void go_to(struct node *node, enum handoff_stage stage)
@@ -365,6 +384,7 @@ void handoff_reply(struct node *node, uint64_t request,
         return;
     }
     advance(node);
+    hint_target(node, handoff->target)->taken_ms = node->now_ms;
     go_to(node, HANDOFF_DROPPING);
     handoff->dropping = 0;
     size_t count = handoff->rows.size / sizeof(struct sent_row);

@@ -29,6 +29,7 @@ struct node_timeouts node_timeouts_default(void)
         .dedup_window_ms = 150000,
         .tree_rebuild_ms = 86400000,
         .exchange_interval_ms = 60000,
+        .hint_window_ms = 10800000,
         .collect_interval_ms = 10000,
     };
 }

@@ -98,6 +98,7 @@ struct slots {
 struct hint_target {
     struct node_id node;
     uint64_t records, bytes;
+    int64_t taken_ms; /* when it last took some, or nothing was kept for it */
     /* A write of one failed: what the counts say may be wrong, until a pass
      * over all of them finds none. */
     bool is_unsure;
@@ -533,8 +534,10 @@ int64_t exchange_equal_ago_ms(const struct node *node,
 /* Let go of what is under way, and begin with that. */
 void exchange_repair(struct node *node, const struct repair *repair);
 
-/* The node is there again: it may have missed something. */
+/* The node is there again: it may have missed something; or it surely has. */
 void exchange_wake(struct node *node, struct node_id peer);
+void exchange_missed(struct node *node, struct node_id owner,
+                     struct partition partition);
 /* Of rows of the partition that were asked for: that chunk begins again. */
 void exchange_let_go(struct node *node, struct partition partition);
 

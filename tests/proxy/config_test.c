@@ -70,7 +70,9 @@ static void full_file_sets_every_field(void **state)
         "storage: {engine: lsm, sync: interval, sync_interval_ms: 7,"
         " options: {level: 9, cache_bytes: 64KiB}}\n"
         "replication: {request_timeout_ms: 11, forward_timeout_ms: 12,"
-        " hedge_ms: 13, handoff_interval_ms: 14, r: one, w: 4,"
+        " hedge_ms: 13, handoff_interval_ms: 14, hint_window_ms: 1500,"
+        " anti_entropy_interval_ms: 150, anti_entropy_rebuild_ms: 1600,"
+        " dedup_window_ms: 1700, collect_interval_ms: 180, r: one, w: 4,"
         " sloppy: true}\n"
         "limits: {value_bytes_max: 2MiB, inflight_max: 5,"
         " inflight_bytes_max: 3MiB, hint_bytes_max: 8GiB,"
@@ -100,6 +102,9 @@ static void full_file_sets_every_field(void **state)
     assert_int_equal(config.timeouts.forward_ms, 12);
     assert_int_equal(config.timeouts.hedge_ms, 13);
     assert_int_equal(config.timeouts.handoff_interval_ms, 14);
+    assert_int_equal(config.timeouts.hint_window_ms, 1500);
+    assert_int_equal(config.timeouts.dedup_window_ms, 1700);
+    assert_int_equal(config.timeouts.collect_interval_ms, 180);
     assert_int_equal(config.limits.value_bytes_max, 2 << 20);
     assert_int_equal(config.limits.inflight_max, 5);
     assert_int_equal(config.limits.inflight_bytes_max, 3 << 20);

@@ -298,6 +298,52 @@ static void a_key_that_is_refused_is_passed_over(void **state)
     expect_equal();
 }
 
+static unsigned partition_of_key(const char *name)
+{
+    return key_in(&n1, TABLE_DATA, 0, "default", name).partition.value;
+}
+
+/* What was to be kept for a node and was not goes before what only differs. */
+static void what_is_known_to_be_missed_goes_first(void **state)
+{
+    (void)state;
+    unsigned last = n1.config.founding.partitions - 1u;
+    char missed[16] = "m";
+    n1.config.limits.hint_bytes_max = 0;
+    start();
+    round_of(INTERVAL_MS, ALL_STEPS);
+    for (int i = 0; partition_of_key(missed) != last; i++)
+        snprintf(missed, sizeof missed, "m%d", i);
+    for (int i = 0; i < 10; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "k%d", i);
+        if (partition_of_key(name) != last)
+            peer(&n1, n1.now_ms, 2, token++, RKV__ENVELOPE__BODY_STORE,
+                 store_of(&n1, name, record_of(&n1, 1, 1, "v")));
+    }
+    put(&n1, n1.now_ms, token++, write_of(&n1, missed, "v"));
+    disk(&n1, n1.now_ms);
+    gone(&n1, n1.now_ms, 2);
+    disk(&n1, n1.now_ms);
+    assert_int_equal(counter_of(&n1, "hints_shed"), 1);
+    for (int i = 0; i < 100 && stored(&n2, missed)[0] == 'n'; i++) {
+        tick(&n1, 2 * INTERVAL_MS + 4 * i);
+        disk(&n1, n1.now_ms);
+        if (n1.request_count > 0)
+            carry_over(n1.now_ms);
+        disk(&n1, n1.now_ms);
+        n1.trace_size = 0;
+    }
+    assert_string_equal(stored(&n2, missed), "v");
+    for (int i = 0; i < 10; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "k%d", i);
+        assert_string_equal(stored(&n2, name), "nothing");
+    }
+    round_of(n1.now_ms, ALL_STEPS);
+    expect_equal();
+}
+
 static void make_differ(void)
 {
     for (int i = 0; i < 30; i++) {
@@ -511,6 +557,7 @@ int main(void)
         TEST(large_partitions_are_done_in_chunks),
         TEST(a_busy_node_rests_between_chunks),
         TEST(a_key_that_is_refused_is_passed_over),
+        TEST(what_is_known_to_be_missed_goes_first),
         TEST(a_peer_that_goes_away_is_asked_again),
         TEST(a_disk_that_fails_is_asked_again),
         TEST(a_message_that_is_lost_is_given_up),

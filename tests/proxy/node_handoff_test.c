@@ -356,6 +356,44 @@ static void courtesy_hints_are_shed_over_their_bound_and_counted(void **state)
     f.trace_size = 0;
 }
 
+/* Put so that n3 misses it. */
+static void miss(int64_t now_ms, const char *name)
+{
+    static uint64_t token = 3000;
+    put(&f, now_ms, token++, write_of(&f, name, "v"));
+    disk(&f, now_ms);
+    gone(&f, now_ms, 3);
+    ack(&f, now_ms, 2, STATUS_OK);
+    disk(&f, now_ms);
+    f.trace_size = 0;
+}
+
+static void courtesy_hints_are_kept_for_a_while(void **state)
+{
+    (void)state;
+    f.config.timeouts.hint_window_ms = 1000;
+    node_start(&f);
+    tick(&f, 5000);
+    miss(5000, "a");
+    miss(6000, "b");
+    assert_int_equal(hint_count(), 2);
+    miss(6001, "c");
+    assert_int_equal(hint_count(), 2);
+    assert_int_equal(counter_of(&f, "hints_shed"), 1);
+    /* It is there again, and away once more. */
+    tick(&f, 6002);
+    disk(&f, 6002);
+    handed(6003, 3, RKV__STATUS__OK);
+    disk(&f, 6003);
+    assert_int_equal(hint_count(), 0);
+    miss(6500, "d");
+    miss(7500, "e");
+    assert_int_equal(hint_count(), 2);
+    miss(7501, "e");
+    assert_int_equal(counter_of(&f, "hints_shed"), 2);
+    f.trace_size = 0;
+}
+
 static void
 what_is_handed_over_is_merged_and_acknowledged_once_stored(void **state)
 {
@@ -407,6 +445,7 @@ int main(void)
         WITH(opened, a_row_that_cannot_be_sent_holds_up_no_one),
         WITH(opened, a_damaged_hint_is_counted_and_the_rest_goes),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
+        WITH(opened, courtesy_hints_are_kept_for_a_while),
         WITH(opened,
              what_is_handed_over_is_merged_and_acknowledged_once_stored),
     };

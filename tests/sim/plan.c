@@ -71,4 +71,6 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
     plan->has_nights = random_chance(random, 500);
     if (random_chance(random, 300))
         plan->failed_send_permille = (uint32_t)random_range(random, 1, 50);
+    if (random_chance(random, 300))
+        plan->timeouts.hint_window_ms = 300;
 }
