@@ -204,6 +204,23 @@ class BadStart(unittest.TestCase):
             self.assertEqual(ran.returncode, 2 if said else 0, ran)
             self.assertIn(said, ran.stderr)
 
+    def test_what_does_not_go_together_is_reported(self):
+        node = self.newcomer()
+        node.write_config(
+            "node: {name: n1, data_dir: /tmp/never}\n"
+            "cluster: {bootstrap: [n1], replicas: 1}\n"
+            "replication:\n"
+            "  request_timeout_ms: 2000\n"
+            "  dedup_window_ms: 3999\n"                    # 5
+            "  hint_window_ms: 999\n")                     # 6
+        ran = subprocess.run([REPLIKVD, "--check-config", node.config],
+                             check=False, capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 2, ran)
+        self.assertIn(':5: replication.dedup_window_ms: found "3999"; allowed '
+                      "4000 (twice request_timeout_ms) and more", ran.stderr)
+        self.assertIn(':6: replication.hint_window_ms: found "999"; allowed '
+                      "1000 to 604800000 ms", ran.stderr)
+
     def test_a_good_file_has_no_mistakes(self):
         node = self.newcomer()
         ran = subprocess.run([REPLIKVD, "--check-config", node.config],
