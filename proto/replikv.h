@@ -301,7 +301,7 @@ struct replikv_node {
     bool repairing;
     uint64_t repair_left;
     /* How long ago partition i was last found equal to all its other replicas,
-     * -1 never, or one of them has missed some since, -2 it is not this node's.
+     * -1 never, or a hint for one was not kept since, -2 it is not this node's.
      * STATUS: one, the longest. TREES: of each. */
     const int64_t *equal_ago_ms;
     size_t equal_ago_count;

@@ -70,7 +70,7 @@ static const struct config_key keys[] = {
      "between batches of hints; shorter heals sooner and loads more", false},
     {"replication", "hint_window_ms", CONFIG_NUMBER,
      AT(timeouts.hint_window_ms), 1000, 604800000, "10800000", "ms",
-     "once a node has taken no hints so long, it is kept no more of them, and "
+     "once a node has been away so long, it is kept no more hints, and "
      "what it missed is mended by anti-entropy",
      false},
     {"replication", "anti_entropy_interval_ms", CONFIG_NUMBER,

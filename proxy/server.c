@@ -130,16 +130,25 @@ static enum status check_format(struct server *server, struct error *error)
                              server->config, error);
 }
 
-/* What it holds may have been deleted since, and that be forgotten: of records
- * that other nodes have too, nothing old may come back. */
+static bool has_bits(const struct server *server, const char *name)
+{
+    struct buffer value = {0};
+    bool has = false;
+    if (storage_meta_get(server->storage, TABLE_META, name, &value) ==
+        STATUS_OK)
+        for (size_t i = 0; i < value.size; i++)
+            has |= value.data[i] != 0;
+    buffer_fini(&value);
+    return has;
+}
+
+/* What it holds may have been deleted since, and that be forgotten: it may not
+ * come back. One that is being filled took another's place before. */
 static bool is_to_be_emptied(const struct server *server)
 {
     const struct config *config = server->config;
-    struct buffer store = {0};
-    bool is_used = storage_meta_get(server->storage, TABLE_META, META_STORE,
-                                    &store) == STATUS_OK;
-    buffer_fini(&store);
-    return is_used && config->replicas > 1 && config->founder_count > 1;
+    return has_bits(server, META_STORE) && !has_bits(server, META_MISSING) &&
+           config->replicas > 1 && config->founder_count > 1;
 }
 
 static enum status open_storage(struct server *server,

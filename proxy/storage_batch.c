@@ -178,7 +178,7 @@ static void apply(struct storage *storage, const struct storage_op *op)
      * our dots is lost, hence the new incarnation. Of a hint, or of
      * what is collected, there is nothing to drop. */
     bool damaged = status == STATUS_CORRUPT && op->kind != STORAGE_DROP &&
-                   op->kind != STORAGE_COLLECT;
+                   op->kind != STORAGE_COLLECT && !op->spares_damage;
     if (status != STATUS_OK && !damaged) {
         fail(batch, op, status, "the engine cannot read our own copy");
         return;

@@ -103,7 +103,7 @@ static enum status walk(struct reader *reader, const struct storage_op *op,
     for (;;) {
         status = engine_next(iterator, &key, &value);
         if (passes(iterator, op, status)) {
-            storage_note(reader->storage, STATUS_CORRUPT);
+            result->passed_damage = true;
             continue;
         }
         if (status != STATUS_OK)

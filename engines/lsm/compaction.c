@@ -197,10 +197,12 @@ static enum status add(struct job *job, const struct entry *entry)
     return status;
 }
 
-/* What reading the inputs answered: an output may fail alike. */
+/* What reading the inputs answered: an output may fail alike. Of more damage
+ * than is remembered they say that memory is short. */
 static enum status read_inputs(struct job *job, enum status status)
 {
-    job->unread = status == STATUS_CORRUPT || status == STATUS_IO;
+    job->unread = status == STATUS_CORRUPT || status == STATUS_IO ||
+                  job->merge.damage_count > 0;
     return status;
 }
 

@@ -124,7 +124,8 @@ static enum status note_damage(struct merge *merge,
                                const struct merge_source *source,
                                enum status status)
 {
-    merge->untold = status;
+    if (merge->untold != STATUS_IO)
+        merge->untold = status;
     if (merge->damages == NULL)
         merge->damages = calloc(DAMAGES_MAX, sizeof *merge->damages);
     if (merge->damages == NULL || merge->damage_count == DAMAGES_MAX)

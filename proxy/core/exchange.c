@@ -79,6 +79,7 @@ static void round_over(struct node *node)
         *repair = (struct repair){.is_running = false};
     forget_round(&node->exchange);
     rest(node, repair->is_running ? 0 : turn_ms(node));
+    node->exchange.has_failed = false;
 }
 
 /* The peer is gone, or we are at odds with it. */
@@ -86,6 +87,7 @@ static void fail(struct node *node)
 {
     node_count(node, COUNTER_EXCHANGES_FAILED);
     round_over(node);
+    node->exchange.has_failed = true;
 }
 
 void exchange_skip(struct node *node)
@@ -211,9 +213,9 @@ static void compare(struct node *node, unsigned level, struct effects *effects)
         effects);
 }
 
-/* Of what differs, where to begin: behind where the last round came to, so that
- * those that hold it up do not hide the others; and there with the next that
- * the peer is known to have missed some of. */
+/* Of what differs, where to begin: with the next that the peer is known to have
+ * missed some of; behind one that ended the last round, which must not hide the
+ * others. */
 static uint32_t first_of_round(const struct node *node)
 {
     const struct exchange *exchange = &node->exchange;
@@ -221,7 +223,7 @@ static uint32_t first_of_round(const struct node *node)
     const uint32_t *differ = numbers(&exchange->differ, &count);
     while (first < count && differ[first] < exchange->resume_next)
         first++;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !exchange->has_failed; i++) {
         uint32_t number = differ[(first + i) % count];
         const int64_t *when_ms =
             equal_ms(node, compare_partition(0, number), exchange->peer);

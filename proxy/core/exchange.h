@@ -47,4 +47,10 @@ void exchange_pause(struct node *node);
 /* This partition cannot be read, here or there: on to the next. */
 void exchange_skip(struct node *node);
 
+/* The owner has missed some of the partition for good. */
+void exchange_missed(struct node *node, struct node_id owner,
+                     struct partition partition);
+/* Of rows of the partition that were asked for: that chunk begins again. */
+void exchange_let_go(struct node *node, struct partition partition);
+
 #endif

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "proto/assert.h"
-#include "proxy/core/node_internal.h"
+#include "proxy/core/exchange.h"
 
 /* Hinted hand-off: what was kept for a node goes to it when it is back.
  *
@@ -73,6 +73,7 @@ void hints_changed(struct node *node, const struct storage_result *result)
     target->changes++;
     if (result->status != STATUS_OK) {
         target->is_unsure = true;
+        exchange_missed(node, target->node, result->op->key.partition);
         return;
     }
     add(&target->records, result->records_delta);
@@ -346,8 +347,9 @@ static void scanned(struct node *node, const struct storage_result *result,
         return;
     }
     if (message->handoff->n_rows == 0) {
-        if (result->done && result->row_count == 0)
+        if (result->done && result->row_count == 0 && !result->passed_damage)
             found_none(node);
+        hint_target(node, handoff->target)->taken_ms = node->now_ms;
         advance(node);
         rest(node, RETRY_MS);
         return;
@@ -374,6 +376,9 @@ void handoff_reply(struct node *node, uint64_t request,
     const Rkv__HandoffReply *answer = NULL;
     if (reply != NULL && reply->body_case == RKV__ENVELOPE__BODY_HANDOFF_REPLY)
         answer = reply->handoff_reply;
+    /* Whatever it says, it is there. */
+    if (answer != NULL)
+        hint_target(node, handoff->target)->taken_ms = node->now_ms;
     if (answer == NULL || answer->status != RKV__STATUS__OK) {
         if (answer == NULL)
             unanswered(node);
@@ -384,7 +389,6 @@ void handoff_reply(struct node *node, uint64_t request,
         return;
     }
     advance(node);
-    hint_target(node, handoff->target)->taken_ms = node->now_ms;
     go_to(node, HANDOFF_DROPPING);
     handoff->dropping = 0;
     size_t count = handoff->rows.size / sizeof(struct sent_row);

@@ -83,11 +83,13 @@ struct node_config {
 
 /* TABLE_META entries that the edge reads before there is a node: the format of
  * the disk's records (a byte; none: 1), how often it was started (uint64_t),
- * its random id (16 bytes), and the run whose hash trees are true (uint64_t),
- * which it makes 0, synced, before anything can be written. */
+ * its random id (16 bytes), which partitions are still to be filled (a bit
+ * each), and the run whose hash trees are true (uint64_t), which it makes 0,
+ * synced, before anything can be written. */
 #define META_FORMAT "format"
 #define META_BOOT "boot"
 #define META_STORE "store"
+#define META_MISSING "missing"
 #define META_TREES_OF_RUN "trees_of_run"
 
 struct node_limits node_limits_default(void);

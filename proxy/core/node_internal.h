@@ -98,7 +98,7 @@ struct slots {
 struct hint_target {
     struct node_id node;
     uint64_t records, bytes;
-    int64_t taken_ms; /* when it last took some, or nothing was kept for it */
+    int64_t taken_ms; /* when it last answered, or nothing was kept for it */
     /* A write of one failed: what the counts say may be wrong, until a pass
      * over all of them finds none. */
     bool is_unsure;
@@ -271,6 +271,7 @@ struct exchange {
     size_t asked; /* nodes, of the peer */
     bool is_verifying, is_waiting;
     bool is_between; /* chunks of a partition, at rest */
+    bool has_failed; /* the round before */
 
     /* Of the partition; see reconcile.c. */
     struct partition partition;
@@ -439,6 +440,9 @@ void read_stored(struct node *node, const struct storage_result *result,
 void read_reply(struct node *node, uint64_t request, struct node_id from,
                 const Rkv__Envelope *reply, struct effects *effects);
 void reads_tick(struct node *node, struct effects *effects);
+/* Our copy is damaged: what a majority holds is written over it. */
+void read_mend(struct node *node, const struct storage_key *key,
+               struct effects *effects);
 
 /* serve.c */
 void serve_store(struct node *node, struct reply_token token,
@@ -473,8 +477,7 @@ void handoff_reply(struct node *node, uint64_t request,
                    const Rkv__Envelope *reply, struct effects *effects);
 void handoff_wake(struct node *node);
 
-/* fill.c; the partitions that are missing are stored under this name. */
-#define META_MISSING "missing"
+/* fill.c */
 enum status fill_init(struct node *node) MUST_CHECK;
 void fill_fini(struct node *node);
 bool fill_is_missing(const struct node *node, struct partition partition);
@@ -534,12 +537,8 @@ int64_t exchange_equal_ago_ms(const struct node *node,
 /* Let go of what is under way, and begin with that. */
 void exchange_repair(struct node *node, const struct repair *repair);
 
-/* The node is there again: it may have missed something; or it surely has. */
+/* The node is there again: it may have missed something. */
 void exchange_wake(struct node *node, struct node_id peer);
-void exchange_missed(struct node *node, struct node_id owner,
-                     struct partition partition);
-/* Of rows of the partition that were asked for: that chunk begins again. */
-void exchange_let_go(struct node *node, struct partition partition);
 
 /* repair.c */
 void repair_request(struct node *node, struct reply_token token,

@@ -22,6 +22,8 @@ static void reply(struct node *node, const struct read_op *op,
                   enum status status, const char *message, Rkv__ReadReply *body,
                   struct effects *effects)
 {
+    if (op->token.value == 0)
+        return; /* nobody asked */
     Rkv__Result *result =
         result_new(node, &effects->arena, status, RKV__OUTCOME__NONE, message);
     node_took(node, LATENCY_GET_ANSWER, op->arrived_us);
@@ -267,12 +269,56 @@ static void carry_out(struct node *node, struct read_op *op,
         finish(node, op);
 }
 
+/* False: too many are in flight. */
+static bool begin(struct node *node, struct reply_token token,
+                  const struct admitted *admitted, struct context seen,
+                  struct effects *effects)
+{
+    uint64_t serial;
+    int slot = slots_take(&node->read_slots, &serial);
+    if (slot < 0)
+        return false;
+    struct read_op *op = &node->reads[slot];
+    op->used = true;
+    op->serial = serial;
+    op->token = token;
+    op->arrived_us = node->now_us;
+    op->asks = true;
+    op->charged_bytes = 0;
+    op->bucket = admitted->bucket;
+    op->partition = admitted->partition;
+    op->key_size = (uint16_t)admitted->key.size;
+    memcpy(op->key, admitted->key.data, admitted->key.size);
+    struct node_id replicas[REPLICAS_MAX];
+    struct get_config config = {
+        .replicas = replicas,
+        .replica_count = preference_list(node, op->partition, replicas),
+        .r = admitted->level,
+        .seen = seen,
+        .deadline_ms = admitted->deadline_ms,
+        .hedge_ms = node->config.timeouts.hedge_ms,
+        .wall_ms = node->wall_ms,
+        .dedup_window_ms = node->config.timeouts.dedup_window_ms,
+    };
+    /* From a majority on, reads of a client never go back. */
+    config.monotonic = config.r * 2 > config.replica_count;
+    config.sloppy = admitted->bucket->sloppy;
+    struct get_actions actions;
+    enum status status = get_start(&op->get, &config, node->now_ms, &actions);
+    if (status == STATUS_OK) {
+        carry_out(node, op, &actions, effects);
+    } else {
+        reply_failure(node, op, status, effects);
+        finish(node, op);
+    }
+    return true;
+}
+
 void read_request(struct node *node, struct reply_token token,
                   const Rkv__Read *read, struct effects *effects)
 {
     struct admitted admitted;
     struct error error;
-    uint64_t serial;
     node_count(node, COUNTER_READS);
     enum status status =
         admit(node, read->bucket, bytes_of_binary(read->key), read->r, false,
@@ -298,45 +344,24 @@ void read_request(struct node *node, struct reply_token token,
                      RKV__OUTCOME__NONE, "too many bytes are in flight");
         return;
     }
-    int slot = slots_take(&node->read_slots, &serial);
-    if (slot < 0) {
+    if (!begin(node, token, &admitted, seen, effects))
         reply_result(node, effects, token, STATUS_OVERLOADED,
                      RKV__OUTCOME__NONE, "too many requests are in flight");
-        return;
-    }
-    struct read_op *op = &node->reads[slot];
-    op->used = true;
-    op->serial = serial;
-    op->token = token;
-    op->arrived_us = node->now_us;
-    op->asks = true;
-    op->charged_bytes = 0;
-    op->bucket = admitted.bucket;
-    op->partition = admitted.partition;
-    op->key_size = (uint16_t)admitted.key.size;
-    memcpy(op->key, admitted.key.data, admitted.key.size);
-    struct node_id replicas[REPLICAS_MAX];
-    struct get_config config = {
-        .replicas = replicas,
-        .replica_count = preference_list(node, op->partition, replicas),
-        .r = admitted.level,
-        .seen = seen,
-        .deadline_ms = admitted.deadline_ms,
-        .hedge_ms = node->config.timeouts.hedge_ms,
-        .wall_ms = node->wall_ms,
-        .dedup_window_ms = node->config.timeouts.dedup_window_ms,
+}
+
+void read_mend(struct node *node, const struct storage_key *key,
+               struct effects *effects)
+{
+    struct admitted admitted = {
+        .bucket = node_bucket(node, key->bucket),
+        .partition = key->partition,
+        .key = key->key,
+        .level = (uint32_t)topology_owner_count(&node->topology) / 2 + 1,
+        .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
     };
-    /* From a majority on, reads of a client never go back. */
-    config.monotonic = config.r * 2 > config.replica_count;
-    config.sloppy = admitted.bucket->sloppy;
-    struct get_actions actions;
-    status = get_start(&op->get, &config, node->now_ms, &actions);
-    if (status == STATUS_OK) {
-        carry_out(node, op, &actions, effects);
-    } else {
-        reply_failure(node, op, status, effects);
-        finish(node, op);
-    }
+    if (admitted.bucket != NULL)
+        (void)begin(node, (struct reply_token){0}, &admitted,
+                    (struct context){0}, effects);
 }
 
 void read_stored(struct node *node, const struct storage_result *result,

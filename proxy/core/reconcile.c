@@ -299,7 +299,8 @@ static void pulled(struct node *node, const Rkv__ScanReply *reply,
     exchange->storing = 0;
     exchange->moved += reply->n_rows;
     for (size_t i = 0; i < reply->n_rows; i++) {
-        struct storage_op op = {.token = exchange_number(node)};
+        struct storage_op op = {.token = exchange_number(node),
+                                .spares_damage = true};
         if (row_merge(node, reply->rows[i], exchange->partition,
                       &effects->arena, &op) == NULL &&
             effects_storage(effects, &op))
@@ -318,10 +319,12 @@ static void merged(struct node *node, const struct storage_result *result,
     struct exchange *exchange = &node->exchange;
     const struct storage_key *key = &result->op->key;
     struct own_key *own = find_own(exchange, key_hash(key->bucket, key->key));
-    if (result->status != STATUS_OK)
-        refused(node, "us", effects);
-    else
+    if (result->status == STATUS_OK)
         node_count(node, COUNTER_KEYS_PULLED);
+    else if (result->status == STATUS_CORRUPT)
+        read_mend(node, key, effects);
+    else
+        refused(node, "us", effects);
     if (own != NULL && result->version_after != 0)
         own->version = (uint32_t)result->version_after;
     if (--exchange->storing == 0)

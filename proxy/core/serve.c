@@ -196,7 +196,8 @@ void serve_scan(struct node *node, struct reply_token token,
         .after = bytes_of_binary(scan->after),
         .bytes_max = node->config.limits.list_bytes_max *
                      (filter == SCAN_ROWS ? 1 : SCAN_LISTS),
-        .passes_damage = true,
+        /* Who fills would take it for all that there is. */
+        .passes_damage = filter != SCAN_ROWS,
     };
     if (scan->max_bytes > 0 && scan->max_bytes < op.bytes_max)
         op.bytes_max = scan->max_bytes;
@@ -406,6 +407,7 @@ void serve_handoff(struct node *node, struct reply_token token,
         struct storage_op op = {
             .kind = STORAGE_MERGE,
             .token = request_number(OWNER_SERVE_HANDOFF, batch->serial),
+            .spares_damage = true,
         };
         add_to_batch(node, batch, handoff->rows[i], &op, effects);
     }
@@ -444,6 +446,8 @@ static void handoff_row_done(struct node *node,
 {
     uint64_t serial = result->op->token & UINT64_C(0xffffffffffffff);
     struct batch_op *batch = &node->batches[slot_of(serial)];
+    if (result->op->spares_damage && result->status == STATUS_CORRUPT)
+        read_mend(node, &result->op->key, effects);
     if (!batch->used || batch->serial != serial)
         return;
     if (result->status != STATUS_OK)

@@ -76,6 +76,8 @@ struct storage_op {
     uint32_t bytes_max;
     /* SCAN: hear of it after all that it may show was STORED. */
     bool settled;
+    /* MERGE: over a copy that cannot be read it fails, CORRUPT. */
+    bool spares_damage;
     /* SCAN: leave out what cannot be read, where the engine can; else the scan
      * fails of it. */
     bool passes_damage;
@@ -114,6 +116,7 @@ struct storage_result {
     size_t row_count;
     struct bytes next; /* give it as after */
     bool done;
+    bool passed_damage; /* something was left out that cannot be read */
 };
 
 #endif

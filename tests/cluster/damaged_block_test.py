@@ -112,7 +112,8 @@ class DamagedBlock(unittest.TestCase):
         wait_for("what is damaged to be written anew",
                  lambda: self.failures_of_its_own() == 0)
         self.assertIn(ran.returncode, (0, 3), ran)
-        self.assertGreater(self.counter("keys_pulled"), 0)
+        # What one other replica has may be older: by reads of a majority.
+        self.assertGreater(self.counter("read_repairs"), 0)
         self.assertEqual(self.counter("trees_failed"), 0)
         # And of itself alone.
         self.cluster.nodes[0].kill()

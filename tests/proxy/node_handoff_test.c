@@ -391,6 +391,13 @@ static void courtesy_hints_are_kept_for_a_while(void **state)
     assert_int_equal(hint_count(), 2);
     miss(7501, "e");
     assert_int_equal(counter_of(&f, "hints_shed"), 2);
+    /* One that it refuses stays, and says that it is there. */
+    tick(&f, 7600);
+    disk(&f, 7600);
+    handed(7601, 3, RKV__STATUS__OVERLOADED);
+    miss(8500, "f");
+    assert_int_equal(hint_count(), 3);
+    assert_int_equal(counter_of(&f, "hints_shed"), 2);
     f.trace_size = 0;
 }
 
@@ -427,6 +434,34 @@ what_is_handed_over_is_merged_and_acknowledged_once_stored(void **state)
                      "[  7] ask 4 -> reply 4 ok\n");
 }
 
+/* What one node has may be older than what the damaged copy acknowledged. */
+static void
+what_is_handed_over_a_damaged_copy_is_asked_of_a_majority(void **state)
+{
+    (void)state;
+    node_start(&f);
+    Rkv__Row row = RKV__ROW__INIT, *rows = &row;
+    Rkv__Handoff handoff = RKV__HANDOFF__INIT;
+    handoff.rows = &rows;
+    handoff.n_rows = 1;
+    row.bucket = bucket_id_of("default").value;
+    row.key = binary_of_bytes(bytes_of_string("a"));
+    row.record = binary_of_bytes(record_of(&f, 2, 1, "old"));
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
+    disk_fails(&f, 2, STATUS_CORRUPT);
+    disk_fails(&f, 3, STATUS_CORRUPT); /* the read of its own copy */
+    fetched(&f, 4, 2, STATUS_OK, record_of(&f, 2, 1, "old"));
+    fetched(&f, 5, 3, STATUS_OK, record_of(&f, 3, 1, "new"));
+    disk(&f, 6);
+    expect_trace(&f,
+                 "[  1] ask 1 -> merge a\n"
+                 "[  2] stored corrupt -> read a, fetch n3, reply 1 corrupt\n"
+                 "[  3] stored corrupt -> fetch n2\n"
+                 "[  5] n3 fetched ok -> merge a, store n3, store n2\n");
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
+    assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "old|new");
+}
+
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
 
 int main(void)
@@ -448,6 +483,7 @@ int main(void)
         WITH(opened, courtesy_hints_are_kept_for_a_while),
         WITH(opened,
              what_is_handed_over_is_merged_and_acknowledged_once_stored),
+        WITH(opened, what_is_handed_over_a_damaged_copy_is_asked_of_a_majority),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

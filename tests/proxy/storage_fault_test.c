@@ -223,6 +223,23 @@ static void merge_repairs_a_corrupt_copy(void **state)
     buffer_fini(&read);
 }
 
+static void a_merge_may_spare_a_corrupt_copy(void **state)
+{
+    struct fixture *fixture = *state;
+    struct buffer record = {0};
+    record_of(1, "old", &record);
+    fixture_open(fixture);
+    store_for_good(fixture, 1, "k");
+    fault_fail_reads(STATUS_CORRUPT);
+    struct storage_op merge = op_of(STORAGE_MERGE, 2, "k");
+    merge.data = buffer_bytes(&record);
+    merge.spares_damage = true;
+    fixture_submit(fixture, &merge);
+    assert_int_equal(fault_stored(fixture, 2), STATUS_CORRUPT);
+    assert_int_equal(fault_read(fixture, 3, "k"), STATUS_CORRUPT);
+    buffer_fini(&record);
+}
+
 static void a_corrupt_scan_has_no_rows(void **state)
 {
     struct fixture *fixture = *state;
@@ -374,6 +391,7 @@ int main(void)
         CLAIM(a_corrupt_read_and_renew_draw_a_new_incarnation),
         CLAIM(a_corrupt_copy_is_written_over_by_a_new_incarnation),
         CLAIM(merge_repairs_a_corrupt_copy),
+        CLAIM(a_merge_may_spare_a_corrupt_copy),
         CLAIM(a_corrupt_scan_has_no_rows),
         CLAIM(a_check_reads_all_that_is_stored),
         CLAIM(a_check_finds_a_record_that_the_engine_gives_damaged),

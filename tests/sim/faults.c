@@ -230,7 +230,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
 }
 
 /* Each draws from a stream of its own: those behind one that is left out are
- * what they were. */
+ * what they were, but for wipes, of which there is one. */
 void faults_next(struct sim *sim)
 {
     const struct fault_set *only = sim->options->only;
