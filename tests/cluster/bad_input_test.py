@@ -43,7 +43,7 @@ class Ghost(Client):
         hello.self.CopyFrom(rkv.Member(
             id=bytes(range(16)), name="ghost", peer_address="tcp://127.0.0.1:1",
             client_address="tcp://127.0.0.1:1", boot=1, store_id=bytes(16),
-            version_min=2, version_max=2))
+            version_min=3, version_max=3))
         return self.call(rkv.Envelope(hello=hello)).hello_reply
 
 
