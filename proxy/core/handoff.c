@@ -8,13 +8,13 @@
  *
  *   IDLE --> SCANNING --> SENT --> DROPPING --> IDLE
  *     ^         |           |                    |
- *     +---------+-----------+  nothing, failed   | as long as the last took
+ *     +---------+-----------+  nothing, failed   | half of what it took
  *     +------------------------------------------+
  *
- * One chunk is under way at a time, and the next waits as long as the last one
- * took: a slow target gets less, a fast one more. A chunk that is refused or
- * gets no reply, which is all that is heard of one too large for a queue or a
- * frame, is halved until the row that is not wanted stands alone; that one is
+ * One chunk is under way at a time, and the next waits half as long as the last
+ * one took: a slow target gets less, a fast one more. A chunk that is refused
+ * or gets no reply, which is all that is heard of one too large for a queue or
+ * a frame, is halved until the row that is not wanted stands alone; that one is
  * counted and passed over, so that it does not hold up the rest. It stays, and
  * the next pass tries it again. */
 
@@ -150,10 +150,10 @@ static void rest(struct node *node, int64_t wait_ms)
     node->handoff.next_ms = node->now_ms + wait_ms;
 }
 
-/* As long as the chunk took. */
-static void rest_as_long(struct node *node)
+/* Half as long as the chunk took. */
+static void rest_a_while(struct node *node)
 {
-    int64_t took_ms = node->now_ms - node->handoff.started_ms;
+    int64_t took_ms = (node->now_ms - node->handoff.started_ms) / 2;
     rest(node, took_ms < PAUSE_MS_MAX ? took_ms : PAUSE_MS_MAX);
 }
 
@@ -230,7 +230,7 @@ static void pass_over(struct node *node)
 static void refused(struct node *node)
 {
     if (halve(node))
-        rest_as_long(node);
+        rest_a_while(node);
     else
         pass_over(node);
 }
@@ -429,5 +429,5 @@ void handoff_stored(struct node *node, const struct storage_result *result,
     if (result->records_delta < 0)
         node_count(node, COUNTER_HINTS_DELIVERED);
     if (--handoff->dropping == 0)
-        rest_as_long(node);
+        rest_a_while(node);
 }

@@ -383,11 +383,16 @@ static void reply(struct node *node, const struct event *event,
     }
 }
 
-static void note_data(struct node *node, const struct storage_result *result)
+static void note_data(struct node *node, const struct storage_result *result,
+                      struct effects *effects)
 {
     trees_changed(node, result);
     if (result->status != STATUS_OK)
         return;
+    /* What it alone had acknowledged with one other is to come back. */
+    if (result->was_damaged &&
+        request_owner_of(result->op->token) != OWNER_READ)
+        read_mend(node, &result->op->key, effects);
     if (result->version_before != result->version_after)
         collect_note(node, result->op->key.partition, result->ripe_ms);
     if (result->op->kind == STORAGE_COLLECT &&
@@ -404,7 +409,7 @@ static void stored(struct node *node, const struct event *event,
         result->op->kind != STORAGE_SCAN)
         hints_changed(node, result);
     if (result->op->key.table == TABLE_DATA)
-        note_data(node, result);
+        note_data(node, result, effects);
     if (result->status == STATUS_BROKEN) {
         trees_heard_broken(node);
         collect_heard_broken(node);

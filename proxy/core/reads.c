@@ -23,7 +23,7 @@ static void reply(struct node *node, const struct read_op *op,
                   struct effects *effects)
 {
     if (op->token.value == 0)
-        return; /* nobody asked */
+        return;
     Rkv__Result *result =
         result_new(node, &effects->arena, status, RKV__OUTCOME__NONE, message);
     node_took(node, LATENCY_GET_ANSWER, op->arrived_us);
@@ -252,6 +252,8 @@ static void carry_out(struct node *node, struct read_op *op,
             write_back(node, op, action->node, effects);
             break;
         case GET_REPLY:
+            if (op->token.value == 0)
+                break; /* nobody asked */
             if (action->status == STATUS_OK)
                 reply_record(node, op, effects);
             else
@@ -356,7 +358,7 @@ void read_mend(struct node *node, const struct storage_key *key,
         .bucket = node_bucket(node, key->bucket),
         .partition = key->partition,
         .key = key->key,
-        .level = (uint32_t)topology_owner_count(&node->topology) / 2 + 1,
+        .level = (uint32_t)topology_owner_count(&node->topology),
         .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
     };
     if (admitted.bucket != NULL)

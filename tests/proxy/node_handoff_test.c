@@ -231,12 +231,12 @@ static void a_slow_target_gets_less(void **state)
     disk(&f, 2);
     handed(301, 2, RKV__STATUS__OK);
     disk(&f, 301);
-    tick(&f, 600);
-    tick(&f, 601);
+    tick(&f, 450);
+    tick(&f, 451);
     expect_trace(&f, "[  1] tick -> scan hints for n2\n"
                      "[  2] stored -> handoff 1 n2\n"
                      "[301] n2 answers -> drop a for n2\n"
-                     "[601] tick -> scan hints for n3\n");
+                     "[451] tick -> scan hints for n3\n");
 }
 
 /* One record that the target will not take must not keep the others. */
@@ -435,8 +435,7 @@ what_is_handed_over_is_merged_and_acknowledged_once_stored(void **state)
 }
 
 /* What one node has may be older than what the damaged copy acknowledged. */
-static void
-what_is_handed_over_a_damaged_copy_is_asked_of_a_majority(void **state)
+static void what_is_handed_over_a_damaged_copy_is_asked_of_all(void **state)
 {
     (void)state;
     node_start(&f);
@@ -453,13 +452,30 @@ what_is_handed_over_a_damaged_copy_is_asked_of_a_majority(void **state)
     fetched(&f, 4, 2, STATUS_OK, record_of(&f, 2, 1, "old"));
     fetched(&f, 5, 3, STATUS_OK, record_of(&f, 3, 1, "new"));
     disk(&f, 6);
-    expect_trace(&f,
-                 "[  1] ask 1 -> merge a\n"
-                 "[  2] stored corrupt -> read a, fetch n3, reply 1 corrupt\n"
-                 "[  3] stored corrupt -> fetch n2\n"
-                 "[  5] n3 fetched ok -> merge a, store n3, store n2\n");
+    expect_trace(&f, "[  1] ask 1 -> merge a\n"
+                     "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
+                     "reply 1 corrupt\n"
+                     "[  5] n3 fetched ok -> merge a, store n3, store n2\n");
     struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
     assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "old|new");
+}
+
+static void a_write_over_a_damaged_copy_has_the_others_asked(void **state)
+{
+    (void)state;
+    node_start(&f);
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
+    toy_put(&f.toy, &key, bytes_of_string("damaged"));
+    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_STORE,
+         store_of(&f, "a", record_of(&f, 2, 1, "new")));
+    disk(&f, 2);
+    fetched(&f, 3, 2, STATUS_OK, record_of(&f, 2, 1, "new"));
+    fetched(&f, 4, 3, STATUS_OK, record_of(&f, 3, 1, "old"));
+    disk(&f, 5);
+    expect_trace(&f, "[  1] ask 1 -> merge a\n"
+                     "[  2] stored -> read a, fetch n3, fetch n2, reply 1 ok\n"
+                     "[  4] n3 fetched ok -> merge a, store n3, store n2\n");
+    assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "new|old");
 }
 
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
@@ -483,7 +499,8 @@ int main(void)
         WITH(opened, courtesy_hints_are_kept_for_a_while),
         WITH(opened,
              what_is_handed_over_is_merged_and_acknowledged_once_stored),
-        WITH(opened, what_is_handed_over_a_damaged_copy_is_asked_of_a_majority),
+        WITH(opened, what_is_handed_over_a_damaged_copy_is_asked_of_all),
+        WITH(opened, a_write_over_a_damaged_copy_has_the_others_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
