@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "proto/assert.h"
 #include "proxy/core/exchange.h"
-#include "proxy/core/node_internal.h"
 #include "proxy/core/replica.h"
 
 static struct drain *find(struct node *node, uint64_t number)

@@ -48,7 +48,7 @@ struct node_timeouts {
     uint32_t forward_ms; /* 500: then the next replica is asked to coordinate */
     uint32_t hedge_ms;   /* 50: then the next replica is asked to answer */
     uint32_t handoff_interval_ms; /* 200 */
-    /* 10800000, three hours: once a node has taken none so long, no more
+    /* 10800000, three hours: once a node has been away so long, no more
      * courtesy hints are kept for it. */
     uint32_t hint_window_ms;
     /* 150000: nng's REQ sends again after 60 s; two such retries fall within

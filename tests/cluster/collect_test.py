@@ -2,7 +2,6 @@
 """Deletes and expired values of real nodes are forgotten, and do not come back.
 Arguments: the engine of all nodes, or three with commas."""
 
-import contextlib
 import sys
 import time
 import unittest
@@ -14,14 +13,6 @@ if len(ENGINES) == 1:
     ENGINES *= 3
 WINDOW_S = 6
 MANY = 500
-
-
-def total(cluster, name):
-    count = 0
-    for node in cluster.nodes:
-        with contextlib.closing(node.client()) as client:
-            count += client.counters()[name]
-    return count
 
 
 def records(cluster):
@@ -68,7 +59,7 @@ class Collect(unittest.TestCase):
         left = len(range(0, MANY, 5))
         self.wait_for_records(left)
         # Some twice, where a lost answer left one behind and it came back.
-        self.assertGreaterEqual(total(self.cluster, "records_collected"),
+        self.assertGreaterEqual(self.cluster.total("records_collected"),
                                 3 * (MANY - left))
         reader = self.client(self.three)
         for i, key in enumerate(keys):

@@ -406,6 +406,14 @@ class Cluster:
         shutil.rmtree(self.directory, ignore_errors=True)
         assert not reports, "\n".join(reports)
 
+    def total(self, name):
+        """Of a counter, over all nodes."""
+        count = 0
+        for node in self.nodes:
+            with contextlib.closing(node.client()) as client:
+                count += client.counters()[name]
+        return count
+
     def hints(self):
         """Records that living nodes keep for others."""
         total = 0

@@ -25,14 +25,6 @@ def sections(**replication):
                             **replication}}
 
 
-def total(cluster, name):
-    count = 0
-    for node in cluster.nodes:
-        with contextlib.closing(node.client()) as client:
-            count += client.counters()[name]
-    return count
-
-
 def repair(cluster, *arguments, expect=0):
     """What `replikv repair` prints as JSON, by node."""
     endpoints = [word for node in cluster.nodes
@@ -187,11 +179,11 @@ class Repair(unittest.TestCase):
             self.assertEqual(cluster.wait_equal(), MANY + MISSED)
             self.assertEqual(cluster.hints(), 0)
             # None was read by a client since; three are equal to each other.
-            moved = total(cluster, "keys_pulled") + total(cluster,
-                                                          "keys_pushed")
+            moved = cluster.total("keys_pulled") + cluster.total(
+                "keys_pushed")
             print(f"{moved} records moved for {2 * MISSED} that n3 missed")
             self.assertGreaterEqual(moved, 2 * MISSED)
-            self.assertEqual(total(cluster, "trees_wrong"), 0)
+            self.assertEqual(cluster.total("trees_wrong"), 0)
 
     def test_equal_replicas_move_nothing(self):
         with Cluster(ENGINES, sections=sections()) as cluster:
@@ -199,14 +191,14 @@ class Repair(unittest.TestCase):
             with contextlib.closing(cluster.nodes[0].client()) as client:
                 pump(client, b"key", 10 * MANY, VALUE)
             cluster.wait_equal()
-            rounds = total(cluster, "exchanges")
-            moved = total(cluster, "keys_pulled") + total(cluster,
-                                                          "keys_pushed")
+            rounds = cluster.total("exchanges")
+            moved = cluster.total("keys_pulled") + cluster.total(
+                "keys_pushed")
             wait_for("a few rounds",
-                     lambda: total(cluster, "exchanges") >= rounds + 12)
-            self.assertEqual(moved, total(cluster, "keys_pulled") +
-                             total(cluster, "keys_pushed"))
-            self.assertEqual(total(cluster, "trees_wrong"), 0)
+                     lambda: cluster.total("exchanges") >= rounds + 12)
+            self.assertEqual(moved, cluster.total("keys_pulled") +
+                             cluster.total("keys_pushed"))
+            self.assertEqual(cluster.total("trees_wrong"), 0)
 
 
 if __name__ == "__main__":
