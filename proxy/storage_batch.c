@@ -94,14 +94,23 @@ static void tell_early(struct storage_batch *batch, enum event_kind kind,
 
 /* What needs no write is told with what is PREPARED. op is queued until
  * then. */
-static void fail(struct storage_batch *batch, const struct storage_op *op,
-                 enum status status, const char *message)
+static void refuse(struct storage_batch *batch, const struct storage_op *op,
+                   const struct replica_change *change)
 {
-    struct storage_result result = {
-        .op = op, .status = status, .message = message};
+    struct storage_result result = {.op = op,
+                                    .status = change->status,
+                                    .message = change->message,
+                                    .was_damaged = change->was_damaged};
     tell_early(batch,
                op->kind == STORAGE_COORDINATE ? EVENT_PREPARED : EVENT_STORED,
                &result);
+}
+
+static void fail(struct storage_batch *batch, const struct storage_op *op,
+                 enum status status, const char *message)
+{
+    struct replica_change change = {.status = status, .message = message};
+    refuse(batch, op, &change);
 }
 
 /* What the batch leaves of the key, if it has it. */
@@ -174,12 +183,7 @@ static void apply(struct storage *storage, const struct storage_op *op)
     struct storage_batch *batch = storage->forming;
     struct bytes current, value;
     enum status status = read_current(storage, op->kind, &current);
-    /* A damaged copy is missing, so that a merge repairs it; what it said of
-     * our dots is lost, hence the new incarnation. Of a hint, or of
-     * what is collected, there is nothing to drop. */
-    bool damaged = status == STATUS_CORRUPT && op->kind != STORAGE_DROP &&
-                   op->kind != STORAGE_COLLECT && !op->spares_damage;
-    if (status != STATUS_OK && !damaged) {
+    if (status != STATUS_OK && status != STATUS_CORRUPT) {
         fail(batch, op, status, "the engine cannot read our own copy");
         return;
     }
@@ -187,10 +191,12 @@ static void apply(struct storage *storage, const struct storage_op *op)
         replica_renew(&storage->replica);
     struct replica_change change;
     arena_reset(&batch->scratch);
-    replica_apply(&storage->replica, op, current, &batch->scratch, &batch->next,
+    struct replica_copy copy = {.record = current,
+                                .is_unreadable = status == STATUS_CORRUPT};
+    replica_apply(&storage->replica, op, copy, &batch->scratch, &batch->next,
                   &change);
     if (change.status != STATUS_OK) {
-        fail(batch, op, change.status, change.message);
+        refuse(batch, op, &change);
         return;
     }
     /* What is told after the write outlives the queue that op is in. */
@@ -213,7 +219,7 @@ static void apply(struct storage *storage, const struct storage_op *op)
     result.bytes_delta = change.bytes_delta;
     result.version_before = change.version_before;
     result.version_after = change.version_after;
-    result.was_damaged = damaged || change.was_damaged;
+    result.was_damaged = change.was_damaged;
     result.ripe_ms = change.ripe_ms;
     batch->stored[batch->stored_count++] =
         (struct storage_done){.kind = EVENT_STORED, .result = result};

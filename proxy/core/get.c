@@ -64,7 +64,7 @@ static bool lacks_merge(const struct get *get,
                         const struct get_replica *replica)
 {
     if (replica->state == REPLICA_DAMAGED)
-        return get->merged.size > 0 && get->answers >= meets_majorities(get);
+        return get->answers >= meets_majorities(get);
     return replica->state == REPLICA_ANSWERED &&
            replica->version != get->merged_version;
 }
@@ -77,9 +77,11 @@ static void write_back(struct get *get, struct get_actions *actions)
         struct get_replica *replica = &get->replicas[i];
         if (!lacks_merge(get, replica))
             continue;
+        bool mends = replica->state == REPLICA_DAMAGED;
         replica->state = REPLICA_WRITTEN;
         replica->written_version = get->merged_version;
-        act(actions, GET_WRITE_BACK, replica->node, STATUS_OK);
+        act(actions, mends ? GET_MEND : GET_WRITE_BACK, replica->node,
+            STATUS_OK);
     }
 }
 

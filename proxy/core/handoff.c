@@ -288,10 +288,25 @@ static enum status remember(struct handoff *handoff,
     return buffer_append(&handoff->rows, bytes_of(&sent, sizeof sent));
 }
 
+/* What fails its checksum can never be delivered. */
+static void drop_damaged(struct node *node, const struct storage_row *row,
+                         struct effects *effects)
+{
+    struct storage_op op = {
+        .kind = STORAGE_DROP,
+        .token = request_number(OWNER_HINT, 0),
+        .key = row->key,
+        .version = record_version(row->record),
+    };
+    shed(node, row->key.target, row->key.partition);
+    (void)effects_storage(effects, &op);
+}
+
 static const Rkv__Envelope *handoff_message(struct node *node,
                                             const struct storage_result *result,
-                                            struct arena *arena)
+                                            struct effects *effects)
 {
+    struct arena *arena = &effects->arena;
     Rkv__Handoff *message = message_new(arena, &rkv__handoff__descriptor);
     Rkv__Row **rows =
         arena_alloc(arena, (result->row_count + 1) * sizeof *rows);
@@ -304,11 +319,13 @@ static const Rkv__Envelope *handoff_message(struct node *node,
         Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
         if (wire == NULL)
             return NULL;
-        /* A hint that cannot be read stays: it is counted and seen. */
-        if (remember(&node->handoff, row, arena) != STATUS_OK) {
+        enum status status = remember(&node->handoff, row, arena);
+        if (status != STATUS_OK)
             node_count(node, COUNTER_STORAGE_FAILURES);
+        if (status == STATUS_CORRUPT)
+            drop_damaged(node, row, effects);
+        if (status != STATUS_OK)
             continue;
-        }
         wire->bucket = row->key.bucket.value;
         wire->key = binary_of_bytes(row->key.key);
         wire->record = binary_of_bytes(row->record);
@@ -340,8 +357,7 @@ static void scanned(struct node *node, const struct storage_result *result,
         fail(node);
         return;
     }
-    const Rkv__Envelope *message =
-        handoff_message(node, result, &effects->arena);
+    const Rkv__Envelope *message = handoff_message(node, result, effects);
     if (message == NULL) {
         fail(node);
         return;

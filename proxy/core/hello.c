@@ -234,6 +234,7 @@ void hello_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects)
 {
     uint64_t boot = node->boot_storing;
+    start_noted(node, result);
     if (boot == 0 ||
         !bytes_equal(result->op->key.key, bytes_of_string(META_BOOT)))
         return;

@@ -224,6 +224,17 @@ static void note_changes(struct node *node, struct effects *effects)
     }
 }
 
+/* A disk that fails now and then would else show what was long ago. */
+static void store_notes_again(struct node *node, struct effects *effects)
+{
+    for (size_t i = 0; i < node->topology.node_count; i++) {
+        if (!node->has_failed_note[i])
+            continue;
+        node->has_failed_note[i] = false;
+        start_store_member(node, node->topology.nodes[i].id, effects);
+    }
+}
+
 static void tick(struct node *node, struct effects *effects)
 {
     if (!node->start_asked) {
@@ -234,6 +245,7 @@ static void tick(struct node *node, struct effects *effects)
         return;
     note_load(node);
     membership_tick(node->membership, node->now_ms, &effects->out);
+    store_notes_again(node, effects);
     if (node->stage == NODE_JOINING)
         start_join(node, effects);
     writes_tick(node, effects);
@@ -386,13 +398,11 @@ static void reply(struct node *node, const struct event *event,
 static void note_data(struct node *node, const struct storage_result *result,
                       struct effects *effects)
 {
+    if (result->was_damaged && result->status != STATUS_OK)
+        read_mend(node, &result->op->key, effects);
     trees_changed(node, result);
     if (result->status != STATUS_OK)
         return;
-    /* What it alone had acknowledged with one other is to come back. */
-    if (result->was_damaged &&
-        request_owner_of(result->op->token) != OWNER_READ)
-        read_mend(node, &result->op->key, effects);
     if (result->version_before != result->version_after)
         collect_note(node, result->op->key.partition, result->ripe_ms);
     if (result->op->kind == STORAGE_COLLECT &&
@@ -527,6 +537,8 @@ void node_step(struct node *node, const struct event *event,
         reply(node, event, effects);
         break;
     case EVENT_PREPARED:
+        if (event->storage->was_damaged && event->storage->status != STATUS_OK)
+            read_mend(node, &event->storage->op->key, effects);
         write_prepared(node, event->storage, effects);
         break;
     case EVENT_STORED:

@@ -331,9 +331,9 @@ struct node {
     struct collect collect;
     struct slots drain_slots;
     struct drain drains[DRAINS_MAX];
-    /* The latest session of each founder's lanes, by topology index. */
+    /* Of founders: each lane's latest session; accepted us; is to be noted. */
     struct heard_session heard[NODES_MAX][LANE_COUNT];
-    bool met[NODES_MAX]; /* founders that accepted us, by topology index */
+    bool met[NODES_MAX], has_failed_note[NODES_MAX];
     /* Under replace: the largest of ours that others remember, and the one
      * that is being stored, 0 for none. */
     uint64_t boot_known, boot_storing;
@@ -367,6 +367,7 @@ void start_join(struct node *node, struct effects *effects);
 /* So that the next start remembers who the member was. */
 void start_store_member(struct node *node, struct node_id id,
                         struct effects *effects);
+void start_noted(struct node *node, const struct storage_result *result);
 
 /* slots.c: a serial is (use << 16 | slot); -1 when all are taken. */
 enum status slots_init(struct slots *slots, size_t count) MUST_CHECK;

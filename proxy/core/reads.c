@@ -181,8 +181,9 @@ static void ask(struct node *node, const struct read_op *op,
 }
 
 static void write_back(struct node *node, const struct read_op *op,
-                       struct node_id whom, struct effects *effects)
+                       const struct get_action *action, struct effects *effects)
 {
+    struct node_id whom = action->node;
     node_count(node, COUNTER_READ_REPAIRS);
     struct arena *arena = &effects->arena;
     struct bytes key = {arena_copy(arena, op->key, op->key_size), op->key_size};
@@ -202,6 +203,7 @@ static void write_back(struct node *node, const struct read_op *op,
             .record_kind = op->bucket->kind,
             .wall_ms = node->wall_ms,
             .data = record,
+            .mends = action->kind == GET_MEND,
         };
         (void)effects_storage(effects, &storage);
         return;
@@ -213,6 +215,7 @@ static void write_back(struct node *node, const struct read_op *op,
     store->key = binary_of_bytes(key);
     store->record = binary_of_bytes(record);
     store->epoch = node->topology.epoch;
+    store->mends = action->kind == GET_MEND;
     send(node, op, whom, envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store),
          effects);
 }
@@ -249,7 +252,8 @@ static void carry_out(struct node *node, struct read_op *op,
             ask(node, op, action->node, effects);
             break;
         case GET_WRITE_BACK:
-            write_back(node, op, action->node, effects);
+        case GET_MEND:
+            write_back(node, op, action, effects);
             break;
         case GET_REPLY:
             if (op->token.value == 0)

@@ -299,8 +299,7 @@ static void pulled(struct node *node, const Rkv__ScanReply *reply,
     exchange->storing = 0;
     exchange->moved += reply->n_rows;
     for (size_t i = 0; i < reply->n_rows; i++) {
-        struct storage_op op = {.token = exchange_number(node),
-                                .spares_damage = true};
+        struct storage_op op = {.token = exchange_number(node)};
         if (row_merge(node, reply->rows[i], exchange->partition,
                       &effects->arena, &op) == NULL &&
             effects_storage(effects, &op))
@@ -321,9 +320,7 @@ static void merged(struct node *node, const struct storage_result *result,
     struct own_key *own = find_own(exchange, key_hash(key->bucket, key->key));
     if (result->status == STATUS_OK)
         node_count(node, COUNTER_KEYS_PULLED);
-    else if (result->status == STATUS_CORRUPT)
-        read_mend(node, key, effects);
-    else
+    else if (!result->was_damaged)
         refused(node, "us", effects);
     if (own != NULL && result->version_after != 0)
         own->version = (uint32_t)result->version_after;

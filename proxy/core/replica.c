@@ -37,20 +37,28 @@ static void fail(struct replica_change *change, enum status status,
 /* Our own copy. One that cannot be read counts as missing: what it said of our
  * dots is lost, so a new incarnation begins. */
 static enum status own_copy(struct replica *replica,
-                            const struct storage_op *op, struct bytes current,
-                            struct arena *scratch, struct record *own,
-                            struct replica_change *change)
+                            const struct storage_op *op,
+                            struct replica_copy copy, struct arena *scratch,
+                            struct record *own, struct replica_change *change)
 {
     *own = record_empty(op->record_kind);
-    if (current.size == 0)
-        return STATUS_OK;
-    enum status status = record_decode(current, scratch, own);
-    if (status != STATUS_CORRUPT)
-        return status;
-    replica_renew(replica);
-    *own = record_empty(op->record_kind);
-    change->was_damaged = true;
-    return STATUS_OK;
+    enum status status = copy.is_unreadable ? STATUS_CORRUPT : STATUS_OK;
+    if (status == STATUS_OK && copy.record.size > 0)
+        status = record_decode(copy.record, scratch, own);
+    bool is_damaged = status == STATUS_CORRUPT;
+    if (is_damaged)
+        replica_renew(replica);
+    if (is_damaged && (op->key.table != TABLE_DATA || op->mends)) {
+        *own = record_empty(op->record_kind);
+        status = STATUS_OK;
+    }
+    if (status != STATUS_OK)
+        fail(change, status,
+             is_damaged ? "this node's copy of the key is damaged, and is "
+                          "being mended from the others; try again"
+                        : "our own copy cannot be decoded");
+    change->was_damaged = is_damaged;
+    return status;
 }
 
 static void store(const struct storage_op *op, struct bytes current,
@@ -122,16 +130,14 @@ static const char *why_not(enum status status)
 }
 
 static void coordinate(struct replica *replica, const struct storage_op *op,
-                       struct bytes current, struct arena *scratch,
+                       struct replica_copy copy, struct arena *scratch,
                        struct buffer *next, struct replica_change *change)
 {
     struct record own, written;
     struct context seen;
-    enum status status = own_copy(replica, op, current, scratch, &own, change);
-    if (status != STATUS_OK) {
-        fail(change, status, "our own copy cannot be decoded");
+    enum status status = own_copy(replica, op, copy, scratch, &own, change);
+    if (status != STATUS_OK)
         return;
-    }
     status = context_decode(op->context, key_hash(op->key.bucket, op->key.key),
                             scratch, &seen);
     if (status != STATUS_OK) {
@@ -156,8 +162,8 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         fail(change, status, why_not(status));
         return;
     }
-    store(op, current, &written, next, change);
-    if (change->status != STATUS_OK || !outgrows(replica, current, next))
+    store(op, copy.record, &written, next, change);
+    if (change->status != STATUS_OK || !outgrows(replica, copy.record, next))
         return;
     buffer_clear(next);
     fail(change, STATUS_TOO_LARGE,
@@ -166,41 +172,39 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
 }
 
 static void merge(struct replica *replica, const struct storage_op *op,
-                  struct bytes current, struct arena *scratch,
+                  struct replica_copy copy, struct arena *scratch,
                   struct buffer *next, struct replica_change *change)
 {
     struct record own, other, merged;
-    enum status status = record_decode(op->data, scratch, &other);
+    enum status status = own_copy(replica, op, copy, scratch, &own, change);
+    if (status != STATUS_OK)
+        return;
+    if (op->mends && op->data.size == 0) {
+        change->changed = change->removed = change->was_damaged;
+        return;
+    }
+    status = record_decode(op->data, scratch, &other);
     if (status != STATUS_OK) {
         fail(change, status, "record: malformed or damaged on its way");
         return;
     }
-    status = own_copy(replica, op, current, scratch, &own, change);
-    if (status == STATUS_OK && op->key.table == TABLE_DATA &&
+    if (op->key.table == TABLE_DATA &&
         actor_source_is_behind(&replica->actors, &own.context, &other.context))
         replica_renew(replica);
-    if (status == STATUS_OK)
-        status = record_merge(&own, &other, op->wall_ms,
-                              replica->dedup_window_ms, scratch, &merged);
+    status = record_merge(&own, &other, op->wall_ms, replica->dedup_window_ms,
+                          scratch, &merged);
     if (status != STATUS_OK) {
         fail(change, status, "our own copy cannot be merged with");
         return;
     }
-    store(op, current, &merged, next, change);
+    store(op, copy.record, &merged, next, change);
 }
 
+/* Whether it can be decoded or not. */
 static void drop(const struct storage_op *op, struct bytes current,
-                 struct arena *scratch, struct replica_change *change)
+                 struct replica_change *change)
 {
-    struct record own;
-    if (current.size == 0)
-        return;
-    enum status status = record_decode(current, scratch, &own);
-    if (status != STATUS_OK) {
-        fail(change, status, "the hint cannot be decoded");
-        return;
-    }
-    if (record_version(current) != op->version)
+    if (current.size == 0 || record_version(current) != op->version)
         return;
     change->changed = change->removed = true;
     change->records_delta = -1;
@@ -230,23 +234,29 @@ static void collect(const struct storage_op *op, struct bytes current,
 }
 
 void replica_apply(struct replica *replica, const struct storage_op *op,
-                   struct bytes current, struct arena *scratch,
+                   struct replica_copy copy, struct arena *scratch,
                    struct buffer *next, struct replica_change *change)
 {
     *change = (struct replica_change){.status = STATUS_OK, .ripe_ms = -1};
     buffer_clear(next);
+    /* Of what cannot be read there is nothing to let go. */
+    if (copy.is_unreadable &&
+        (op->kind == STORAGE_DROP || op->kind == STORAGE_COLLECT)) {
+        fail(change, STATUS_CORRUPT, "our own copy cannot be read");
+        return;
+    }
     switch (op->kind) {
     case STORAGE_COORDINATE:
-        coordinate(replica, op, current, scratch, next, change);
+        coordinate(replica, op, copy, scratch, next, change);
         return;
     case STORAGE_MERGE:
-        merge(replica, op, current, scratch, next, change);
+        merge(replica, op, copy, scratch, next, change);
         return;
     case STORAGE_DROP:
-        drop(op, current, scratch, change);
+        drop(op, copy.record, change);
         return;
     case STORAGE_COLLECT:
-        collect(op, current, scratch, next, change);
+        collect(op, copy.record, scratch, next, change);
         return;
     case STORAGE_SET:
         change->status = buffer_append(next, op->data);

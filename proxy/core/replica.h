@@ -41,13 +41,18 @@ struct replica_change {
     int64_t ripe_ms;                        /* likewise */
 };
 
-/* Run op, which is no read, on current, which is empty when the key is not
- * stored. next is cleared and filled with the value to store; with
- * COORDINATE, also when nothing changed, with the record to send on. The arena
- * is scratch: the caller resets it. A current that fails its checksum counts
- * as missing and renews the incarnation. */
+/* What the key holds before op: empty when it is not stored. */
+struct replica_copy {
+    struct bytes record;
+    bool is_unreadable; /* the engine says CORRUPT */
+};
+
+/* Run op, which is no read, on the copy. next is cleared and filled with the
+ * value to store; with COORDINATE, also when nothing changed, with the record
+ * to send on. The arena is scratch: the caller resets it. A copy that cannot be
+ * read, or fails its checksum, counts as missing and renews the incarnation. */
 void replica_apply(struct replica *replica, const struct storage_op *op,
-                   struct bytes current, struct arena *scratch,
+                   struct replica_copy copy, struct arena *scratch,
                    struct buffer *next, struct replica_change *change);
 
 /* Engine keys: table, target (hints), partition, bucket, key; big-endian, so

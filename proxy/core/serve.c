@@ -82,6 +82,7 @@ void serve_store(struct node *node, struct reply_token token,
         .asked_us = node->now_us,
         .wall_ms = node->wall_ms,
         .data = bytes_of_binary(store->record),
+        .mends = store->mends,
     };
     node_count(node, COUNTER_STORES);
     const char *mistake =
@@ -407,7 +408,6 @@ void serve_handoff(struct node *node, struct reply_token token,
         struct storage_op op = {
             .kind = STORAGE_MERGE,
             .token = request_number(OWNER_SERVE_HANDOFF, batch->serial),
-            .spares_damage = true,
         };
         add_to_batch(node, batch, handoff->rows[i], &op, effects);
     }
@@ -446,8 +446,6 @@ static void handoff_row_done(struct node *node,
 {
     uint64_t serial = result->op->token & UINT64_C(0xffffffffffffff);
     struct batch_op *batch = &node->batches[slot_of(serial)];
-    if (result->op->spares_damage && result->status == STATUS_CORRUPT)
-        read_mend(node, &result->op->key, effects);
     if (!batch->used || batch->serial != serial)
         return;
     if (result->status != STATUS_OK)

@@ -167,3 +167,17 @@ void start_store_member(struct node *node, struct node_id id,
     };
     (void)effects_storage(effects, &op);
 }
+
+void start_noted(struct node *node, const struct storage_result *result)
+{
+    struct bytes name = result->op->key.key;
+    size_t prefix = sizeof META_MEMBER - 1;
+    struct node_id id;
+    if (result->status == STATUS_OK || name.size != prefix + NODE_ID_SIZE ||
+        !begins_with(name, META_MEMBER))
+        return;
+    memcpy(id.bytes, name.data + prefix, NODE_ID_SIZE);
+    int at = topology_node(&node->topology, id);
+    if (at >= 0)
+        node->has_failed_note[at] = true;
+}

@@ -76,8 +76,11 @@ struct storage_op {
     uint32_t bytes_max;
     /* SCAN: hear of it after all that it may show was STORED. */
     bool settled;
-    /* MERGE: over a copy that cannot be read it fails, CORRUPT. */
-    bool spares_damage;
+    /* MERGE: data is what a majority holds, empty for nothing, and takes the
+     * place of a copy that cannot be read. All else fails over such a one of
+     * TABLE_DATA, CORRUPT: it would be a replica that has the new and lacks the
+     * old. COORDINATE: there is no other replica. */
+    bool mends;
     /* SCAN: leave out what cannot be read, where the engine can; else the scan
      * fails of it. */
     bool passes_damage;
@@ -107,7 +110,7 @@ struct storage_result {
     /* MERGE, COORDINATE on TABLE_DATA: record_version of our copy before and
      * after, 0 for none. Equal when nothing changed. With another status than
      * OK: what may or may not have become of it. was_damaged: the copy before
-     * could not be read, which is none. */
+     * could not be read, which is none; where that is why it failed, too. */
     uint64_t version_before, version_after;
     bool was_damaged;
     int64_t ripe_ms; /* of our copy now, if it changed; see record_ripe_ms */

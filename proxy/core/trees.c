@@ -250,11 +250,12 @@ void trees_changed(struct node *node, const struct storage_result *result)
     struct trees *trees = &node->trees;
     const struct storage_key *key = &result->op->key;
     size_t p = key->partition.value;
-    if (result->version_before == result->version_after ||
-        trees->list[p] == NULL)
+    bool was_mended = result->status == STATUS_OK && result->was_damaged;
+    if (trees->list[p] == NULL ||
+        (result->version_before == result->version_after && !was_mended))
         return;
     /* Whether it is on disk, or what was there before it, nobody knows. */
-    if (result->status != STATUS_OK || result->was_damaged) {
+    if (result->status != STATUS_OK || was_mended) {
         tree_doubt(node, key->partition);
         return;
     }

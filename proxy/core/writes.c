@@ -181,6 +181,7 @@ static void coordinate(struct node *node, struct write_op *op,
         .expires_ms = expiry_of(node, op, write),
         .context = bytes_of_binary(write->context),
         .stamp = node_stamp(node),
+        .mends = topology_owner_count(&node->topology) == 1,
     };
     void *key = arena_copy(&effects->arena, op->key, op->key_size);
     storage.key.key = bytes_of(key, op->key_size);
@@ -271,7 +272,7 @@ void write_prepared(struct node *node, const struct storage_result *result,
         /* Nothing was sent. Refused, our own copy is unchanged; where only
          * memory was short here, it has the write, or will. */
         if (!op->answered)
-            answer(node, op, status,
+            answer(node, op, result->was_damaged ? STATUS_UNAVAILABLE : status,
                    result->status == STATUS_OK ? RKV__OUTCOME__UNKNOWN
                                                : refused(op),
                    result->message, effects);

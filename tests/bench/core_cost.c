@@ -198,8 +198,9 @@ static void change(struct cluster *cluster, struct host *host,
     struct replica_change change;
     struct buffer *record = record_at(host, op);
     arena_reset(&host->scratch);
-    replica_apply(&host->replica, op, buffer_bytes(record), &host->scratch,
-                  &host->next, &change);
+    replica_apply(&host->replica, op,
+                  (struct replica_copy){.record = buffer_bytes(record)},
+                  &host->scratch, &host->next, &change);
     ASSERT(change.status == STATUS_OK && change.changed && !change.removed);
     if (op->kind == STORAGE_COORDINATE) {
         result->record = buffer_bytes(&host->next);

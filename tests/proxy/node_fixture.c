@@ -506,7 +506,11 @@ void disk_fails(struct fixture *f, int64_t now_ms, enum status status)
 {
     for (size_t count = f->op_count; count > 0; count--) {
         struct waiting_op waiting = take_waiting(f);
-        struct storage_result result = {.op = &waiting.op, .status = status};
+        struct storage_result result = {.op = &waiting.op,
+                                        .status = status,
+                                        .was_damaged =
+                                            status == STATUS_CORRUPT &&
+                                            waiting.op.kind == STORAGE_MERGE};
         hear(f, now_ms, EVENT_STORED, &result);
         op_fini(&waiting);
     }

@@ -321,7 +321,7 @@ static void a_row_that_cannot_be_sent_holds_up_no_one(void **state)
     f.trace_size = 0;
 }
 
-static void a_damaged_hint_is_counted_and_the_rest_goes(void **state)
+static void a_damaged_hint_is_shed_and_the_rest_goes(void **state)
 {
     (void)state;
     hint(2, "a", bytes_of_string("damaged"));
@@ -330,10 +330,13 @@ static void a_damaged_hint_is_counted_and_the_rest_goes(void **state)
     tick(&f, 1);
     disk(&f, 2);
     handed(3, 2, RKV__STATUS__OK);
+    disk(&f, 4);
     expect_trace(&f, "[  1] tick -> scan hints for n2\n"
-                     "[  2] stored -> handoff 1 n2\n"
+                     "[  2] stored -> drop a for n2, handoff 1 n2\n"
                      "[  3] n2 answers -> drop b for n2\n");
     assert_int_equal(counter_of(&f, "storage_failures"), 1);
+    assert_int_equal(counter_of(&f, "hints_shed"), 1);
+    assert_int_equal(hint_count(), 0);
 }
 
 static void courtesy_hints_are_shed_over_their_bound_and_counted(void **state)
@@ -455,12 +458,14 @@ static void what_is_handed_over_a_damaged_copy_is_asked_of_all(void **state)
     expect_trace(&f, "[  1] ask 1 -> merge a\n"
                      "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
                      "reply 1 corrupt\n"
-                     "[  5] n3 fetched ok -> merge a, store n3, store n2\n");
+                     "[  5] n3 fetched ok -> mend a, store n3, store n2\n");
     struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
     assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "old|new");
 }
 
-static void a_write_over_a_damaged_copy_has_the_others_asked(void **state)
+/* It would be a copy that has the new and lacks the old. */
+static void
+nothing_is_written_over_a_damaged_copy_but_what_all_hold(void **state)
 {
     (void)state;
     node_start(&f);
@@ -473,9 +478,28 @@ static void a_write_over_a_damaged_copy_has_the_others_asked(void **state)
     fetched(&f, 4, 3, STATUS_OK, record_of(&f, 3, 1, "old"));
     disk(&f, 5);
     expect_trace(&f, "[  1] ask 1 -> merge a\n"
-                     "[  2] stored -> read a, fetch n3, fetch n2, reply 1 ok\n"
-                     "[  4] n3 fetched ok -> merge a, store n3, store n2\n");
+                     "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
+                     "reply 1 corrupt\n"
+                     "[  4] n3 fetched ok -> mend a, store n3, store n2\n");
     assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "new|old");
+}
+
+static void a_damaged_copy_of_what_nobody_holds_goes(void **state)
+{
+    (void)state;
+    node_start(&f);
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
+    toy_put(&f.toy, &key, bytes_of_string("damaged"));
+    put(&f, 1, 1, write_of(&f, "a", "v"));
+    disk(&f, 2);
+    fetched(&f, 3, 2, STATUS_NOT_FOUND, (struct bytes){0});
+    fetched(&f, 4, 3, STATUS_NOT_FOUND, (struct bytes){0});
+    disk(&f, 5);
+    expect_trace(&f, "[  1] ask 1 -> coordinate a\n"
+                     "[  2] prepared corrupt -> read a, fetch n3, fetch n2, "
+                     "reply 1 unavailable not_applied 0/2\n"
+                     "[  4] n3 fetched not_found -> mend a\n");
+    assert_int_equal(toy_get(&f.toy, &key).size, 0);
 }
 
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
@@ -494,13 +518,14 @@ int main(void)
         WITH(opened, a_hint_that_is_refused_does_not_hold_up_the_rest),
         WITH(opened, a_chunk_that_cannot_be_sent_is_halved),
         WITH(opened, a_row_that_cannot_be_sent_holds_up_no_one),
-        WITH(opened, a_damaged_hint_is_counted_and_the_rest_goes),
+        WITH(opened, a_damaged_hint_is_shed_and_the_rest_goes),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
         WITH(opened, courtesy_hints_are_kept_for_a_while),
         WITH(opened,
              what_is_handed_over_is_merged_and_acknowledged_once_stored),
         WITH(opened, what_is_handed_over_a_damaged_copy_is_asked_of_all),
-        WITH(opened, a_write_over_a_damaged_copy_has_the_others_asked),
+        WITH(opened, a_damaged_copy_of_what_nobody_holds_goes),
+        WITH(opened, nothing_is_written_over_a_damaged_copy_but_what_all_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

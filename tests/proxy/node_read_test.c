@@ -325,7 +325,7 @@ static void a_damaged_record_does_not_count_and_is_written_over(void **state)
     fetched(&f, 8, 3, STATUS_OK, bytes_of(damaged, v.size));
     expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
                      "[  2] stored -> fetch n2\n"
-                     "[  4] n2 fetched ok -> merge k, reply 1 ok 2/2 v\n"
+                     "[  4] n2 fetched ok -> mend k, reply 1 ok 2/2 v\n"
                      "[  6] ask 2 -> read k, fetch n3\n"
                      "[  7] stored -> fetch n2\n"
                      "[  8] n3 fetched ok -> reply 2 unavailable 0/2\n");

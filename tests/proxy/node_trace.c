@@ -74,7 +74,8 @@ void trace_op(struct fixture *f, const struct storage_op *op)
         say_scan(f, op);
         return;
     }
-    say(f, "%s ", names[op->kind]);
+    bool mends = op->kind == STORAGE_MERGE && op->mends;
+    say(f, "%s ", mends ? "mend" : names[op->kind]);
     say_key(f, &op->key);
 }
 
@@ -84,7 +85,7 @@ void trace_request(struct fixture *f, struct node_id to,
     const char *name = NULL;
     ProtobufCBinaryData target = {0, NULL};
     if (message->body_case == RKV__ENVELOPE__BODY_STORE) {
-        name = "store";
+        name = message->store->mends ? "mend" : "store";
         target = message->store->target;
     } else if (message->body_case == RKV__ENVELOPE__BODY_FETCH) {
         name = "fetch";

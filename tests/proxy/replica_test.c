@@ -18,6 +18,7 @@ struct world {
     struct arena arena;
     uint64_t random;
     uint8_t request;
+    bool mends; /* it writes over a damaged copy, as the only replica does */
 };
 
 static struct world world;
@@ -86,6 +87,7 @@ static enum status coordinate(struct toy_storage *toy, struct storage_key key,
     struct storage_op op = {.kind = STORAGE_COORDINATE,
                             .key = key,
                             .wall_ms = WALL_MS,
+                            .mends = world.mends,
                             .data = value,
                             .context = context,
                             .request = request};
@@ -98,8 +100,11 @@ static enum status coordinate(struct toy_storage *toy, struct storage_key key,
 static void merge(struct toy_storage *toy, struct storage_key key,
                   struct bytes record)
 {
-    struct storage_op op = {
-        .kind = STORAGE_MERGE, .key = key, .wall_ms = WALL_MS, .data = record};
+    struct storage_op op = {.kind = STORAGE_MERGE,
+                            .key = key,
+                            .wall_ms = WALL_MS,
+                            .mends = true,
+                            .data = record};
     struct storage_result result;
     toy_run(toy, &op, &result);
     assert_int_equal(result.status, STATUS_OK);
@@ -198,6 +203,10 @@ a_write_after_the_copy_was_lost_is_not_taken_for_an_old_one(void **state)
     }
     merge(&world.toys[1], key, old);
     toy_put(&world.toys[0], &key, bytes_of_string("damaged"));
+    assert_int_equal(coordinate(&world.toys[0], key, new_request(), none,
+                                bytes_of_string("new"), &fresh),
+                     STATUS_CORRUPT);
+    world.mends = true;
     assert_int_equal(coordinate(&world.toys[0], key, new_request(), none,
                                 bytes_of_string("new"), &fresh),
                      0);
@@ -465,6 +474,7 @@ static void live(struct bytes *sent, size_t *sent_count)
 
 static void no_dot_is_ever_issued_twice(void **state)
 {
+    world.mends = true;
     (void)state;
     enum { STEPS = 60 };
     struct bytes sent[STEPS];

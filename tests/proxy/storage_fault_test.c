@@ -193,18 +193,22 @@ static void store_for_good(struct fixture *fixture, uint64_t token,
     assert_int_equal(fault_stored(fixture, 1000), STATUS_OK);
 }
 
-static void a_corrupt_copy_is_written_over_by_a_new_incarnation(void **state)
+static void a_corrupt_copy_is_not_written_over(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
     store_for_good(fixture, 1, "k");
     fault_fail_reads(STATUS_CORRUPT);
     fault_submit(fixture, 2, "k");
-    assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
-    assert_true(incarnation(fixture, 1) != incarnation(fixture, 2));
+    fixture_wait(fixture, EVENT_PREPARED, 2);
+    fixture_expect(fixture, 2, "prepared corrupt");
+    fault_fail_reads(STATUS_OK);
+    fault_submit(fixture, 3, "k");
+    assert_int_equal(fault_stored(fixture, 3), STATUS_OK);
+    assert_true(incarnation(fixture, 1) != incarnation(fixture, 3));
 }
 
-static void merge_repairs_a_corrupt_copy(void **state)
+static void what_a_majority_holds_mends_a_corrupt_copy(void **state)
 {
     struct fixture *fixture = *state;
     struct buffer record = {0}, read = {0};
@@ -214,6 +218,7 @@ static void merge_repairs_a_corrupt_copy(void **state)
     fault_fail_reads(STATUS_CORRUPT);
     struct storage_op merge = op_of(STORAGE_MERGE, 2, "k");
     merge.data = buffer_bytes(&record);
+    merge.mends = true;
     fixture_store(fixture, &merge);
     fault_fail_reads(STATUS_OK);
     struct storage_op op = op_of(STORAGE_READ, 3, "k");
@@ -223,7 +228,7 @@ static void merge_repairs_a_corrupt_copy(void **state)
     buffer_fini(&read);
 }
 
-static void a_merge_may_spare_a_corrupt_copy(void **state)
+static void a_merge_spares_a_corrupt_copy(void **state)
 {
     struct fixture *fixture = *state;
     struct buffer record = {0};
@@ -233,7 +238,6 @@ static void a_merge_may_spare_a_corrupt_copy(void **state)
     fault_fail_reads(STATUS_CORRUPT);
     struct storage_op merge = op_of(STORAGE_MERGE, 2, "k");
     merge.data = buffer_bytes(&record);
-    merge.spares_damage = true;
     fixture_submit(fixture, &merge);
     assert_int_equal(fault_stored(fixture, 2), STATUS_CORRUPT);
     assert_int_equal(fault_read(fixture, 3, "k"), STATUS_CORRUPT);
@@ -389,9 +393,9 @@ int main(void)
         CLAIM(close_while_broken_answers_what_is_queued),
         CLAIM(no_dot_is_issued_twice_after_a_failed_write),
         CLAIM(a_corrupt_read_and_renew_draw_a_new_incarnation),
-        CLAIM(a_corrupt_copy_is_written_over_by_a_new_incarnation),
-        CLAIM(merge_repairs_a_corrupt_copy),
-        CLAIM(a_merge_may_spare_a_corrupt_copy),
+        CLAIM(a_corrupt_copy_is_not_written_over),
+        CLAIM(what_a_majority_holds_mends_a_corrupt_copy),
+        CLAIM(a_merge_spares_a_corrupt_copy),
         CLAIM(a_corrupt_scan_has_no_rows),
         CLAIM(a_check_reads_all_that_is_stored),
         CLAIM(a_check_finds_a_record_that_the_engine_gives_damaged),

@@ -136,8 +136,9 @@ static void change(struct toy_storage *toy, const struct storage_op *op,
     struct buffer name = {0};
     buffer_clear(&toy->value);
     ASSERT(buffer_append(&toy->value, toy_get(toy, &op->key)) == STATUS_OK);
-    replica_apply(&toy->replica, op, buffer_bytes(&toy->value), &toy->scratch,
-                  &toy->next, &change);
+    replica_apply(&toy->replica, op,
+                  (struct replica_copy){.record = buffer_bytes(&toy->value)},
+                  &toy->scratch, &toy->next, &change);
     result->status = change.status;
     result->message = change.message;
     result->duplicate = change.duplicate;

@@ -148,7 +148,7 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
     }
     write.context = binary_of_bytes(buffer_bytes(&knowledge->context));
     /* A disk that is lost may be the only one that had it. */
-    write.w = draw_level(random, !sim->plan.may_wipe);
+    write.w = draw_level(random, !sim->plan.may_lose);
     write.request_id = binary_of_bytes(bytes_of(id, sizeof id));
     write.timeout_ms = (uint32_t)random_range(random, 100, 800);
     client->key = key;
@@ -317,7 +317,7 @@ static void hear_read(struct sim *sim, struct client *client,
     floor_forget(&client->seen, &sim->forgotten[key]);
     floor_forget(&client->floor, &sim->forgotten[key]);
     /* What no replica at all has is taken for collected, lost or not. */
-    if (sim->history.key_began_us[key] > sim->wiped_us ||
+    if (losses_since(sim, sim->history.key_began_us[key]) == 0 ||
         view.context_count > 0)
         check_session(key, &client->seen, &view, &sim->verdict);
     if (is_majority(client->need) && is_strict(key)) {

@@ -42,7 +42,9 @@ struct bytes disk_table_get(const struct disk_table *table, struct bytes key)
 {
     bool found;
     size_t at = disk_table_place(table, key, &found);
-    return found ? buffer_bytes(&table->entries[at].value) : (struct bytes){0};
+    return found && table->entries[at].damage == SOUND
+               ? buffer_bytes(&table->entries[at].value)
+               : (struct bytes){0};
 }
 
 static void insert(struct disk_table *table, size_t at, struct bytes key)
@@ -51,7 +53,7 @@ static void insert(struct disk_table *table, size_t at, struct bytes key)
                            sizeof *table->entries);
     memmove(table->entries + at + 1, table->entries + at,
             (table->count - at) * sizeof *table->entries);
-    table->entries[at] = (struct disk_entry){{0}, {0}};
+    table->entries[at] = (struct disk_entry){0};
     set_buffer(&table->entries[at].key, key);
     table->count++;
 }
@@ -83,6 +85,17 @@ void disk_table_apply(struct disk_table *table,
     if (!found)
         insert(table, at, buffer_bytes(&change->key));
     set_buffer(&table->entries[at].value, buffer_bytes(&change->value));
+    table->entries[at].damage = SOUND;
+}
+
+void disk_table_copy(struct disk_table *table, const struct disk_table *from)
+{
+    disk_table_clear(table);
+    for (size_t i = 0; i < from->count; i++) {
+        insert(table, i, buffer_bytes(&from->entries[i].key));
+        set_buffer(&table->entries[i].value,
+                   buffer_bytes(&from->entries[i].value));
+    }
 }
 
 void disk_table_clear(struct disk_table *table)

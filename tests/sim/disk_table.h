@@ -9,6 +9,9 @@
 
 struct disk_entry {
     struct buffer key, value;
+    /* Until it is written again: a bit of it is another; or the engine says so.
+     */
+    enum { SOUND, FLIPPED, UNREADABLE } damage;
 };
 
 struct disk_table {
@@ -18,7 +21,8 @@ struct disk_table {
 
 void disk_table_fini(struct disk_table *table);
 void disk_table_clear(struct disk_table *table);
-/* Empty when there is none. Valid until the next change. */
+void disk_table_copy(struct disk_table *table, const struct disk_table *from);
+/* Empty when there is none, or it is damaged. Valid until the next change. */
 struct bytes disk_table_get(const struct disk_table *table, struct bytes key);
 /* Where the key is, or would be. */
 size_t disk_table_place(const struct disk_table *table, struct bytes key,

@@ -2,16 +2,14 @@
 #include "sim.h"
 
 /* What goes wrong, and how often. The weights are here and nowhere else, so
- * that nobody tunes a seed to green.
- *
- * Faults that lose a disk strike one node a run: an acknowledged write is on W
- * replicas, W is 2 at least in those runs, and W-1 of them may go. Nothing
- * certifies more yet. */
+ * that nobody tunes a seed to green. Of what disks lose, see losses.h. */
 static const uint32_t weights[FAULT_KIND_COUNT] = {
-    [FAULT_RESET] = 25,  [FAULT_CUT] = 12,  [FAULT_CUT_ONE_WAY] = 10,
-    [FAULT_ISOLATE] = 6, [FAULT_SPLIT] = 8, [FAULT_CLOG] = 10,
-    [FAULT_CRASH] = 18,  [FAULT_PAUSE] = 8, [FAULT_WALL_JUMP] = 5,
-    [FAULT_WIPE] = 20,   [FAULT_STOP] = 8,  [FAULT_NIGHT] = 6,
+    [FAULT_RESET] = 25,      [FAULT_CUT] = 12,    [FAULT_CUT_ONE_WAY] = 10,
+    [FAULT_ISOLATE] = 6,     [FAULT_SPLIT] = 8,   [FAULT_CLOG] = 10,
+    [FAULT_CRASH] = 18,      [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5,
+    [FAULT_WIPE] = 16,       [FAULT_STOP] = 10,   [FAULT_NIGHT] = 6,
+    [FAULT_OLD_COPY] = 12,   [FAULT_DAMAGE] = 24, [FAULT_FULL] = 4,
+    [FAULT_OTHER_BUILD] = 4,
 };
 
 /* Longer than the dedup window of 150 s and two such offsets: what was written
@@ -86,23 +84,108 @@ static void split(struct sim *sim, uint32_t side, bool on)
                 sim->network.cut[i][k] = on;
 }
 
-static void crash(struct sim *sim, struct host *host, bool wipe)
+static void crash(struct sim *sim, struct host *host, enum lost lost)
 {
+    static const char *const told[] = {
+        [LOST_NOTHING] = "crashes",
+        [LOST_LATEST] = "crashes, and an older copy of its disk is put back",
+        [LOST_ALL] = "crashes and loses its disk",
+    };
     if (host->node == NULL)
         return;
-    sim_tell(sim, host->name, wipe ? "crashes and loses its disk" : "crashes");
+    sim_tell(sim, host->name, "%s", told[lost]);
     host_crash(sim, host);
-    if (wipe) {
+    if (lost == LOST_ALL)
         storage_wipe(&host->storage);
-        host->is_wiped = true;
-        sim->wipes++;
-        sim->wiped_us = sim->now_us;
-        sim->history.disk_was_lost = true;
+    if (lost == LOST_LATEST)
+        store_put_back(&host->storage.store);
+    if (lost != LOST_NOTHING) {
+        host->lost = lost;
+        losses_add(sim);
     }
     /* Some operators know at once that the disk is gone. */
-    host->with_replace = wipe && random_chance(&sim->strike_random, 300);
+    host->with_replace =
+        lost != LOST_NOTHING && random_chance(&sim->strike_random, 300);
     sim_in(sim, random_range(&sim->strike_random, 20, 1500) * 1000,
            MOMENT_START, host->index, host->life, 0);
+}
+
+/* A copy of an earlier run is told by the boot; one of this run by nothing. */
+static bool has_older_copy(const struct host *host)
+{
+    return host->copied_boot > 0 && host->copied_boot < host->boot;
+}
+
+static void copy_or_put_back(struct sim *sim, struct host *host)
+{
+    if (has_older_copy(host)) {
+        host->copied_boot = 0;
+        sim->tally->faults[FAULT_PUT_BACK]++;
+        crash(sim, host, LOST_LATEST);
+        return;
+    }
+    sim_tell(sim, host->name, "has its disk copied");
+    store_copy(&host->storage.store);
+    host->copied_boot = host->boot;
+}
+
+static bool is_record(const struct disk_entry *entry)
+{
+    return (entry->key.data[0] == TABLE_DATA ||
+            entry->key.data[0] == TABLE_HINTS) &&
+           entry->value.size > 0;
+}
+
+/* One to three of its records. */
+static void damage(struct sim *sim, struct host *host)
+{
+    struct store *store = &host->storage.store;
+    struct randomness *random = &sim->strike_random;
+    uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
+    for (int tries = 0; tries < 50 && damaged < wanted; tries++) {
+        size_t at = random_below(random, store->table.count);
+        const struct disk_entry *entry = &store->table.entries[at];
+        if (!is_record(entry))
+            continue;
+        /* The tree reads its own blocks, and of a hint that would last. */
+        if (store->tree == NULL && entry->key.data[0] == TABLE_DATA &&
+            random_chance(random, 500))
+            store_make_unreadable(store, at);
+        else
+            store_flip(store, at, random_below(random, entry->value.size * 8));
+        damaged++;
+    }
+    sim_tell(sim, host->name, "has %llu records damaged",
+             (unsigned long long)damaged);
+    if (damaged == 0)
+        return;
+    host->was_damaged = true;
+    losses_add(sim);
+}
+
+static void set_build(struct host *host, uint32_t version_min)
+{
+    host->version_min = version_min;
+    if (host->version_max < version_min)
+        host->version_max = version_min;
+}
+
+/* Its successor speaks nothing that the others do. */
+static void run_other_build(struct sim *sim, struct host *host)
+{
+    if (host->node == NULL || host->version_min > PEER_VERSION_MAX)
+        return;
+    crash(sim, host, LOST_NOTHING);
+    set_build(host, PEER_VERSION_MAX + 1);
+    sim_tell(sim, host->name, "is to run another build");
+    ends_in(sim, FAULT_OTHER_BUILD, host->index, 0, 200, 3000);
+}
+
+static void run_this_build(struct sim *sim, struct host *host)
+{
+    set_build(host, PEER_VERSION_MIN);
+    sim_tell(sim, host->name, "is to run this build again");
+    crash(sim, host, LOST_NOTHING);
 }
 
 /* It says goodbye, and goes on for as long as its last replies take. */
@@ -146,10 +229,36 @@ static bool is_leaving(const struct host *host)
 
 /* A newcomer and one other are a majority that may know of no other disk: an
  * emptied one that was ready with the third alone is then taken for new. */
-static bool can_wipe(const struct sim *sim, const struct host *host)
+static bool can_lose(const struct sim *sim, const struct host *host)
 {
-    return sim->plan.may_wipe && sim->wipes == 0 && host->node != NULL &&
-           host_is_known(sim, host);
+    return sim->plan.may_lose && host->node != NULL &&
+           host_is_known(sim, host) && losses_are_mended(sim);
+}
+
+static bool can_copy(const struct sim *sim, const struct host *host)
+{
+    return has_older_copy(host)
+               ? can_lose(sim, host)
+               : host->node != NULL && host->lost == LOST_NOTHING &&
+                     store_is_sure(&host->storage.store) &&
+                     !host_is_being_filled(host);
+}
+
+static bool can_strike(const struct sim *sim, enum fault fault,
+                       const struct host *host)
+{
+    switch ((int)fault) {
+    case FAULT_WIPE:
+        return can_lose(sim, host);
+    case FAULT_OLD_COPY:
+        return can_copy(sim, host);
+    case FAULT_DAMAGE:
+        return can_lose(sim, host) && !host->storage.broken &&
+               store_is_sure(&host->storage.store);
+    case FAULT_NIGHT:
+        return sim->plan.has_nights;
+    }
+    return true;
 }
 
 static void jump(struct sim *sim, struct host *host)
@@ -168,6 +277,26 @@ void faults_night(struct sim *sim)
     attempts_night(sim);
     sim->slept_us += NIGHT_US;
     sim->history.night_us = sim->now_us;
+}
+
+static void strike_disk(struct sim *sim, enum fault fault, struct host *host)
+{
+    switch ((int)fault) {
+    case FAULT_WIPE:
+        crash(sim, host, LOST_ALL);
+        break;
+    case FAULT_OLD_COPY:
+        copy_or_put_back(sim, host);
+        break;
+    case FAULT_DAMAGE:
+        damage(sim, host);
+        break;
+    case FAULT_FULL:
+        host->full_until_us =
+            sim->now_us + random_range(&sim->strike_random, 20, 1500) * 1000;
+        sim_tell(sim, host->name, "has a full disk");
+        break;
+    }
 }
 
 static void strike(struct sim *sim, enum fault fault, uint32_t a)
@@ -207,7 +336,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         ends_in(sim, fault, a, b, 200, 3000);
         break;
     case FAULT_CRASH:
-        crash(sim, host, false);
+        crash(sim, host, LOST_NOTHING);
         break;
     case FAULT_PAUSE:
         host->paused_until_us =
@@ -218,7 +347,13 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         jump(sim, host);
         break;
     case FAULT_WIPE:
-        crash(sim, host, true);
+    case FAULT_OLD_COPY:
+    case FAULT_DAMAGE:
+    case FAULT_FULL:
+        strike_disk(sim, fault, host);
+        break;
+    case FAULT_OTHER_BUILD:
+        run_other_build(sim, host);
         break;
     case FAULT_STOP:
         leave(sim, host);
@@ -230,7 +365,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
 }
 
 /* Each draws from a stream of its own: those behind one that is left out are
- * what they were, but for wipes, of which there is one. */
+ * what they were, but for those that cannot strike then. */
 void faults_next(struct sim *sim)
 {
     const struct fault_set *only = sim->options->only;
@@ -239,8 +374,7 @@ void faults_next(struct sim *sim)
     if (only == NULL || fault_set_has(only, sim->fault_number)) {
         uint32_t host = draw_host(sim);
         enum fault fault = draw_fault(sim);
-        while ((fault == FAULT_WIPE && !can_wipe(sim, &sim->hosts[host])) ||
-               (fault == FAULT_NIGHT && !sim->plan.has_nights))
+        while (!can_strike(sim, fault, &sim->hosts[host]))
             fault = draw_fault(sim);
         sim->tally->faults[fault]++;
         sim_tell(sim, "fault", "%u", sim->fault_number);
@@ -257,6 +391,15 @@ void faults_start(struct sim *sim)
            MOMENT_FAULT, 0, 0, 0);
 }
 
+static void end_leaving(struct sim *sim, struct host *host)
+{
+    if (!is_leaving(host))
+        return;
+    if (node_is_ready(host->node) && storage_is_idle(&host->storage))
+        host_save_trees(sim, host);
+    crash(sim, host, LOST_NOTHING);
+}
+
 void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other)
 {
     const char *name = sim->hosts[host].name;
@@ -267,8 +410,9 @@ void faults_end(struct sim *sim, uint32_t which, uint32_t host, uint32_t other)
         split(sim, other, false);
         sim_tell(sim, "net", "the cluster is whole again");
     } else if (which == FAULT_STOP) {
-        if (is_leaving(&sim->hosts[host]))
-            crash(sim, &sim->hosts[host], false);
+        end_leaving(sim, &sim->hosts[host]);
+    } else if (which == FAULT_OTHER_BUILD) {
+        run_this_build(sim, &sim->hosts[host]);
     } else if (which == FAULT_CLOG) {
         unclog_lanes(sim, host, other);
     } else {
@@ -285,7 +429,10 @@ void faults_heal(struct sim *sim)
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         struct host *host = &sim->hosts[i];
         isolate(sim, i, false);
-        host->paused_until_us = 0;
+        host->paused_until_us = host->full_until_us = 0;
+        if (host->version_min > PEER_VERSION_MAX && host->node != NULL)
+            host_crash(sim, host);
+        set_build(host, PEER_VERSION_MIN);
         storage_heal(&host->storage);
         for (uint32_t k = 0; k < sim->plan.hosts; k++)
             unclog_lanes(sim, i, k);

@@ -40,6 +40,9 @@ void host_init(struct sim *sim, struct host *host, uint32_t index)
     host->drift_ppm = random_range(&sim->random, -300, 300);
     host->mono_offset_us = random_range(&sim->random, 0, 1000000000);
     host->wall_offset_ms = random_range(&sim->random, -500, 500);
+    /* Some are newer, and speak more than is spoken here. */
+    host->version_min = PEER_VERSION_MIN;
+    host->version_max = PEER_VERSION_MAX + random_chance(&sim->random, 300);
     storage_init(&host->storage, has_tree(sim, index),
                  ~(sim->seed << 8 | index));
     effects_init(&host->effects, EFFECTS_BYTES);
@@ -89,6 +92,28 @@ static struct bytes meta_key(const char *name, struct buffer *out)
     return buffer_bytes(out);
 }
 
+static struct bytes stored_meta(const struct host *host, const char *name)
+{
+    struct buffer key = {0};
+    struct bytes stored = storage_get(&host->storage, meta_key(name, &key));
+    buffer_fini(&key);
+    return stored;
+}
+
+bool host_is_being_filled(const struct host *host)
+{
+    struct bytes missing = stored_meta(host, META_MISSING);
+    for (size_t i = 0; i < missing.size; i++)
+        if (missing.data[i] != 0)
+            return true;
+    return false;
+}
+
+bool host_is_full(const struct sim *sim, const struct host *host)
+{
+    return sim->now_us < host->full_until_us;
+}
+
 /* What replikvd does before there is a node: raise the boot number, synced,
  * and draw the store's id if it is new. True if it was. */
 static bool open_store(struct sim *sim, struct host *host, struct member *self)
@@ -114,11 +139,61 @@ static bool open_store(struct sim *sim, struct host *host, struct member *self)
     return is_new;
 }
 
+/* The run whose hash trees are true, for this start alone, as replikvd does. */
+static uint64_t take_trees(struct sim *sim, struct host *host)
+{
+    static const uint64_t none;
+    uint64_t run = 0;
+    struct buffer key = {0};
+    struct bytes stored =
+        storage_get(&host->storage, meta_key(META_TREES_OF_RUN, &key));
+    if (stored.size == sizeof run)
+        memcpy(&run, stored.data, sizeof run);
+    if (run != 0)
+        storage_set(sim, host, buffer_bytes(&key),
+                    bytes_of(&none, sizeof none));
+    buffer_fini(&key);
+    return run;
+}
+
+static void each_saved(struct sim *sim, struct host *host, bool saves)
+{
+    struct buffer saved = {0}, encoded = {0};
+    char name[SAVED_NAME_MAX];
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < node_saved_count(host->node); i++) {
+        struct storage_key key = {.table = TABLE_TREES};
+        snprintf(name, sizeof name, "%zu", i);
+        if (saves)
+            status = node_save(host->node, i, &key.table, name, &saved);
+        key.key = bytes_of_string(name);
+        buffer_clear(&encoded);
+        if (status == STATUS_OK)
+            status = storage_key_encode(&key, &encoded);
+        ASSERT(status == STATUS_OK);
+        if (saves)
+            storage_set(sim, host, buffer_bytes(&encoded),
+                        buffer_bytes(&saved));
+        else
+            node_restore(host->node,
+                         storage_get(&host->storage, buffer_bytes(&encoded)));
+    }
+    buffer_fini(&saved);
+    buffer_fini(&encoded);
+}
+
+void host_save_trees(struct sim *sim, struct host *host)
+{
+    each_saved(sim, host, true);
+    sim->tally->faults[FAULT_SAVED_TREES]++;
+    sim_tell(sim, host->name, "saves its hash trees");
+}
+
 static struct member self_of(const struct host *host)
 {
     struct member self = {.id = host->id,
-                          .version_min = PEER_VERSION_MIN,
-                          .version_max = PEER_VERSION_MAX};
+                          .version_min = host->version_min,
+                          .version_max = host->version_max};
     snprintf(self.name, sizeof self.name, "%s", host->name);
     snprintf(self.zone, sizeof self.zone, "%s", zones[host->index % SIM_ZONES]);
     snprintf(self.peer_address, sizeof self.peer_address, "%s", host->address);
@@ -130,8 +205,17 @@ static struct member self_of(const struct host *host)
 void host_start(struct sim *sim, struct host *host)
 {
     ASSERT(host->node == NULL);
+    /* It would end at once, and be started again. */
+    if (host_is_full(sim, host)) {
+        sim_at(sim, host->full_until_us, MOMENT_START, host->index, host->life,
+               0);
+        return;
+    }
     host->life++;
     host->is_halting = false;
+    if (host->with_replace && stored_meta(host, META_STORE).size > 0 &&
+        !host_is_being_filled(host))
+        storage_wipe(&host->storage); /* set aside, as replikvd does */
     storage_open(sim, host);
     struct member self = self_of(host);
     self.run = random_next(&sim->random);
@@ -155,12 +239,15 @@ void host_start(struct sim *sim, struct host *host)
         .membership = sim->plan.membership,
         .replace = host->runs_replace,
         .amnesiac = is_new && host->runs_replace,
+        .trees_of_run = take_trees(sim, host),
         .engine = "simulated",
         .seed = random_next(&sim->random),
     };
     struct error error;
     enum status status = node_new(&config, &host->node, &error);
     ASSERT(status == STATUS_OK);
+    host->boot = self.boot;
+    each_saved(sim, host, false);
     replica_init(&host->replica, random_next(&sim->random),
                  sim->plan.timeouts.dedup_window_ms);
     host->replica.value_bytes_max = sim->plan.limits.value_bytes_max;
@@ -285,7 +372,7 @@ static void carry_out(struct sim *sim, struct host *host)
 
 static void became_ready(struct sim *sim, struct host *host)
 {
-    if (host->is_wiped && !host->is_replaced)
+    if (host->lost == LOST_ALL && !host->is_replaced)
         verdict_unsafe(&sim->verdict, "amnesia",
                        "%s is ready on an emptied disk that nobody replaced",
                        host->name);
@@ -314,20 +401,20 @@ bool host_is_known(const struct sim *sim, const struct host *host)
     memcpy(name + 7, host->id.bytes, NODE_ID_SIZE);
     struct storage_key note = {.table = TABLE_META,
                                .key = bytes_of(name, sizeof name)};
-    struct buffer key = {0}, encoded = {0};
-    struct bytes store =
-        storage_get(&host->storage, meta_key(META_STORE, &key));
+    struct buffer encoded = {0};
+    struct bytes store = stored_meta(host, META_STORE);
     enum status status = storage_key_encode(&note, &encoded);
     ASSERT(status == STATUS_OK);
     bool known = store.size > 0;
     for (uint32_t i = 0; i < sim->plan.hosts && known; i++) {
         struct bytes noted =
             storage_get(&sim->hosts[i].storage, buffer_bytes(&encoded));
+        Rkv__Member *member = rkv__member__unpack(NULL, noted.size, noted.data);
         known = i == host->index ||
-                (noted.size > 0 &&
-                 memmem(noted.data, noted.size, store.data, store.size));
+                (member != NULL && member->boot >= host->boot &&
+                 bytes_equal(bytes_of_binary(member->store_id), store));
+        rkv__member__free_unpacked(member, NULL);
     }
-    buffer_fini(&key);
     buffer_fini(&encoded);
     return known;
 }
@@ -337,7 +424,9 @@ void host_tick(struct sim *sim, struct host *host)
     struct event event = {.kind = EVENT_TICK};
     /* From here on it would be wrong to refuse it. */
     if (host->is_filled && host_is_known(sim, host))
-        host->is_wiped = host->is_replaced = host->is_filled = false;
+        host->lost = LOST_NOTHING;
+    if (host->lost == LOST_NOTHING)
+        host->is_replaced = host->is_filled = false;
     network_tick(sim, host);
     host_step(sim, host, &event);
     sim_in(sim, sim->plan.tick_us, MOMENT_TICK, host->index, host->life, 0);

@@ -21,6 +21,11 @@ struct asked {
     int64_t since_us;
 };
 
+/* What the disk lost of what the node had said to hold; until it is replaced,
+ * filled, and the others have noted the new one. The others know it with more
+ * of them, or with another disk. */
+enum lost { LOST_NOTHING, LOST_LATEST, LOST_ALL };
+
 struct host {
     uint32_t index;
     char name[8], address[16];
@@ -37,13 +42,16 @@ struct host {
     struct asked *asked;
     size_t asked_count, asked_capacity;
     bool is_halting;
-    /* The disk is new, and the others know the node with another one: until
-     * it is filled and all of them have noted the new one. */
-    bool is_wiped;
-    bool with_replace; /* how the operator starts it next */
-    bool runs_replace; /* how this process was started */
-    bool is_replaced;  /* the operator has given his word for it */
-    bool is_filled;    /* since then */
+    enum lost lost;
+    uint64_t boot;                     /* of the process */
+    uint64_t copied_boot;              /* of that whose disk was copied, or 0 */
+    uint32_t version_min, version_max; /* of the build */
+    int64_t full_until_us;             /* the disk is */
+    bool was_damaged;                  /* some of what it stored, ever */
+    bool with_replace;                 /* how the operator starts it next */
+    bool runs_replace;                 /* how this process was started */
+    bool is_replaced; /* the operator has given his word for it */
+    bool is_filled;   /* since then */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);
@@ -56,8 +64,13 @@ int64_t host_wall_ms(const struct sim *sim, const struct host *host);
 void host_start(struct sim *sim, struct host *host);
 /* Power is cut. */
 void host_crash(struct sim *sim, struct host *host);
-/* Whether all others have on disk which disk the host has. */
+/* The process has done what it was asked, and saves its hash trees. */
+void host_save_trees(struct sim *sim, struct host *host);
+/* Whether all others have on disk which disk the host has, and its boot. */
 bool host_is_known(const struct sim *sim, const struct host *host);
+bool host_is_full(const struct sim *sim, const struct host *host);
+/* Some partitions are still to be filled from the others. */
+bool host_is_being_filled(const struct host *host);
 void host_tick(struct sim *sim, struct host *host);
 
 /* Step the node and carry out what it says. True: it hangs up. */

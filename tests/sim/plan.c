@@ -53,7 +53,7 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         .failed_write_permille = random_chance(random, 500)
                                      ? (uint32_t)random_range(random, 1, 20)
                                      : 0,
-        .may_wipe = random_chance(random, 500),
+        .may_lose = random_chance(random, 500),
         .think_us = random_range(random, 5, 60) * 1000,
         .patience_us = random_range(random, 50, 250) * 1000,
         .membership = draw_membership(random),

@@ -25,12 +25,15 @@ void sim_at(struct sim *sim, int64_t at_us, enum moment_kind kind, uint32_t a,
 
 static void stop(struct sim *sim, struct host *host)
 {
+    bool is_foreign = host->version_min > PEER_VERSION_MAX;
     host_crash(sim, host);
-    if (!host->is_wiped)
-        verdict_unsafe(&sim->verdict, "amnesia",
-                       "%s was refused, and its disk is its own", host->name);
+    if (host->lost == LOST_NOTHING && !is_foreign)
+        verdict_unsafe(
+            &sim->verdict, "amnesia",
+            "%s was refused, and its disk is its own, and the latest",
+            host->name);
     /* The operator reads what it said. */
-    host->with_replace = true;
+    host->with_replace |= !is_foreign;
     sim_in(sim, 200000, MOMENT_START, host->index, host->life, 0);
 }
 

@@ -5,6 +5,7 @@
 #include "checks.h"
 #include "client.h"
 #include "host.h"
+#include "losses.h"
 #include "network.h"
 #include "queue.h"
 #include "random.h"
@@ -35,18 +36,25 @@ struct plan {
     int64_t fault_every_us;
     uint32_t failed_write_permille; /* of batches */
     uint32_t failed_send_permille;  /* of requests to other nodes */
-    bool may_wipe, has_nights;
-    int64_t think_us, patience_us; /* of clients, on average */
+    bool may_lose, has_nights;      /* of disks */
+    int64_t think_us, patience_us;  /* of clients, on average */
     struct membership_config membership;
     struct node_timeouts timeouts;
     struct node_limits limits;
+};
+
+enum {
+    SIM_BUCKETS = 3,
+    SIM_REPLICAS = 3,
+    SIM_ZONES = 3,               /* node i is in zone i mod 3 */
+    UNANSWERED_US = 2000 * 1000, /* longer than any deadline */
 };
 
 struct sim_key {
     char name[16];
     const struct bucket_config *bucket;
     struct partition partition;
-    uint32_t owners[3]; /* hosts */
+    uint32_t owners[SIM_REPLICAS]; /* hosts */
 };
 
 /* Of wall clocks, either way. Together with the longest run between two nights
@@ -54,11 +62,6 @@ struct sim_key {
  * by design. */
 enum { WALL_OFFSET_MAX_MS = 8000 };
 
-enum {
-    SIM_BUCKETS = 3,
-    SIM_ZONES = 3,               /* node i is in zone i mod 3 */
-    UNANSWERED_US = 2000 * 1000, /* longer than any deadline */
-};
 extern struct bucket_config sim_buckets[SIM_BUCKETS];
 
 /* What stands for the nodes' engines: a model; the built-in LSM tree (see
@@ -101,8 +104,7 @@ struct sim {
     struct read_floor floors[KEYS_MAX];
     struct read_floor forgotten[KEYS_MAX]; /* by some replica */
     struct sim_key keys[KEYS_MAX];
-    uint32_t wipes; /* one at most */
-    int64_t wiped_us;
+    struct losses losses;
     /* Of the reads at level all after healing. */
     uint32_t final_reads;
     bool final_read[KEYS_MAX];
@@ -159,6 +161,11 @@ size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
 /* " w1 w2", as many as the text takes, for the story. */
 const char *observe_list(const uint32_t *writes, size_t count, char *text,
                          size_t size);
+/* Every copy of the key on any disk, synced; those of its owners, by slot. An
+ * empty one is none, nor is one that cannot be read. */
+size_t observe_copies(const struct sim *sim, uint32_t key, struct copy *copies);
+size_t observe_primaries(const struct sim *sim, uint32_t key,
+                         struct copy *copies);
 /* What healing still waits for, or NULL: that all are equal; that all is read
  * since. */
 const char *observe_apart(struct sim *sim);

@@ -98,6 +98,13 @@ void storage_wipe(struct storage *storage)
     store_wipe(&storage->store);
 }
 
+bool storage_is_idle(const struct storage *storage)
+{
+    return !storage->writing && !storage->broken && !storage->suspect &&
+           storage->waiting.count == 0 && storage->forming.count == 0 &&
+           storage->answers.count == 0;
+}
+
 void storage_heal(struct storage *storage)
 {
     if (storage->store.tree != NULL)
@@ -223,14 +230,19 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
         return;
     }
     struct bytes current;
-    if (storage->suspect ||
-        current_of(sim, host, buffer_bytes(&op->key), &current) != STATUS_OK) {
-        answer_later(sim, host, op, STATUS_BROKEN);
+    enum status status =
+        storage->suspect
+            ? STATUS_BROKEN
+            : current_of(sim, host, buffer_bytes(&op->key), &current);
+    if (status != STATUS_OK && status != STATUS_CORRUPT) {
+        answer_later(sim, host, op, status);
         return;
     }
     struct arena scratch;
     arena_init(&scratch, 16u << 20);
-    replica_apply(&host->replica, &op->op, current, &scratch, &op->next,
+    struct replica_copy copy = {.record = current,
+                                .is_unreadable = status == STATUS_CORRUPT};
+    replica_apply(&host->replica, &op->op, copy, &scratch, &op->next,
                   &op->change);
     arena_fini(&scratch);
     op->prepared_us = host_mono_us(sim, host);
@@ -244,6 +256,7 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
         .message = op->change.message,
         .record = buffer_bytes(&op->next),
         .duplicate = op->change.duplicate,
+        .was_damaged = op->change.was_damaged,
     };
     tell_node(sim, host, EVENT_PREPARED, &result);
 }
@@ -328,8 +341,9 @@ void storage_synced(struct sim *sim, struct host *host)
     storage->writing = false;
     add_changes(&storage->batch, &changes);
     bool fails =
-        sim->stage == SIM_FAULTS &&
-        random_chance(&sim->disk_random, sim->plan.failed_write_permille);
+        random_chance(&sim->disk_random, sim->plan.failed_write_permille) ||
+        host_is_full(sim, host);
+    fails &= sim->stage == SIM_FAULTS;
     enum status status = store_write(sim, host, &changes, fails);
     disk_changes_fini(&changes);
     if (status != STATUS_OK) {
@@ -358,7 +372,7 @@ void storage_crash(struct sim *sim, struct host *host)
 
 void storage_reopen(struct sim *sim, struct host *host)
 {
-    if (!store_open(sim, host)) {
+    if (host_is_full(sim, host) || !store_open(sim, host)) {
         sim_in(sim, 100000, MOMENT_DISK_REOPEN, host->index, host->life, 0);
         return;
     }
@@ -412,13 +426,20 @@ static void scan(struct sim *sim, struct host *host,
             end = buffer_bytes(&entry->key);
             break;
         }
-        rows_add(rows, entry);
+        if (entry->damage == UNREADABLE && !op->passes_damage) {
+            replica_renew(&host->replica);
+            result->status = STATUS_CORRUPT;
+            break;
+        }
+        result->passed_damage |= entry->damage == UNREADABLE;
+        if (entry->damage != UNREADABLE)
+            rows_add(rows, entry);
         result->next = buffer_bytes(&entry->key);
     }
     result->rows = rows->list;
     result->row_count = rows->count;
     /* Beyond its range, an empty one is no bound. */
-    if (end.size > 0)
+    if (end.size > 0 && result->status == STATUS_OK)
         result->status =
             store_see(sim, host, buffer_bytes(&from), end, first, rows->count);
     buffer_fini(&from);
@@ -431,6 +452,8 @@ static void read_one(struct sim *sim, struct host *host,
 {
     result->status =
         store_get(sim, host, buffer_bytes(&op->key), &result->record);
+    if (result->status == STATUS_CORRUPT)
+        replica_renew(&host->replica);
     if (result->status == STATUS_OK && result->record.size == 0)
         result->status = STATUS_NOT_FOUND;
 }

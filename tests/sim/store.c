@@ -10,6 +10,8 @@ void store_fini(struct store *store)
     disk_table_fini(&store->table);
     for (int step = 0; step < STORE_STEPS; step++)
         disk_changes_fini(&store->doubt[step]);
+    disk_table_fini(&store->copied);
+    memory_disk_free(store->copied_disk);
     *store = (struct store){0};
 }
 
@@ -25,6 +27,53 @@ void store_wipe(struct store *store)
     clear_doubt(store);
     if (store->tree != NULL)
         tree_wipe(store->tree);
+}
+
+bool store_is_sure(const struct store *store)
+{
+    for (int step = 0; step < STORE_STEPS; step++)
+        if (store->doubt[step].count > 0)
+            return false;
+    return true;
+}
+
+void store_copy(struct store *store)
+{
+    ASSERT(store_is_sure(store));
+    disk_table_copy(&store->copied, &store->table);
+    if (store->tree == NULL)
+        return;
+    memory_disk_free(store->copied_disk);
+    store->copied_disk = tree_copy(store->tree);
+}
+
+void store_put_back(struct store *store)
+{
+    disk_table_copy(&store->table, &store->copied);
+    clear_doubt(store);
+    if (store->tree != NULL)
+        tree_put_back(store->tree, store->copied_disk);
+}
+
+void store_make_unreadable(struct store *store, size_t at)
+{
+    ASSERT(store->tree == NULL);
+    store->table.entries[at].damage = UNREADABLE;
+}
+
+void store_flip(struct store *store, size_t at, uint64_t bit)
+{
+    struct disk_entry *entry = &store->table.entries[at];
+    entry->value.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    entry->damage = FLIPPED;
+    if (store->tree == NULL)
+        return;
+    struct disk_changes changes = {0};
+    disk_changes_add(&changes, buffer_bytes(&entry->key),
+                     buffer_bytes(&entry->value), false);
+    enum status status = tree_write(store->tree, &changes, true);
+    ASSERT(status == STATUS_OK);
+    disk_changes_fini(&changes);
 }
 
 static void commit(struct sim *sim, struct host *host,
@@ -76,19 +125,11 @@ static enum status judge(struct sim *sim, const struct host *host,
     return STATUS_OK;
 }
 
-static bool is_in_doubt(const struct store *store)
-{
-    size_t count = 0;
-    for (int step = 0; step < STORE_STEPS; step++)
-        count += store->doubt[step].count;
-    return count > 0;
-}
-
 /* See how many of the steps were taken. */
 static enum status settle(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
-    bool same = true, in_doubt = is_in_doubt(store);
+    bool same = true, in_doubt = !store_is_sure(store);
     int step = 0;
     enum status status = tree_has_all(store->tree, &store->table, &same);
     while (status == STATUS_OK && !same && in_doubt && step < STORE_STEPS) {
@@ -139,7 +180,7 @@ static enum status take_steps(struct store *store, struct disk_changes *changes,
 {
     struct disk_changes *doubt = store->doubt;
     struct disk_changes none = doubt[STEP_BATCH];
-    ASSERT(!is_in_doubt(store));
+    ASSERT(store_is_sure(store));
     doubt[STEP_BATCH] = *changes;
     *changes = none;
     tree_draw_ballast(store->tree, much_ballast_permille, &doubt[STEP_BALLAST],
@@ -251,7 +292,14 @@ enum status store_get(struct sim *sim, struct host *host, struct bytes key,
                       struct bytes *value)
 {
     struct store *store = &host->storage.store;
-    *value = disk_table_get(&store->table, key);
+    bool found;
+    size_t at = disk_table_place(&store->table, key, &found);
+    const struct disk_entry *entry = found ? &store->table.entries[at] : NULL;
+    if (found && entry->damage == UNREADABLE) {
+        *value = (struct bytes){0};
+        return STATUS_CORRUPT;
+    }
+    *value = found ? buffer_bytes(&entry->value) : (struct bytes){0};
     if (store->tree == NULL)
         return STATUS_OK;
     bool same;

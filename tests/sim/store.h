@@ -24,11 +24,22 @@ struct store {
     struct disk_table table;
     struct tree *tree;                      /* NULL: the model alone */
     struct disk_changes doubt[STORE_STEPS]; /* no longer, once it is settled */
+    struct disk_table copied;               /* what it was, once */
+    struct memory_disk *copied_disk;        /* likewise, of the tree */
 };
 
 void store_fini(struct store *store);
 /* Everything is gone. */
 void store_wipe(struct store *store);
+/* Nothing that was written is in doubt: it may be copied and damaged. */
+bool store_is_sure(const struct store *store);
+/* Somebody copies it, and puts that copy back while it is closed. */
+void store_copy(struct store *store);
+void store_put_back(struct store *store);
+/* What the place of the table holds is not what was written there any more: it
+ * cannot be read, or a bit of it is another. */
+void store_make_unreadable(struct store *store, size_t at);
+void store_flip(struct store *store, size_t at, uint64_t bit);
 
 /* The process starts, or opens it again after a failure. False: it failed, as
  * it was told to; it can be tried again. */
@@ -43,8 +54,8 @@ enum status store_write(struct sim *sim, struct host *host,
 void store_crash(struct sim *sim, struct host *host,
                  struct disk_changes *changes);
 
-/* BROKEN: it failed and is to be opened again. The value is empty when there
- * is none, and valid until the next change. */
+/* BROKEN: it failed and is to be opened again; CORRUPT: it is unreadable. The
+ * value is empty when there is none, and valid until the next change. */
 enum status store_get(struct sim *sim, struct host *host, struct bytes key,
                       struct bytes *value) MUST_CHECK;
 /* The entries of the table from first on, so many, are what a reader of

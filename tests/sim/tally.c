@@ -16,6 +16,10 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_PAUSE] = "nodes_paused",
     [FAULT_WALL_JUMP] = "wall_clock_jumps",
     [FAULT_WIPE] = "disks_wiped",
+    [FAULT_OLD_COPY] = "disks_copied_or_put_back",
+    [FAULT_DAMAGE] = "disks_damaged",
+    [FAULT_FULL] = "disks_full",
+    [FAULT_OTHER_BUILD] = "nodes_of_other_builds",
     [FAULT_STOP] = "nodes_stopped",
     [FAULT_NIGHT] = "nights",
     [FAULT_FAILED_WRITE] = "batches_failed",
@@ -31,6 +35,8 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_CLIENT_RETRY] = "client_retries",
     [FAULT_HALT] = "nodes_refused",
     [FAULT_REPLACE] = "nodes_replaced",
+    [FAULT_SAVED_TREES] = "trees_saved",
+    [FAULT_PUT_BACK] = "older_disks_put_back",
 };
 
 const char *fault_name(enum fault fault)

@@ -21,6 +21,10 @@ enum fault {
     FAULT_PAUSE,
     FAULT_WALL_JUMP,
     FAULT_WIPE,
+    FAULT_OLD_COPY,
+    FAULT_DAMAGE,
+    FAULT_FULL,
+    FAULT_OTHER_BUILD,
     FAULT_STOP,
     FAULT_NIGHT,
     FAULT_KIND_COUNT, /* those above are drawn; those below follow */
@@ -37,6 +41,8 @@ enum fault {
     FAULT_CLIENT_RETRY,
     FAULT_HALT,
     FAULT_REPLACE,
+    FAULT_SAVED_TREES,
+    FAULT_PUT_BACK,
     FAULT_COUNT
 };
 

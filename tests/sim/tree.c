@@ -137,6 +137,24 @@ void tree_wipe(struct tree *tree)
     use_disk(tree, memory_disk_new());
 }
 
+static struct memory_disk *copy_of(struct memory_disk *memory)
+{
+    struct memory_crash none = {.bytes = MEMORY_EVERYTHING,
+                                .names = MEMORY_EVERYTHING};
+    return memory_disk_after(memory, &none);
+}
+
+struct memory_disk *tree_copy(struct tree *tree)
+{
+    return copy_of(tree->memory);
+}
+
+void tree_put_back(struct tree *tree, struct memory_disk *copy)
+{
+    ASSERT(tree->engine == NULL);
+    use_disk(tree, copy_of(copy));
+}
+
 enum status tree_write(struct tree *tree, const struct disk_changes *changes,
                        bool sync)
 {

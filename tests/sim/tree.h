@@ -35,6 +35,10 @@ enum status tree_open(struct tree *tree, struct error *error) MUST_CHECK;
 void tree_close(struct tree *tree);
 /* Its disk is a new one. It is closed. */
 void tree_wipe(struct tree *tree);
+/* A copy of its disk's files, to be given back or to memory_disk_free; and one
+ * of that instead of its disk, while it is closed. */
+struct memory_disk *tree_copy(struct tree *tree);
+void tree_put_back(struct tree *tree, struct memory_disk *copy);
 
 enum status tree_write(struct tree *tree, const struct disk_changes *changes,
                        bool sync) MUST_CHECK;
