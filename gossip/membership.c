@@ -331,9 +331,34 @@ void membership_raise_boot(struct membership *membership, uint64_t boot)
     table_offer(membership, &membership->entries[0], (struct node_id){{0}});
 }
 
+/* The disk is the one that we know, or a copy of it. */
+static enum status check_boot(const struct member *known,
+                              const struct member *newcomer,
+                              const struct disk_starts *starts,
+                              struct error *error)
+{
+    if (newcomer->boot < known->boot)
+        return error_set(error, STATUS_REFUSED,
+                         "%s shows boot %llu but was seen with %llu: its disk "
+                         "is an older copy; restore the newest, or start it "
+                         "with --replace",
+                         newcomer->name, (unsigned long long)newcomer->boot,
+                         (unsigned long long)known->boot);
+    bool is_another = newcomer->boot == known->boot && newcomer->run != 0 &&
+                      known->run != 0 && newcomer->run != known->run;
+    if (is_another || disk_starts_deny(starts, known->boot, known->run))
+        return error_set(error, STATUS_REFUSED,
+                         "%s shows another run for boot %llu than was seen: "
+                         "its disk is a copy from before that; restore the "
+                         "newest, or start it with --replace",
+                         newcomer->name, (unsigned long long)known->boot);
+    return STATUS_OK;
+}
+
 enum status membership_check(const struct membership *m,
                              const struct member *newcomer,
-                             enum replaced replaced, struct error *error)
+                             const struct disk_claim *claim,
+                             struct error *error)
 {
     const struct member *known = membership_find(m, newcomer->id);
     if (known == NULL)
@@ -345,30 +370,17 @@ enum status membership_check(const struct membership *m,
                          "choose another name, or stop that node first",
                          newcomer->name, known->peer_address,
                          member_state_name(known->state));
-    if (replaced == REPLACED_NOW || store_is_zero(&known->store) ||
-        (replaced == REPLACED_BEFORE && newcomer->boot > known->boot))
+    if (claim->replaced == REPLACED_NOW || store_is_zero(&known->store))
         return STATUS_OK;
-    if (memcmp(&known->store, &newcomer->store, sizeof known->store) != 0)
-        return error_set(error, STATUS_REFUSED,
-                         "%s is known with another disk: if its data is lost, "
-                         "start it with --replace; if not, give it back its "
-                         "data_dir",
-                         newcomer->name);
-    if (newcomer->boot < known->boot)
-        return error_set(error, STATUS_REFUSED,
-                         "%s shows boot %llu but was seen with %llu: its disk "
-                         "is an older copy; restore the newest, or start it "
-                         "with --replace",
-                         newcomer->name, (unsigned long long)newcomer->boot,
-                         (unsigned long long)known->boot);
-    if (newcomer->boot == known->boot && newcomer->run != known->run &&
-        newcomer->run != 0 && known->run != 0)
-        return error_set(error, STATUS_REFUSED,
-                         "%s shows boot %llu, which was seen in another run: "
-                         "its disk is a copy from before that; restore the "
-                         "newest, or start it with --replace",
-                         newcomer->name, (unsigned long long)newcomer->boot);
-    return STATUS_OK;
+    if (memcmp(&known->store, &newcomer->store, sizeof known->store) == 0)
+        return check_boot(known, newcomer, &claim->starts, error);
+    if (claim->replaced == REPLACED_BEFORE && newcomer->boot > known->boot)
+        return STATUS_OK;
+    return error_set(error, STATUS_REFUSED,
+                     "%s is known with another disk: if its data is lost, "
+                     "start it with --replace; if not, give it back its "
+                     "data_dir",
+                     newcomer->name);
 }
 
 size_t membership_count(const struct membership *m)

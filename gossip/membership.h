@@ -3,6 +3,7 @@
 #define REPLIKV_GOSSIP_MEMBERSHIP_H
 
 #include "gossip/broadcast.h"
+#include "gossip/disk_starts.h"
 #include "gossip/placement.h"
 #include "proto/ids.h"
 #include "proto/outbox.h"
@@ -96,6 +97,12 @@ void membership_raise_boot(struct membership *membership, uint64_t boot);
  * an earlier one, which the disk remembers. */
 enum replaced { REPLACED_NEVER, REPLACED_BEFORE, REPLACED_NOW };
 
+/* What a Hello says of the disk, beside who the node is. */
+struct disk_claim {
+    enum replaced replaced;
+    struct disk_starts starts; /* this one, too */
+};
+
 /* Whether a Hello shows a disk that we know to be older or emptied, or a name
  * that another living node holds: REFUSED with a sentence that says what to
  * do. That the old disk is replaced now is believed unless the name's holder
@@ -103,7 +110,7 @@ enum replaced { REPLACED_NEVER, REPLACED_BEFORE, REPLACED_NOW };
  * old one's, as a copy of a disk that was itself replaced says so too. */
 enum status membership_check(const struct membership *membership,
                              const struct member *newcomer,
-                             enum replaced replaced,
+                             const struct disk_claim *claim,
                              struct error *error) MUST_CHECK;
 
 size_t membership_count(const struct membership *membership);

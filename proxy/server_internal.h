@@ -15,7 +15,7 @@
  *
  *   server.c    open, tick, close         sessions.c  accepted connections
  *   turn.c      step the node, carry out  batches.c   many requests in one
- *                                         links.c     connections to nodes
+ *   server_disk.c  open, who it is        links.c     connections to nodes
  *
  * The lock guards the node, the effects, sessions, links and what follows
  * them. It is taken before any connection's lock, and never held while a
@@ -90,6 +90,24 @@ struct server {
     pthread_mutex_t turns_lock; /* what follows; no other is taken under it */
     struct turn *turns;         /* free ones */
 };
+
+/* --- server_disk.c --- */
+
+/* Open the engine that the config names on its directory, which is made; under
+ * replace what was used before is set aside, and the disk is amnesiac. */
+enum status server_open_storage(struct server *server,
+                                const struct server_options *options,
+                                bool *amnesiac, struct error *error);
+/* Which disk it is and how often it was started, this time counted; whether its
+ * hash trees are true, which they are for this start alone. */
+enum status server_read_disk(struct server *server, struct node_config *config,
+                             struct error *error);
+void server_restore_trees(struct server *server);
+/* Nothing is written behind them. Without them the next start reads all that is
+ * stored, in the background. */
+void server_save_trees(struct server *server);
+/* From the system's randomness. */
+enum status server_draw(void *bytes, size_t size, struct error *error);
 
 /* --- turn.c --- */
 

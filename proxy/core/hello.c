@@ -29,13 +29,48 @@ static void describe_founding(const struct node *node, char *out, size_t size)
     }
 }
 
+static bool add_buckets(const struct node *node, Rkv__Hello *hello,
+                        struct arena *arena)
+{
+    hello->buckets =
+        arena_alloc(arena, node->config.bucket_count * sizeof *hello->buckets);
+    for (size_t i = 0; i < node->config.bucket_count; i++) {
+        const struct bucket_config *bucket = &node->config.buckets[i];
+        Rkv__BucketDeclaration *wire =
+            message_new(arena, &rkv__bucket_declaration__descriptor);
+        if (hello->buckets == NULL || wire == NULL)
+            return false;
+        wire->name = arena_string(arena, bucket->name);
+        wire->kind = arena_string(
+            arena, bucket->kind == RECORD_LWW ? "lww" : "siblings");
+        hello->buckets[hello->n_buckets++] = wire;
+    }
+    return true;
+}
+
+static bool add_starts(const struct node *node, Rkv__Hello *hello,
+                       struct arena *arena)
+{
+    const struct disk_starts *starts = &node->config.starts;
+    hello->starts =
+        arena_alloc(arena, (starts->count + 1) * sizeof *hello->starts);
+    for (size_t i = 0; i < starts->count; i++) {
+        Rkv__DiskStart *wire = message_new(arena, &rkv__disk_start__descriptor);
+        if (hello->starts == NULL || wire == NULL)
+            return false;
+        wire->boot = starts->list[i].boot;
+        wire->run = starts->list[i].run;
+        hello->starts[hello->n_starts++] = wire;
+    }
+    return true;
+}
+
 static Rkv__Hello *hello_new(const struct node *node, enum lane lane,
                              struct arena *arena)
 {
     Rkv__Hello *hello = message_new(arena, &rkv__hello__descriptor);
-    Rkv__BucketDeclaration **buckets =
-        arena_alloc(arena, node->config.bucket_count * sizeof *buckets);
-    if (hello == NULL || buckets == NULL)
+    if (hello == NULL || !add_buckets(node, hello, arena) ||
+        !add_starts(node, hello, arena))
         return NULL;
     char founding[1024];
     describe_founding(node, founding, sizeof founding);
@@ -46,18 +81,6 @@ static Rkv__Hello *hello_new(const struct node *node, enum lane lane,
     hello->replace = node->config.replace;
     hello->replaced = node->is_replaced;
     hello->founding = arena_string(arena, founding);
-    hello->buckets = buckets;
-    for (size_t i = 0; i < node->config.bucket_count; i++) {
-        const struct bucket_config *bucket = &node->config.buckets[i];
-        Rkv__BucketDeclaration *wire =
-            message_new(arena, &rkv__bucket_declaration__descriptor);
-        if (wire == NULL)
-            return NULL;
-        wire->name = arena_string(arena, bucket->name);
-        wire->kind = arena_string(
-            arena, bucket->kind == RECORD_LWW ? "lww" : "siblings");
-        buckets[hello->n_buckets++] = wire;
-    }
     return hello->self == NULL ? NULL : hello;
 }
 
@@ -126,11 +149,17 @@ static enum status check(const struct node *node, const Rkv__Hello *hello,
     return status;
 }
 
-static enum replaced replaced_of(const Rkv__Hello *hello)
+static struct disk_claim claim_of(const Rkv__Hello *hello)
 {
-    if (hello->replace)
-        return REPLACED_NOW;
-    return hello->replaced ? REPLACED_BEFORE : REPLACED_NEVER;
+    struct disk_claim claim = {
+        .replaced = hello->replace    ? REPLACED_NOW
+                    : hello->replaced ? REPLACED_BEFORE
+                                      : REPLACED_NEVER,
+    };
+    for (size_t i = 0; i < hello->n_starts; i++)
+        disk_starts_add(&claim.starts, hello->starts[i]->boot,
+                        hello->starts[i]->run);
+    return claim;
 }
 
 /* Whether the node may be talked to at all. */
@@ -144,7 +173,8 @@ static enum status judge(const struct node *node, const Rkv__Hello *hello,
     enum status status = check(node, hello, who, error);
     if (status != STATUS_OK)
         return status;
-    return membership_check(node->membership, who, replaced_of(hello), error);
+    struct disk_claim claim = claim_of(hello);
+    return membership_check(node->membership, who, &claim, error);
 }
 
 /* One that the dialer has given up may be heard late, and what it carries is

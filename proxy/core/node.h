@@ -74,6 +74,7 @@ struct node_config {
     struct membership_config membership;
     bool replace;  /* the operator's word that an older disk was lost */
     bool amnesiac; /* the store was made anew under replace: fill first */
+    struct disk_starts starts; /* of the disk, this one too */
     /* The run (member.run) whose clean stop saved its hash trees and behind
      * which nothing was written; 0 for none. */
     uint64_t trees_of_run;
@@ -85,9 +86,11 @@ struct node_config {
  * the disk's records (a byte; none: 1), how often it was started (uint64_t),
  * its random id (16 bytes), which partitions are still to be filled (a bit
  * each), and the run whose hash trees are true (uint64_t), which it makes 0,
- * synced, before anything can be written. */
+ * synced, before anything can be written. Its last starts (disk_starts_bytes),
+ * which it stores before the boot number that the latest is of. */
 #define META_FORMAT "format"
 #define META_BOOT "boot"
+#define META_STARTS "starts"
 #define META_STORE "store"
 #define META_MISSING "missing"
 #define META_TREES_OF_RUN "trees_of_run"

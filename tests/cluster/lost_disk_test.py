@@ -6,6 +6,7 @@ Arguments: the engine of all nodes."""
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import unittest
 
@@ -81,6 +82,26 @@ class LostDisk(unittest.TestCase):
             node.kill()
             shutil.rmtree(node.data)
             shutil.move(node.data + ".copy", node.data)
+        self.run_with(restore, {".replaced"})
+
+    def test_a_copy_that_was_started_alone_is_refused_as_well(self):
+        def restore(node, loads):
+            self.assertEqual(node.stop(), 0, node.said())
+            shutil.copytree(node.data, node.data + ".copy")
+            node.start().wait_ready()
+            loads.wait_applied(50)
+            node.kill()
+            shutil.rmtree(node.data)
+            shutil.move(node.data + ".copy", node.data)
+            # Its boot rises with each start, and nobody is there to tell.
+            others = node.cluster.nodes[:2]
+            for other in others:
+                other.signal(signal.SIGSTOP)
+            for _ in range(3):
+                node.start().wait_ready()
+                node.kill()
+            for other in others:
+                other.signal(signal.SIGCONT)
         self.run_with(restore, {".replaced"})
 
     def test_a_damaged_disk_is_refused_until_it_is_replaced(self):

@@ -265,8 +265,9 @@ static enum status check(const struct network *n, const struct member *member,
                          enum replaced replaced)
 {
     struct error error = {0};
+    struct disk_claim claim = {.replaced = replaced};
     enum status status =
-        membership_check(n->nodes[0].membership, member, replaced, &error);
+        membership_check(n->nodes[0].membership, member, &claim, &error);
     assert_true(status == STATUS_OK || strstr(error.text, "n2") != NULL);
     return status;
 }
@@ -307,7 +308,7 @@ static void wiped_and_older_disks_are_refused_until_replaced(void **state)
     assert_int_equal(network_view(n, 0, 2), MEMBER_DEAD);
     assert_int_equal(network_view(n, 1, 2), MEMBER_DEAD);
 
-    n->nodes[2].replaced = REPLACED_NOW;
+    n->nodes[2].claim.replaced = REPLACED_NOW;
     network_start(n, 2, &wiped);
     assert_true(network_agrees(n, 2, MEMBER_ALIVE, 10 * SECOND));
     network_run(n, 10 * SECOND);
@@ -339,7 +340,29 @@ static void copy_from_before_the_last_start_is_refused(void **state)
     assert_int_equal(check(n, &copy, REPLACED_NEVER), STATUS_REFUSED);
     assert_int_equal(check(n, &copy, REPLACED_NOW), STATUS_OK);
 
-    n->nodes[2].replaced = REPLACED_NOW;
+    /* Started again and again, where nobody saw it, it is above the boot. */
+    struct disk_claim claim = {.replaced = REPLACED_NEVER};
+    struct error error;
+    copy.boot = 7;
+    copy.run = 4;
+    disk_starts_add(&claim.starts, 4, 9);
+    for (uint64_t boot = 5; boot <= copy.boot; boot++)
+        disk_starts_add(&claim.starts, boot, boot - 3);
+    const struct membership *one = n->nodes[0].membership;
+    assert_int_equal(membership_check(one, &copy, &claim, &error),
+                     STATUS_REFUSED);
+    assert_non_null(strstr(error.text, "another run for boot 5"));
+    claim.replaced = REPLACED_BEFORE;
+    assert_int_equal(membership_check(one, &copy, &claim, &error),
+                     STATUS_REFUSED);
+    /* The disk itself says of boot 5 what was seen. */
+    disk_starts_add(&claim.starts, 5, 1);
+    disk_starts_add(&claim.starts, 7, 4);
+    assert_int_equal(membership_check(one, &copy, &claim, &error), STATUS_OK);
+    copy.boot = 5;
+    copy.run = 2;
+
+    n->nodes[2].claim.replaced = REPLACED_NOW;
     network_start(n, 2, &copy);
     assert_true(network_agrees(n, 2, MEMBER_ALIVE, 10 * SECOND));
     network_run(n, MINUTE);

@@ -164,7 +164,7 @@ static void send(struct network *n, size_t from, const struct outbox *out)
 static bool accepts(struct network *n, size_t who, size_t newcomer)
 {
     return membership_check(n->nodes[who].membership, &n->nodes[newcomer].self,
-                            n->nodes[newcomer].replaced, NULL) == STATUS_OK;
+                            &n->nodes[newcomer].claim, NULL) == STATUS_OK;
 }
 
 /* The Hello of both sides, before the first message of a pair. */

@@ -14,7 +14,7 @@ enum { NETWORK_NODES_MAX = 16, TRACE_BYTES_MAX = 1 << 16 };
 struct network_node {
     struct membership *membership; /* NULL: the process is not running */
     struct member self;
-    enum replaced replaced;
+    struct disk_claim claim;
     bool met[NETWORK_NODES_MAX];
 };
 

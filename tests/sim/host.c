@@ -100,6 +100,14 @@ static struct bytes stored_meta(const struct host *host, const char *name)
     return stored;
 }
 
+static void set_meta(struct sim *sim, struct host *host, const char *name,
+                     struct bytes value)
+{
+    struct buffer key = {0};
+    storage_set(sim, host, meta_key(name, &key), value);
+    buffer_fini(&key);
+}
+
 bool host_is_being_filled(const struct host *host)
 {
     struct bytes missing = stored_meta(host, META_MISSING);
@@ -116,26 +124,26 @@ bool host_is_full(const struct sim *sim, const struct host *host)
 
 /* What replikvd does before there is a node: raise the boot number, synced,
  * and draw the store's id if it is new. True if it was. */
-static bool open_store(struct sim *sim, struct host *host, struct member *self)
+static bool open_store(struct sim *sim, struct host *host, struct member *self,
+                       struct disk_starts *starts)
 {
-    struct buffer key = {0};
-    struct bytes stored =
-        storage_get(&host->storage, meta_key(META_BOOT, &key));
+    struct bytes stored = stored_meta(host, META_BOOT);
     if (stored.size == sizeof self->boot)
         memcpy(&self->boot, stored.data, sizeof self->boot);
     self->boot++;
-    storage_set(sim, host, buffer_bytes(&key),
-                bytes_of(&self->boot, sizeof self->boot));
-    stored = storage_get(&host->storage, meta_key(META_STORE, &key));
+    disk_starts_read(starts, stored_meta(host, META_STARTS));
+    disk_starts_add(starts, self->boot, self->run);
+    set_meta(sim, host, META_STARTS, disk_starts_bytes(starts));
+    set_meta(sim, host, META_BOOT, bytes_of(&self->boot, sizeof self->boot));
+    stored = stored_meta(host, META_STORE);
     bool is_new = stored.size != sizeof self->store;
     for (size_t i = 0; is_new && i < sizeof self->store; i++)
         self->store.bytes[i] = (uint8_t)random_next(&sim->random);
     if (is_new)
-        storage_set(sim, host, buffer_bytes(&key),
-                    bytes_of(&self->store, sizeof self->store));
+        set_meta(sim, host, META_STORE,
+                 bytes_of(&self->store, sizeof self->store));
     else
         memcpy(&self->store, stored.data, sizeof self->store);
-    buffer_fini(&key);
     return is_new;
 }
 
@@ -144,15 +152,11 @@ static uint64_t take_trees(struct sim *sim, struct host *host)
 {
     static const uint64_t none;
     uint64_t run = 0;
-    struct buffer key = {0};
-    struct bytes stored =
-        storage_get(&host->storage, meta_key(META_TREES_OF_RUN, &key));
+    struct bytes stored = stored_meta(host, META_TREES_OF_RUN);
     if (stored.size == sizeof run)
         memcpy(&run, stored.data, sizeof run);
     if (run != 0)
-        storage_set(sim, host, buffer_bytes(&key),
-                    bytes_of(&none, sizeof none));
-    buffer_fini(&key);
+        set_meta(sim, host, META_TREES_OF_RUN, bytes_of(&none, sizeof none));
     return run;
 }
 
@@ -219,7 +223,8 @@ void host_start(struct sim *sim, struct host *host)
     storage_open(sim, host);
     struct member self = self_of(host);
     self.run = random_next(&sim->random);
-    bool is_new = open_store(sim, host, &self);
+    struct disk_starts starts;
+    bool is_new = open_store(sim, host, &self, &starts);
     host->runs_replace = host->with_replace;
     host->is_replaced |= host->runs_replace;
     host->with_replace = false; /* the operator says it once */
@@ -240,6 +245,7 @@ void host_start(struct sim *sim, struct host *host)
         .replace = host->runs_replace,
         .amnesiac = is_new && host->runs_replace,
         .trees_of_run = take_trees(sim, host),
+        .starts = starts,
         .engine = "simulated",
         .seed = random_next(&sim->random),
     };
