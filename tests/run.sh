@@ -23,4 +23,4 @@ ctest --preset release -R '^lsm_model_millions' --no-tests=error
 
 cmake --preset dev >/dev/null
 cmake --build --preset dev
-ctest --preset dev --no-tests=error
+ctest --preset dev --no-tests=error --parallel "$(nproc)"

@@ -100,7 +100,9 @@ void storage_wipe(struct storage *storage)
 
 bool storage_is_idle(const struct storage *storage)
 {
-    return !storage->writing && !storage->broken && !storage->suspect &&
+    const struct tree *tree = storage->store.tree;
+    return (tree == NULL || !tree->may_fail) && !storage->writing &&
+           !storage->broken && !storage->suspect &&
            storage->waiting.count == 0 && storage->forming.count == 0 &&
            storage->answers.count == 0;
 }

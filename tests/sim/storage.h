@@ -56,7 +56,7 @@ void storage_crash(struct sim *sim, struct host *host);
 void storage_heal(struct storage *storage);
 /* Everything is gone. */
 void storage_wipe(struct storage *storage);
-/* Nothing that it was asked is not answered yet. */
+/* All that it was asked is answered, and what comes next will not fail. */
 bool storage_is_idle(const struct storage *storage);
 
 /* The synced value, for checkers and at start; empty when there is none. Valid
