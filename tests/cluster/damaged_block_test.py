@@ -121,6 +121,31 @@ class DamagedBlock(unittest.TestCase):
         self.cluster.nodes[1].kill()
         self.read_all(self.node, ONE)
 
+    def test_a_write_waits_until_what_is_damaged_is_mended(self):
+        self.damage("data")
+        self.node.start().wait_ready()
+        self.cluster.wait_met()
+        refused = 0
+        with contextlib.closing(self.node.client()) as client:
+            for i in range(KEYS):
+                result, _ = client.put(key(i), b"new")
+                while result.outcome != rkv.APPLIED:
+                    self.assertEqual(
+                        (result.status, result.outcome),
+                        (rkv.UNAVAILABLE, rkv.NOT_APPLIED), result.message)
+                    self.assertIn("is damaged, and is being mended",
+                                  result.message)
+                    refused += 1
+                    result, _ = client.put(key(i), b"new")
+            self.assertGreater(refused, 0)
+            # Beside what was there, which nothing had superseded.
+            for other in self.cluster.nodes[:2]:
+                other.kill()
+            for i in range(KEYS):
+                result, values, _ = client.get(key(i), r=ONE)
+                self.assertEqual((result.status, sorted(values)),
+                                 (rkv.OK, sorted([value(i), b"new"])))
+
     def failures_of_its_own(self):
         """How many records its own disk cannot give."""
         before = self.counter("storage_failures")
