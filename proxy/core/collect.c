@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proto/assert.h"
@@ -101,6 +102,12 @@ static void chunk_over(struct node *node)
         partition_over(node);
     else
         rest(node, node_pause_ms(node, node->collect.started_ms));
+}
+
+static void collected(struct node *node)
+{
+    node->collect.has_told = false;
+    chunk_over(node);
 }
 
 /* The chunk stays, for a later pass. */
@@ -382,7 +389,23 @@ void collect_drained(struct node *node, uint64_t serial, enum status status,
         behind_drain(node, stage, effects);
 }
 
-void collect_reply(struct node *node, uint64_t request,
+/* Once, so that who wonders why nothing goes finds it: clocks, or windows, that
+ * differ by much hold it up for good. */
+static void tell_why(struct node *node, struct node_id from,
+                     const Rkv__Result *result, struct effects *effects)
+{
+    char line[200];
+    if (node->collect.has_told || effects->log != NULL)
+        return;
+    snprintf(line, sizeof line,
+             "event=collection_refused partition=%u by=%s why=\"%.100s\"",
+             node->collect.partition.value, node_name_of(node, from),
+             result->message);
+    effects->log = arena_string(&effects->arena, line);
+    node->collect.has_told = effects->log != NULL;
+}
+
+void collect_reply(struct node *node, uint64_t request, struct node_id from,
                    const Rkv__Envelope *reply, struct effects *effects)
 {
     enum collect_stage stage = node->collect.stage;
@@ -395,6 +418,8 @@ void collect_reply(struct node *node, uint64_t request,
                              reply->result->status == RKV__STATUS__OK
                        : body == RKV__ENVELOPE__BODY_HANDOFF_REPLY &&
                              reply->handoff_reply->status == RKV__STATUS__OK;
+    if (!is_good && body == RKV__ENVELOPE__BODY_RESULT)
+        tell_why(node, from, reply->result, effects);
     if (!all_answered(node, is_good))
         return;
     if (stage == COLLECT_PUSHING)
@@ -402,7 +427,7 @@ void collect_reply(struct node *node, uint64_t request,
     else if (is_of_drain(stage))
         behind_drain(node, stage, effects);
     else
-        chunk_over(node);
+        collected(node);
 }
 
 void collect_stored(struct node *node, const struct storage_result *result,
@@ -414,7 +439,7 @@ void collect_stored(struct node *node, const struct storage_result *result,
         scanned(node, result, effects);
     else if (node->collect.stage == COLLECT_DROPPING &&
              all_answered(node, result->status == STATUS_OK))
-        chunk_over(node);
+        collected(node);
 }
 
 /* --- whose turn it is --- */

@@ -56,6 +56,7 @@ struct collect {
     struct buffer rows;  /* struct collect_row, of the chunk */
     size_t awaited;      /* answers */
     bool has_failed;
+    bool has_told; /* why, since one was carried through */
 };
 
 enum status collect_init(struct node *node) MUST_CHECK;
@@ -66,7 +67,7 @@ void collect_note(struct node *node, struct partition partition,
                   int64_t ripe_ms);
 /* What was asked of the engine is not known to be so: begin again, later. */
 void collect_heard_broken(struct node *node);
-void collect_reply(struct node *node, uint64_t request,
+void collect_reply(struct node *node, uint64_t request, struct node_id from,
                    const Rkv__Envelope *reply, struct effects *effects);
 void collect_stored(struct node *node, const struct storage_result *result,
                     struct effects *effects);

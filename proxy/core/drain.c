@@ -242,7 +242,7 @@ void drain_request(struct node *node, struct reply_token token,
     else if (node->stage != NODE_READY)
         why = "the node is not ready";
     else if (asked->before_ms > newest_ms(node))
-        why = "by this node's clock it is too young";
+        why = "by this node's clock and dedup_window_ms it is too young";
     else
         drain = take(node, partition);
     if (drain == NULL) {

@@ -376,7 +376,7 @@ static void reply(struct node *node, const struct event *event,
         exchange_reply(node, event->request, message, effects);
         break;
     case OWNER_COLLECT:
-        collect_reply(node, event->request, message, effects);
+        collect_reply(node, event->request, event->from, message, effects);
         break;
     case OWNER_DRAIN:
         drain_reply(node, event->request, message, effects);

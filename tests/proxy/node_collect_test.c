@@ -52,8 +52,10 @@ static void handed(int64_t now_ms, int from, Rkv__Status status)
 
 static void said(int64_t now_ms, int from, Rkv__Status status)
 {
+    static char why[] = "not now";
     Rkv__Result reply = RKV__RESULT__INIT;
     reply.status = status;
+    reply.message = why;
     answer(&f, now_ms, from, RKV__ENVELOPE__BODY_RESULT, &reply);
 }
 
@@ -270,9 +272,19 @@ static void a_member_that_does_not_drain_ends_the_round(void **state)
     said(OLD_MS + 3, 2, RKV__STATUS__UNAVAILABLE);
     said(OLD_MS + 3, 3, RKV__STATUS__OK);
     barriers_pass(OLD_MS + 4);
-    expect_trace(&f, "");
+    /* Why is told once, however often it is tried. */
+    expect_trace(&f, "[3003] n2 answers -> event=collection_refused "
+                     "partition=2 by=n2 why=\"not now\"\n");
     assert_true(is_stored("k"));
     assert_int_equal(counter_of(&f, "collections_failed"), 1);
+    push(OLD_MS + 2 * INTERVAL_MS);
+    f.trace_size = 0;
+    said(OLD_MS + 2 * INTERVAL_MS, 2, RKV__STATUS__UNAVAILABLE);
+    expect_trace(&f, "");
+    assert_int_equal(counter_of(&f, "collections_failed"), 1);
+    said(OLD_MS + 2 * INTERVAL_MS, 3, RKV__STATUS__OK);
+    barriers_pass(OLD_MS + 2 * INTERVAL_MS);
+    assert_int_equal(counter_of(&f, "collections_failed"), 2);
 }
 
 /* What was on its way to it when the others drained. */
