@@ -12,6 +12,11 @@ static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_OTHER_BUILD] = 4,
 };
 
+uint32_t fault_weight(enum fault fault)
+{
+    return weights[fault];
+}
+
 /* Longer than the dedup window of 150 s and two such offsets: what was written
  * before is old then. Whoever waits for an answer has given up. */
 #define NIGHT_US (INT64_C(200) * 1000000)

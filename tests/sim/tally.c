@@ -39,11 +39,6 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_PUT_BACK] = "older_disks_put_back",
 };
 
-const char *fault_name(enum fault fault)
-{
-    return names[fault];
-}
-
 void tally_print(const struct tally *tally, double seconds)
 {
     double simulated = (double)tally->simulated_us / 1e6;
@@ -58,10 +53,14 @@ void tally_print(const struct tally *tally, double seconds)
     if (tally->tables > 0)
         printf("tables written by LSM trees %llu\n",
                (unsigned long long)tally->tables);
-    printf("faults:\n");
-    for (size_t i = 0; i < FAULT_COUNT; i++)
-        printf("  %-32s %10llu\n", names[i],
+    printf("faults, and what they weigh where they are drawn:\n");
+    for (size_t i = 0; i < FAULT_COUNT; i++) {
+        printf("  %-32s %10llu", names[i],
                (unsigned long long)tally->faults[i]);
+        if (i < FAULT_KIND_COUNT)
+            printf(" %4u", fault_weight((enum fault)i));
+        putchar('\n');
+    }
     printf("paths:\n");
     for (size_t i = 0; i < node_counter_count(); i++)
         printf("  %-32s %10llu\n", node_counter_name(i),

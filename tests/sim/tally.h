@@ -54,7 +54,8 @@ struct tally {
     uint64_t counters[COUNTER_COUNT];
 };
 
-const char *fault_name(enum fault fault);
+/* faults.c: how often it is drawn, against the others of its kind. */
+uint32_t fault_weight(enum fault fault);
 void tally_print(const struct tally *tally, double seconds);
 
 #endif
