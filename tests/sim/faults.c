@@ -89,6 +89,18 @@ static void split(struct sim *sim, uint32_t side, bool on)
                 sim->network.cut[i][k] = on;
 }
 
+/* Before it is started again somebody copies the disk, now and then. */
+static void copy(struct sim *sim, struct host *host)
+{
+    struct store *store = &host->storage.store;
+    if (!random_chance(&sim->strike_random, 700) || !store_is_sure(store) ||
+        host->lost != LOST_NOTHING || host_is_being_filled(host))
+        return;
+    sim_tell(sim, host->name, "has its disk copied");
+    store_copy(store);
+    host->copied_boot = host->boot;
+}
+
 static void crash(struct sim *sim, struct host *host, enum lost lost)
 {
     static const char *const told[] = {
@@ -108,30 +120,12 @@ static void crash(struct sim *sim, struct host *host, enum lost lost)
         host->lost = lost;
         losses_add(sim);
     }
+    copy(sim, host);
     /* Some operators know at once that the disk is gone. */
     host->with_replace =
         lost != LOST_NOTHING && random_chance(&sim->strike_random, 300);
     sim_in(sim, random_range(&sim->strike_random, 20, 1500) * 1000,
            MOMENT_START, host->index, host->life, 0);
-}
-
-/* A copy of an earlier run is told by the boot; one of this run by nothing. */
-static bool has_older_copy(const struct host *host)
-{
-    return host->copied_boot > 0 && host->copied_boot < host->boot;
-}
-
-static void copy_or_put_back(struct sim *sim, struct host *host)
-{
-    if (has_older_copy(host)) {
-        host->copied_boot = 0;
-        sim->tally->faults[FAULT_PUT_BACK]++;
-        crash(sim, host, LOST_LATEST);
-        return;
-    }
-    sim_tell(sim, host->name, "has its disk copied");
-    store_copy(&host->storage.store);
-    host->copied_boot = host->boot;
 }
 
 static bool is_record(const struct disk_entry *entry)
@@ -240,23 +234,27 @@ static bool can_lose(const struct sim *sim, const struct host *host)
            host_is_known(sim, host) && losses_are_mended(sim);
 }
 
-static bool can_copy(const struct sim *sim, const struct host *host)
+/* The next host from this one on whose disk may turn out an older copy. One of
+ * an earlier run is told by the boot; one of this run by nothing. */
+static struct host *older_copy(struct sim *sim, uint32_t from)
 {
-    return has_older_copy(host)
-               ? can_lose(sim, host)
-               : host->node != NULL && host->lost == LOST_NOTHING &&
-                     store_is_sure(&host->storage.store) &&
-                     !host_is_being_filled(host);
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        struct host *host = &sim->hosts[(from + i) % sim->plan.hosts];
+        if (host->copied_boot > 0 && host->copied_boot < host->boot &&
+            can_lose(sim, host))
+            return host;
+    }
+    return NULL;
 }
 
-static bool can_strike(const struct sim *sim, enum fault fault,
+static bool can_strike(struct sim *sim, enum fault fault,
                        const struct host *host)
 {
     switch ((int)fault) {
     case FAULT_WIPE:
         return can_lose(sim, host);
     case FAULT_OLD_COPY:
-        return can_copy(sim, host);
+        return older_copy(sim, host->index) != NULL;
     case FAULT_DAMAGE:
         return can_lose(sim, host) && !host->storage.broken &&
                store_is_sure(&host->storage.store);
@@ -291,7 +289,7 @@ static void strike_disk(struct sim *sim, enum fault fault, struct host *host)
         crash(sim, host, LOST_ALL);
         break;
     case FAULT_OLD_COPY:
-        copy_or_put_back(sim, host);
+        crash(sim, older_copy(sim, host->index), LOST_LATEST);
         break;
     case FAULT_DAMAGE:
         damage(sim, host);

@@ -16,7 +16,7 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_PAUSE] = "nodes_paused",
     [FAULT_WALL_JUMP] = "wall_clock_jumps",
     [FAULT_WIPE] = "disks_wiped",
-    [FAULT_OLD_COPY] = "disks_copied_or_put_back",
+    [FAULT_OLD_COPY] = "older_disks_put_back",
     [FAULT_DAMAGE] = "disks_damaged",
     [FAULT_FULL] = "disks_full",
     [FAULT_OTHER_BUILD] = "nodes_of_other_builds",
@@ -36,7 +36,6 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_HALT] = "nodes_refused",
     [FAULT_REPLACE] = "nodes_replaced",
     [FAULT_SAVED_TREES] = "trees_saved",
-    [FAULT_PUT_BACK] = "older_disks_put_back",
 };
 
 void tally_print(const struct tally *tally, double seconds)

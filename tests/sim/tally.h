@@ -42,7 +42,6 @@ enum fault {
     FAULT_HALT,
     FAULT_REPLACE,
     FAULT_SAVED_TREES,
-    FAULT_PUT_BACK,
     FAULT_COUNT
 };
 
