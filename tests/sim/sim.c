@@ -176,13 +176,15 @@ static void heal(struct sim *sim)
         is_together |= unsettled == NULL;
         if (unsettled == NULL && sim->plan.has_nights)
             unsettled = observe_uncollected(sim);
+        if (unsettled == NULL)
+            unsettled = read_all(sim);
         if (unsettled != NULL && is_together && sim->now_us >= night_us) {
-            /* What was mended in the morning is old in the evening. */
+            /* What was mended in the morning is old in the evening. And what a
+             * client says that it has seen may name what was folded away, so
+             * that another one's read is stale until it is so again. */
             night_us = sim->now_us + NIGHT_EVERY_US;
             faults_night(sim);
         }
-        if (unsettled == NULL)
-            unsettled = read_all(sim);
     } while (sim->verdict.invariant == NULL &&
              (unsettled != NULL || sim->now_us < began_us + HEAL_US_MIN) &&
              sim->now_us < began_us + sim->plan.heal_us);
