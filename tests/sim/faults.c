@@ -128,11 +128,20 @@ static void crash(struct sim *sim, struct host *host, enum lost lost)
            MOMENT_START, host->index, host->life, 0);
 }
 
-static bool is_record(const struct disk_entry *entry)
+/* Whoever waits for others counts what a disk has stored, though it is lost
+ * meanwhile: that is two losses of one write. */
+static bool is_awaited(const struct sim *sim, uint32_t key)
 {
-    return (entry->key.data[0] == TABLE_DATA ||
-            entry->key.data[0] == TABLE_HINTS) &&
-           entry->value.size > 0;
+    for (uint32_t i = 0; i < sim->plan.clients; i++)
+        if (sim->clients[i].task == TASK_WRITE && sim->clients[i].key == key)
+            return true;
+    return false;
+}
+
+static bool can_damage(const struct sim *sim, const struct disk_entry *entry)
+{
+    uint32_t key = observe_key(sim, buffer_bytes(&entry->key));
+    return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0;
 }
 
 /* One to three of its records. */
@@ -144,7 +153,7 @@ static void damage(struct sim *sim, struct host *host)
     for (int tries = 0; tries < 50 && damaged < wanted; tries++) {
         size_t at = random_below(random, store->table.count);
         const struct disk_entry *entry = &store->table.entries[at];
-        if (!is_record(entry))
+        if (!can_damage(sim, entry))
             continue;
         /* The tree reads its own blocks, and of a hint that would last. */
         if (store->tree == NULL && entry->key.data[0] == TABLE_DATA &&

@@ -62,6 +62,15 @@ static uint32_t key_number(const struct sim *sim, struct bytes name)
     return KEYS_MAX;
 }
 
+uint32_t observe_key(const struct sim *sim, struct bytes stored)
+{
+    struct storage_key key;
+    if (storage_key_decode(stored, &key) != STATUS_OK ||
+        (key.table != TABLE_DATA && key.table != TABLE_HINTS))
+        return KEYS_MAX;
+    return key_number(sim, key.key);
+}
+
 const char *observe_list(const uint32_t *writes, size_t count, char *text,
                          size_t size)
 {

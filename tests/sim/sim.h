@@ -161,6 +161,8 @@ size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,
 /* " w1 w2", as many as the text takes, for the story. */
 const char *observe_list(const uint32_t *writes, size_t count, char *text,
                          size_t size);
+/* Of the record under the engine's key; KEYS_MAX: it is none of ours. */
+uint32_t observe_key(const struct sim *sim, struct bytes stored);
 /* Every copy of the key on any disk, synced; those of its owners, by slot. An
  * empty one is none, nor is one that cannot be read. */
 size_t observe_copies(const struct sim *sim, uint32_t key, struct copy *copies);
