@@ -14,8 +14,6 @@ struct read_job {
 
 void storage_note(struct storage *storage, enum status status)
 {
-    if (status == STATUS_CORRUPT)
-        storage_renew(storage);
     if (status != STATUS_BROKEN || atomic_exchange(&storage->suspect, true))
         return;
     pthread_mutex_lock(&storage->lock);

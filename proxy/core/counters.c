@@ -29,6 +29,7 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_REQUESTS_UNKNOWN] = "requests_unknown",
     [COUNTER_MESSAGES_DROPPED] = "messages_dropped",
     [COUNTER_STORAGE_FAILURES] = "storage_failures",
+    [COUNTER_RECORDS_DAMAGED] = "records_damaged",
     [COUNTER_ROWS_SKIPPED] = "rows_skipped",
     [COUNTER_REOPENS] = "engine_reopens",
     [COUNTER_EXCHANGES] = "exchanges",

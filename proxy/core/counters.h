@@ -30,7 +30,8 @@ enum counter {
     COUNTER_REQUESTS_UNKNOWN,
     COUNTER_MESSAGES_DROPPED,
     COUNTER_STORAGE_FAILURES,
-    COUNTER_ROWS_SKIPPED, /* by a scan: damaged, or of no declared bucket */
+    COUNTER_RECORDS_DAMAGED, /* met and asked of the other replicas */
+    COUNTER_ROWS_SKIPPED,    /* by a scan: damaged, or of no declared bucket */
     COUNTER_REOPENS,
     COUNTER_EXCHANGES, /* of hash trees, with one other node each */
     COUNTER_EXCHANGES_FAILED,

@@ -264,6 +264,7 @@ const char *row_merge(const struct node *node, const Rkv__Row *row,
     op->record_kind = record.kind;
     op->wall_ms = node->wall_ms;
     op->data = bytes_of_binary(row->record);
+    op->mends = topology_owner_count(&node->topology) == 1;
     return NULL;
 }
 
@@ -276,6 +277,7 @@ static void store_rows(struct node *node, const Rkv__ScanReply *reply,
                                     request_number(OWNER_FILL, fill->serial)};
         const char *mistake = row_merge(node, reply->rows[i], fill->partition,
                                         &effects->arena, &op);
+        op.mends = true; /* it has no vote yet */
         if (mistake != NULL)
             fill_failed(fill, mistake);
         else if (effects_storage(effects, &op))
@@ -296,7 +298,9 @@ void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
         reply->scan_reply->status != RKV__STATUS__OK) {
         shrink(fill);
         hold_up(node,
-                reply == NULL ? "no answer" : "the owner could not read it",
+                reply == NULL ? "no answer"
+                              : "the owner cannot read it: if it is damaged, "
+                                "--replace it, too",
                 effects);
         return;
     }
@@ -323,6 +327,10 @@ void fill_stored(struct node *node, const struct storage_result *result,
         return;
     if (result->status != STATUS_OK)
         fill_failed(fill, "our own disk could not store it");
+    if (result->was_damaged) {
+        fill_failed(fill, "what was damaged here is read again");
+        fill->owner = 0;
+    }
     if (--fill->storing == 0)
         chunk_stored(node, effects);
 }

@@ -58,13 +58,13 @@ static size_t meets_majorities(const struct get *get)
     return get->replica_count - majority + 1;
 }
 
-/* What a damaged copy acknowledged, a majority did: fewer answers may lack it,
- * and written over the copy would make a majority that lacks it. */
+/* What a damaged copy acknowledged is on one of the others at least: what all
+ * of them hold may take its place. */
 static bool lacks_merge(const struct get *get,
                         const struct get_replica *replica)
 {
     if (replica->state == REPLICA_DAMAGED)
-        return get->answers >= meets_majorities(get);
+        return get->answers > 0 && get->answers + 1 >= get->replica_count;
     return replica->state == REPLICA_ANSWERED &&
            replica->version != get->merged_version;
 }
@@ -77,11 +77,9 @@ static void write_back(struct get *get, struct get_actions *actions)
         struct get_replica *replica = &get->replicas[i];
         if (!lacks_merge(get, replica))
             continue;
-        bool mends = replica->state == REPLICA_DAMAGED;
         replica->state = REPLICA_WRITTEN;
         replica->written_version = get->merged_version;
-        act(actions, mends ? GET_MEND : GET_WRITE_BACK, replica->node,
-            STATUS_OK);
+        act(actions, GET_WRITE_BACK, replica->node, STATUS_OK);
     }
 }
 

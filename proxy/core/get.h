@@ -35,7 +35,6 @@
 enum get_action_kind {
     GET_ASK,        /* fetch from node */
     GET_WRITE_BACK, /* store the merged record on node */
-    GET_MEND,       /* likewise, in place of what cannot be read */
     GET_REPLY,      /* tell the client: the merged record, or a failure */
 };
 
@@ -71,7 +70,7 @@ enum get_replica_state {
     REPLICA_ASKED,
     REPLICA_ANSWERED, /* with version; 0: it has no record */
     REPLICA_WRITTEN,  /* a write-back of written_version is under way */
-    REPLICA_DAMAGED,  /* has a record that cannot be read: it is mended */
+    REPLICA_DAMAGED,  /* has a record that cannot be read: it is told */
     REPLICA_FAILED,
 };
 

@@ -65,6 +65,13 @@ static void add(uint64_t *sum, int64_t delta)
     *sum = below ? 0 : *sum + (uint64_t)delta;
 }
 
+static void shed(struct node *node, struct node_id target,
+                 struct partition partition)
+{
+    node_count(node, COUNTER_HINTS_SHED);
+    exchange_missed(node, target, partition);
+}
+
 void hints_changed(struct node *node, const struct storage_result *result)
 {
     struct hint_target *target = hint_target(node, result->op->key.target);
@@ -76,6 +83,8 @@ void hints_changed(struct node *node, const struct storage_result *result)
         exchange_missed(node, target->node, result->op->key.partition);
         return;
     }
+    if (result->was_damaged)
+        shed(node, target->node, result->op->key.partition);
     add(&target->records, result->records_delta);
     add(&target->bytes, result->bytes_delta);
     if (result->records_delta > 0)
@@ -103,13 +112,6 @@ static bool has_room(struct node *node, struct hint_target *target,
     return target->bytes + bytes <= node->config.limits.hint_bytes_max &&
            node->now_ms - target->taken_ms <=
                node->config.timeouts.hint_window_ms;
-}
-
-static void shed(struct node *node, struct node_id target,
-                 struct partition partition)
-{
-    node_count(node, COUNTER_HINTS_SHED);
-    exchange_missed(node, target, partition);
 }
 
 void hint_keep(struct node *node, struct node_id target,

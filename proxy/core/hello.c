@@ -162,6 +162,19 @@ static struct disk_claim claim_of(const Rkv__Hello *hello)
     return claim;
 }
 
+/* What a start that is refused as an older one is to be below. */
+static uint64_t known_boot(const struct node *node, const struct member *who,
+                           const Rkv__Hello *hello)
+{
+    const struct member *known = membership_find(node->membership, who->id);
+    if (known == NULL)
+        return 0;
+    struct disk_claim claim = claim_of(hello);
+    bool is_copy = who->boot > known->boot &&
+                   disk_starts_deny(&claim.starts, known->boot, known->run);
+    return is_copy ? who->boot : known->boot;
+}
+
 /* Whether the node may be talked to at all. */
 static enum status judge(const struct node *node, const Rkv__Hello *hello,
                          struct member *who, struct error *error)
@@ -215,10 +228,8 @@ void hello_heard(struct node *node, const struct event *event,
         return;
     }
     /* A Hello that is refused was read: it is who it was of that is. */
-    if (status == STATUS_OK || status == STATUS_REFUSED) {
-        const struct member *known = membership_find(node->membership, who.id);
-        reply->known_boot = known == NULL ? 0 : known->boot;
-    }
+    if (status == STATUS_OK || status == STATUS_REFUSED)
+        reply->known_boot = known_boot(node, &who, message->hello);
     if (status == STATUS_OK && is_other(node, &who) &&
         !is_latest(node, &who, message->hello))
         status = error_set(&error, STATUS_UNAVAILABLE,
@@ -235,14 +246,15 @@ void hello_heard(struct node *node, const struct event *event,
     reply_with(effects, event->token, RKV__ENVELOPE__BODY_HELLO_REPLY, reply);
 }
 
-static void store_boot(uint64_t boot, struct effects *effects)
+static void store_meta(const char *name, struct bytes value,
+                       struct effects *effects)
 {
-    void *copy = arena_copy(&effects->arena, &boot, sizeof boot);
+    void *copy = arena_copy(&effects->arena, value.data, value.size);
     struct storage_op op = {
         .kind = STORAGE_SET,
         .token = request_number(OWNER_META, 0),
-        .key = {.table = TABLE_META, .key = bytes_of_string(META_BOOT)},
-        .data = bytes_of(copy, sizeof boot),
+        .key = {.table = TABLE_META, .key = bytes_of_string(name)},
+        .data = bytes_of(copy, value.size),
     };
     if (copy != NULL)
         (void)effects_storage(effects, &op);
@@ -257,7 +269,13 @@ static void raise_boot(struct node *node, struct effects *effects)
         node->boot_known < membership_self(node->membership)->boot)
         return;
     node->boot_storing = node->boot_known + 1;
-    store_boot(node->boot_storing, effects);
+    struct disk_starts *starts = &node->config.starts;
+    starts->count = 0; /* they were of what is remembered of another disk */
+    disk_starts_add(starts, node->boot_storing, node->config.self.run);
+    store_meta(META_STARTS, disk_starts_bytes(starts), effects);
+    store_meta(META_BOOT,
+               bytes_of(&node->boot_storing, sizeof node->boot_storing),
+               effects);
 }
 
 void hello_stored(struct node *node, const struct storage_result *result,
@@ -292,8 +310,9 @@ static void refused(struct node *node, const Rkv__HelloReply *reply,
     /* A start that was refused does not count: a service manager that tries
      * again and again would count past what the others remember. */
     uint64_t boot = membership_self(node->membership)->boot;
+    uint64_t before = boot - 1;
     if (reply->status == RKV__STATUS__REFUSED && reply->known_boot >= boot)
-        store_boot(boot - 1, effects);
+        store_meta(META_BOOT, bytes_of(&before, sizeof before), effects);
     bool is_final =
         reply->status == RKV__STATUS__REFUSED ||
         (reply->status == RKV__STATUS__INVALID && node->stage != NODE_READY);

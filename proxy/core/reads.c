@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+
 #include "proxy/core/node_internal.h"
+
+/* Beside requests, of which there may be 4096. */
+enum { MENDS_MAX = 64 };
+
+/* A read of our own; see read_mend. */
+static bool is_mend(const struct read_op *op)
+{
+    return op->token.value == 0;
+}
 
 static struct read_op *find(struct node *node, uint64_t request)
 {
@@ -180,10 +191,12 @@ static void ask(struct node *node, const struct read_op *op,
          effects);
 }
 
+/* A mend of our own was begun behind the damage, so that nothing which the copy
+ * had acknowledged can be missing. What another's read found may be older: its
+ * write-back is refused, and the owner mends. */
 static void write_back(struct node *node, const struct read_op *op,
-                       const struct get_action *action, struct effects *effects)
+                       struct node_id whom, struct effects *effects)
 {
-    struct node_id whom = action->node;
     node_count(node, COUNTER_READ_REPAIRS);
     struct arena *arena = &effects->arena;
     struct bytes key = {arena_copy(arena, op->key, op->key_size), op->key_size};
@@ -203,7 +216,7 @@ static void write_back(struct node *node, const struct read_op *op,
             .record_kind = op->bucket->kind,
             .wall_ms = node->wall_ms,
             .data = record,
-            .mends = action->kind == GET_MEND,
+            .mends = is_mend(op),
         };
         (void)effects_storage(effects, &storage);
         return;
@@ -215,7 +228,6 @@ static void write_back(struct node *node, const struct read_op *op,
     store->key = binary_of_bytes(key);
     store->record = binary_of_bytes(record);
     store->epoch = node->topology.epoch;
-    store->mends = action->kind == GET_MEND;
     send(node, op, whom, envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store),
          effects);
 }
@@ -252,11 +264,10 @@ static void carry_out(struct node *node, struct read_op *op,
             ask(node, op, action->node, effects);
             break;
         case GET_WRITE_BACK:
-        case GET_MEND:
-            write_back(node, op, action, effects);
+            write_back(node, op, action->node, effects);
             break;
         case GET_REPLY:
-            if (op->token.value == 0)
+            if (is_mend(op))
                 break; /* nobody asked */
             if (action->status == STATUS_OK)
                 reply_record(node, op, effects);
@@ -355,6 +366,39 @@ void read_request(struct node *node, struct reply_token token,
                      RKV__OUTCOME__NONE, "too many requests are in flight");
 }
 
+/* Of all damage that is met the first is told, the second, the fourth, ... */
+static void count_damage(struct node *node, const struct storage_key *key,
+                         struct effects *effects)
+{
+    char line[120];
+    node_count(node, COUNTER_RECORDS_DAMAGED);
+    uint64_t count = node->counters[COUNTER_RECORDS_DAMAGED];
+    if ((count & (count - 1)) != 0 || effects->log != NULL)
+        return;
+    snprintf(line, sizeof line,
+             "event=record_damaged partition=%u count=%llu what=\"it is mended "
+             "from the other replicas\"",
+             key->partition.value, (unsigned long long)count);
+    effects->log = arena_string(&effects->arena, line);
+}
+
+/* Whether a mend more may begin: there is none of the key, nor so many that
+ * requests would find no slot. */
+static bool may_mend(const struct node *node, const struct storage_key *key)
+{
+    size_t mends = 0;
+    for (size_t i = 0; i < slots_end(&node->read_slots); i++) {
+        const struct read_op *op = &node->reads[i];
+        if (!op->used || !is_mend(op))
+            continue;
+        if (op->bucket->id.value == key->bucket.value &&
+            bytes_equal(bytes_of(op->key, op->key_size), key->key))
+            return false;
+        mends++;
+    }
+    return mends < MENDS_MAX;
+}
+
 void read_mend(struct node *node, const struct storage_key *key,
                struct effects *effects)
 {
@@ -365,9 +409,22 @@ void read_mend(struct node *node, const struct storage_key *key,
         .level = (uint32_t)topology_owner_count(&node->topology),
         .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
     };
-    if (admitted.bucket != NULL)
-        (void)begin(node, (struct reply_token){0}, &admitted,
-                    (struct context){0}, effects);
+    /* One that is being filled has no vote, and is read of all owners. */
+    if (admitted.bucket == NULL || fill_is_missing(node, key->partition) ||
+        !may_mend(node, key))
+        return;
+    count_damage(node, key, effects);
+    (void)begin(node, (struct reply_token){0}, &admitted, (struct context){0},
+                effects);
+}
+
+static bool is_in(const struct read_op *op, struct node_id replica,
+                  enum get_replica_state state)
+{
+    for (size_t i = 0; i < op->get.replica_count; i++)
+        if (node_id_equal(op->get.replicas[i].node, replica))
+            return op->get.replicas[i].state == state;
+    return false;
 }
 
 void read_stored(struct node *node, const struct storage_result *result,
@@ -385,20 +442,12 @@ void read_stored(struct node *node, const struct storage_result *result,
             status = STATUS_UNCERTAIN;
         get_hear(&op->get, node->self, status, result->record, &effects->arena,
                  &actions);
+        if (is_in(op, node->self, REPLICA_DAMAGED) && !is_mend(op))
+            read_mend(node, &result->op->key, effects);
     } else {
         get_hear_written(&op->get, node->self, status, &actions);
     }
     carry_out(node, op, &actions, effects);
-}
-
-/* Whether what we last sent the node was a write-back: it alone can fail
- * without saying which of the two it answers. */
-static bool is_written(const struct read_op *op, struct node_id from)
-{
-    for (size_t i = 0; i < op->get.replica_count; i++)
-        if (node_id_equal(op->get.replicas[i].node, from))
-            return op->get.replicas[i].state == REPLICA_WRITTEN;
-    return false;
 }
 
 void read_reply(struct node *node, uint64_t request, struct node_id from,
@@ -417,7 +466,9 @@ void read_reply(struct node *node, uint64_t request, struct node_id from,
              reply->body_case == RKV__ENVELOPE__BODY_STORE_REPLY)
         get_hear_written(&op->get, from,
                          (enum status)reply->store_reply->status, &actions);
-    else if (is_written(op, from))
+    /* What we last sent it was a write-back: that alone can fail without saying
+     * which of the two it answers. */
+    else if (is_in(op, from, REPLICA_WRITTEN))
         get_hear_written(&op->get, from, STATUS_CLOSED, &actions);
     else
         get_hear(&op->get, from, STATUS_CLOSED, (struct bytes){0},

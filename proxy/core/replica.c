@@ -34,8 +34,8 @@ static void fail(struct replica_change *change, enum status status,
     *change = (struct replica_change){.status = status, .message = message};
 }
 
-/* Our own copy. One that cannot be read counts as missing: what it said of our
- * dots is lost, so a new incarnation begins. */
+/* Our own copy. One that cannot be read counts as missing: with it goes what it
+ * said of our dots, so a new incarnation begins. */
 static enum status own_copy(struct replica *replica,
                             const struct storage_op *op,
                             struct replica_copy copy, struct arena *scratch,
@@ -46,9 +46,8 @@ static enum status own_copy(struct replica *replica,
     if (status == STATUS_OK && copy.record.size > 0)
         status = record_decode(copy.record, scratch, own);
     bool is_damaged = status == STATUS_CORRUPT;
-    if (is_damaged)
-        replica_renew(replica);
     if (is_damaged && (op->key.table != TABLE_DATA || op->mends)) {
+        replica_renew(replica);
         *own = record_empty(op->record_kind);
         status = STATUS_OK;
     }
@@ -74,7 +73,7 @@ static void store(const struct storage_op *op, struct bytes current,
     if (!change->changed)
         return;
     if (op->key.table == TABLE_HINTS) {
-        change->records_delta = current.size == 0;
+        change->records_delta = current.size == 0 && !change->was_damaged;
         change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
     } else {
         change->version_before =

@@ -50,7 +50,8 @@ struct replica_copy {
 /* Run op, which is no read, on the copy. next is cleared and filled with the
  * value to store; with COORDINATE, also when nothing changed, with the record
  * to send on. The arena is scratch: the caller resets it. A copy that cannot be
- * read, or fails its checksum, counts as missing and renews the incarnation. */
+ * read, or fails its checksum, counts as missing, and where another takes its
+ * place the incarnation is renewed. */
 void replica_apply(struct replica *replica, const struct storage_op *op,
                    struct replica_copy copy, struct arena *scratch,
                    struct buffer *next, struct replica_change *change);

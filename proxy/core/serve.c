@@ -82,7 +82,7 @@ void serve_store(struct node *node, struct reply_token token,
         .asked_us = node->now_us,
         .wall_ms = node->wall_ms,
         .data = bytes_of_binary(store->record),
-        .mends = store->mends,
+        .mends = topology_owner_count(&node->topology) == 1,
     };
     node_count(node, COUNTER_STORES);
     const char *mistake =
@@ -478,6 +478,8 @@ void serve_stored(struct node *node, const struct storage_result *result,
         break;
     case OWNER_SERVE_FETCH:
         node_took(node, LATENCY_FETCH_ANSWER, result->op->asked_us);
+        if (result->status == STATUS_CORRUPT)
+            read_mend(node, &result->op->key, effects);
         reply_fetch(effects, token, result->status, result->record);
         break;
     case OWNER_SERVE_SCAN:

@@ -16,6 +16,7 @@ static void start_scan(struct node *node, enum table table, struct bytes after,
         .key = {.table = table},
         .after = after,
         .bytes_max = node->config.limits.list_bytes_max,
+        .passes_damage = table == TABLE_HINTS,
     };
     if (effects_storage(effects, &op))
         node->start_waiting++;
@@ -141,6 +142,13 @@ void start_join(struct node *node, struct effects *effects)
         (void)store_yes(META_JOINED, request_number(OWNER_META, 0), effects);
 }
 
+static void note_failed(struct node *node, struct node_id id)
+{
+    int at = topology_node(&node->topology, id);
+    if (at >= 0)
+        node->has_failed_note[at] = true;
+}
+
 void start_store_member(struct node *node, struct node_id id,
                         struct effects *effects)
 {
@@ -154,8 +162,10 @@ void start_store_member(struct node *node, struct node_id id,
     uint8_t *data =
         wire == NULL ? NULL
                      : arena_alloc(arena, rkv__member__get_packed_size(wire));
-    if (name == NULL || data == NULL)
+    if (name == NULL || data == NULL) {
+        note_failed(node, id);
         return;
+    }
     memcpy(name, META_MEMBER, prefix);
     memcpy(name + prefix, id.bytes, NODE_ID_SIZE);
     struct storage_op op = {
@@ -165,7 +175,8 @@ void start_store_member(struct node *node, struct node_id id,
                 .key = bytes_of(name, prefix + NODE_ID_SIZE)},
         .data = bytes_of(data, rkv__member__pack(wire, data)),
     };
-    (void)effects_storage(effects, &op);
+    if (!effects_storage(effects, &op))
+        note_failed(node, id);
 }
 
 void start_noted(struct node *node, const struct storage_result *result)
@@ -177,7 +188,5 @@ void start_noted(struct node *node, const struct storage_result *result)
         !begins_with(name, META_MEMBER))
         return;
     memcpy(id.bytes, name.data + prefix, NODE_ID_SIZE);
-    int at = topology_node(&node->topology, id);
-    if (at >= 0)
-        node->has_failed_note[at] = true;
+    note_failed(node, id);
 }

@@ -50,7 +50,6 @@ static void trace(struct traced *t, int now_ms, const char *cause,
             say(t, "ask %d", action->node.bytes[15]);
             break;
         case GET_WRITE_BACK:
-        case GET_MEND:
             say(t, "write %d", action->node.bytes[15]);
             break;
         case GET_REPLY:

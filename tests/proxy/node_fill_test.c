@@ -91,13 +91,13 @@ static void an_emptied_disk_reads_each_partition_from_every_owner(void **state)
     assert_int_equal(filling(), 0);
     disk(&f, 20);
     tick(&f, 21);
-    expect_trace(&f, "[ 10] n3 answers -> merge b\n"
+    expect_trace(&f, "[ 10] n3 answers -> mend b\n"
                      "[ 11] stored -> scan on n3\n"
                      "[ 12] n3 answers -> scan n2\n"
                      "[ 13] n2 answers -> set missing\n"
                      "[ 14] tick -> scan n2\n"
                      "[ 15] n2 answers -> scan n3\n"
-                     "[ 16] n3 answers -> merge c\n"
+                     "[ 16] n3 answers -> mend c\n"
                      "[ 17] stored -> set missing\n"
                      "[ 18] tick -> scan n3\n"
                      "[ 19] n3 answers -> scan n2\n"
@@ -200,9 +200,9 @@ static void an_owner_that_fails_is_asked_again(void **state)
     expect_trace(&f, "[  1] n3 gone -> event=fill_held_up partition=0 owner=n3 "
                      "reason=\"no answer\"\n"
                      "[501] tick -> scan n3\n"
-                     "[502] n3 answers -> merge b\n"
+                     "[502] n3 answers -> mend b\n"
                      "[1003] tick -> scan n3\n"
-                     "[1004] n3 answers -> merge b\n"
+                     "[1004] n3 answers -> mend b\n"
                      "[1005] stored -> scan n2\n");
     assert_int_equal(filling(), 3);
 }
@@ -306,7 +306,7 @@ static void a_disk_that_is_never_heard_of_holds_up_no_filling(void **state)
     tick(&f, 30001);
     tick(&f, 30501);
     disk(&f, 30502);
-    expect_trace(&f, "[  1] n3 answers -> merge b\n"
+    expect_trace(&f, "[  1] n3 answers -> mend b\n"
                      "[30001] tick -> event=fill_held_up partition=0 owner=n3 "
                      "reason=\"our own disk did not answer\"\n"
                      "[30501] tick -> scan n3\n");

@@ -437,6 +437,10 @@ what_is_handed_over_is_merged_and_acknowledged_once_stored(void **state)
                      "[  7] ask 4 -> reply 4 ok\n");
 }
 
+#define MET                                                                    \
+    "event=record_damaged partition=44 count=1 what=\"it is mended from the "  \
+    "other replicas\""
+
 /* What one node has may be older than what the damaged copy acknowledged. */
 static void what_is_handed_over_a_damaged_copy_is_asked_of_all(void **state)
 {
@@ -457,7 +461,7 @@ static void what_is_handed_over_a_damaged_copy_is_asked_of_all(void **state)
     disk(&f, 6);
     expect_trace(&f, "[  1] ask 1 -> merge a\n"
                      "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
-                     "reply 1 corrupt\n"
+                     "reply 1 corrupt, " MET "\n"
                      "[  5] n3 fetched ok -> mend a, store n3, store n2\n");
     struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
     assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "old|new");
@@ -479,7 +483,7 @@ nothing_is_written_over_a_damaged_copy_but_what_all_hold(void **state)
     disk(&f, 5);
     expect_trace(&f, "[  1] ask 1 -> merge a\n"
                      "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
-                     "reply 1 corrupt\n"
+                     "reply 1 corrupt, " MET "\n"
                      "[  4] n3 fetched ok -> mend a, store n3, store n2\n");
     assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "new|old");
 }
@@ -497,7 +501,7 @@ static void a_damaged_copy_of_what_nobody_holds_goes(void **state)
     disk(&f, 5);
     expect_trace(&f, "[  1] ask 1 -> coordinate a\n"
                      "[  2] prepared corrupt -> read a, fetch n3, fetch n2, "
-                     "reply 1 unavailable not_applied 0/2\n"
+                     "reply 1 unavailable not_applied 0/2, " MET "\n"
                      "[  4] n3 fetched not_found -> mend a\n");
     assert_int_equal(toy_get(&f.toy, &key).size, 0);
 }

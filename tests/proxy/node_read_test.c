@@ -316,19 +316,21 @@ static void a_damaged_record_does_not_count_and_is_written_over(void **state)
     hold(bytes_of(damaged, v.size));
     get(&f, 1, 1, read_of(&f, "k"));
     disk(&f, 2);
-    fetched(&f, 3, 3, STATUS_OK, v);
-    fetched(&f, 4, 2, STATUS_OK, v);
-    disk(&f, 5);
-    hold(bytes_of(damaged, v.size));
-    get(&f, 6, 2, read_of(&f, "k"));
+    fetched(&f, 3, 3, STATUS_OK, v); /* of the client's read */
+    fetched(&f, 3, 2, STATUS_OK, v); /* of the mend */
+    disk(&f, 4);
+    fetched(&f, 5, 3, STATUS_OK, v);
+    fetched(&f, 6, 2, STATUS_OK, v);
     disk(&f, 7);
-    fetched(&f, 8, 3, STATUS_OK, bytes_of(damaged, v.size));
-    expect_trace(&f, "[  1] ask 1 -> read k, fetch n3\n"
-                     "[  2] stored -> fetch n2\n"
-                     "[  4] n2 fetched ok -> mend k, reply 1 ok 2/2 v\n"
-                     "[  6] ask 2 -> read k, fetch n3\n"
-                     "[  7] stored -> fetch n2\n"
-                     "[  8] n3 fetched ok -> reply 2 unavailable 0/2\n");
+    expect_trace(
+        &f, "[  1] ask 1 -> read k, fetch n3\n"
+            "[  2] stored -> read k, fetch n2, fetch n3, fetch n2, "
+            "event=record_damaged partition=16 count=1 what=\"it is mended "
+            "from the other replicas\"\n"
+            "[  5] n3 fetched ok -> mend k\n"
+            "[  6] n2 fetched ok -> merge k, reply 1 ok 2/2 v\n");
+    assert_int_equal(counter_of(&f, "records_damaged"), 1);
+    assert_int_equal(counter_of(&f, "storage_failures"), 0);
 }
 
 static void the_deadline_of_a_read_is_a_timeout(void **state)

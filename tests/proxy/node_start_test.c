@@ -302,6 +302,30 @@ an_older_or_emptied_disk_is_refused_until_it_is_replaced(void **state)
     assert_int_equal(f.reply->hello_reply->known_boot, 2);
 }
 
+/* It is told to count to the same boot again, or it would try until none of the
+ * starts that it tells is one that was seen. */
+static void a_copy_that_was_started_since_is_not_to_count_on(void **state)
+{
+    (void)state;
+    Rkv__DiskStart two = RKV__DISK_START__INIT, seven = two;
+    Rkv__DiskStart *starts[] = {&two, &seven};
+    Rkv__Hello *hello = hello_of(&f, 2);
+    hello->self->boot = two.boot = 3;
+    hello->self->run = 5;
+    struct event event = {
+        .kind = EVENT_HELLO,
+        .token = {7},
+        .message = envelope_new(&f.arena, RKV__ENVELOPE__BODY_HELLO, hello)};
+    step(&f, 1, &event, "hello");
+    two.run = 6;
+    hello->self->boot = seven.boot = 7;
+    hello->self->run = seven.run = 99;
+    hello->starts = starts;
+    hello->n_starts = 2;
+    refused(1, 2, hello, STATUS_REFUSED, "n2 shows another run for boot 3");
+    assert_int_equal(f.reply->hello_reply->known_boot, 7);
+}
+
 /* What an older one carries is older than what came by the later one. */
 static void a_connection_is_refused_behind_a_later_one_of_its_lane(void **state)
 {
@@ -430,7 +454,7 @@ under_replace_the_boot_number_goes_on_from_what_is_known(void **state)
     node_boot(&f);
     f.trace_size = 0;
     hear_hello(RKV__STATUS__OK, 7);
-    expect_trace(&f, "[  1] hello -> set boot, set n2\n");
+    expect_trace(&f, "[  1] hello -> set starts, set boot, set n2\n");
     disk(&f, 1);
     assert_int_equal(own_boot(), 8);
 }
@@ -452,8 +476,8 @@ static void a_boot_number_is_not_told_before_it_is_on_disk(void **state)
     assert_int_equal(own_boot(), 1);
     disk(&f, 1);
     assert_int_equal(own_boot(), 10);
-    expect_trace(&f, "[  1] hello -> set boot\n"
-                     "[  1] stored -> set boot\n");
+    expect_trace(&f, "[  1] hello -> set starts, set boot\n"
+                     "[  1] stored -> set starts, set boot\n");
 }
 
 static void nonsense_for_a_hello_reply_leads_to_nothing(void **state)
@@ -504,6 +528,7 @@ int main(void)
         WITH(started, a_name_in_use_is_refused_to_the_newcomer),
         WITH(started, our_own_name_is_refused_to_a_newcomer),
         WITH(started, an_older_or_emptied_disk_is_refused_until_it_is_replaced),
+        WITH(started, a_copy_that_was_started_since_is_not_to_count_on),
         WITH(started, a_connection_is_refused_behind_a_later_one_of_its_lane),
         WITH(started, a_disk_that_was_replaced_before_needs_a_higher_boot),
         WITH(opened, a_disk_remembers_that_it_replaced_another),

@@ -85,7 +85,7 @@ void trace_request(struct fixture *f, struct node_id to,
     const char *name = NULL;
     ProtobufCBinaryData target = {0, NULL};
     if (message->body_case == RKV__ENVELOPE__BODY_STORE) {
-        name = message->store->mends ? "mend" : "store";
+        name = "store";
         target = message->store->target;
     } else if (message->body_case == RKV__ENVELOPE__BODY_FETCH) {
         name = "fetch";

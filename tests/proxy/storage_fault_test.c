@@ -162,7 +162,7 @@ static uint64_t incarnation(struct fixture *fixture, uint64_t token)
     return dot_of(&told.record, token).actor.incarnation;
 }
 
-static void a_corrupt_read_and_renew_draw_a_new_incarnation(void **state)
+static void renew_draws_a_new_incarnation(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
@@ -171,15 +171,9 @@ static void a_corrupt_read_and_renew_draw_a_new_incarnation(void **state)
     uint64_t first = incarnation(fixture, 1);
     assert_true(first == incarnation(fixture, 2));
     assert_int_equal(fault_stored(fixture, 2), STATUS_OK);
-    fault_fail_reads(STATUS_CORRUPT);
-    assert_int_equal(fault_read(fixture, 3, "k"), STATUS_CORRUPT);
-    fault_fail_reads(STATUS_OK);
-    fault_submit(fixture, 4, "k");
-    uint64_t second = incarnation(fixture, 4);
-    assert_true(second != first);
     storage_renew(fixture->storage);
-    fault_submit(fixture, 5, "k");
-    assert_true(incarnation(fixture, 5) != second);
+    fault_submit(fixture, 3, "k");
+    assert_true(incarnation(fixture, 3) != first);
 }
 
 /* Store the key, and another one, whose batch takes the place of the first:
@@ -202,10 +196,12 @@ static void a_corrupt_copy_is_not_written_over(void **state)
     fault_submit(fixture, 2, "k");
     fixture_wait(fixture, EVENT_PREPARED, 2);
     fixture_expect(fixture, 2, "prepared corrupt");
+    assert_int_equal(fault_read(fixture, 3, "k"), STATUS_CORRUPT);
     fault_fail_reads(STATUS_OK);
-    fault_submit(fixture, 3, "k");
-    assert_int_equal(fault_stored(fixture, 3), STATUS_OK);
-    assert_true(incarnation(fixture, 1) != incarnation(fixture, 3));
+    /* It lost nothing, however often it is met. */
+    fault_submit(fixture, 4, "k");
+    assert_int_equal(fault_stored(fixture, 4), STATUS_OK);
+    assert_true(incarnation(fixture, 1) == incarnation(fixture, 4));
 }
 
 static void what_a_majority_holds_mends_a_corrupt_copy(void **state)
@@ -224,6 +220,8 @@ static void what_a_majority_holds_mends_a_corrupt_copy(void **state)
     struct storage_op op = op_of(STORAGE_READ, 3, "k");
     assert_int_equal(fixture_read(fixture, &op, &read), STATUS_OK);
     assert_true(bytes_equal(buffer_bytes(&read), buffer_bytes(&record)));
+    fault_submit(fixture, 4, "k");
+    assert_true(incarnation(fixture, 1) != incarnation(fixture, 4));
     buffer_fini(&record);
     buffer_fini(&read);
 }
@@ -392,7 +390,7 @@ int main(void)
         CLAIM(it_is_not_open_again_before_it_can_sync),
         CLAIM(close_while_broken_answers_what_is_queued),
         CLAIM(no_dot_is_issued_twice_after_a_failed_write),
-        CLAIM(a_corrupt_read_and_renew_draw_a_new_incarnation),
+        CLAIM(renew_draws_a_new_incarnation),
         CLAIM(a_corrupt_copy_is_not_written_over),
         CLAIM(what_a_majority_holds_mends_a_corrupt_copy),
         CLAIM(a_merge_spares_a_corrupt_copy),

@@ -283,13 +283,15 @@ static bool is_strict(uint32_t key)
     return !sim_buckets[key % SIM_BUCKETS].sloppy;
 }
 
-/* Some replica knows less of an actor than the client has seen. When all is
- * healed that is what another client said that it had seen, of what was folded
- * away, until it is so again. */
+/* Some replica knows less of an actor than the client has seen, of what was
+ * folded away: another client said that it had seen so much, and it is there
+ * until it is folded away again. */
 static bool shows_less(const struct sim *sim, const struct client *client)
 {
     static struct record_view view; /* large; one thread */
     struct copy copies[COPIES_MAX];
+    struct read_floor kept = client->seen;
+    floor_forget(&kept, &sim->forgotten[client->key]);
     size_t count = observe_primaries(sim, client->key, copies);
     for (size_t i = 0; i < count; i++) {
         if (!record_view_read(&view, copies[i].data, copies[i].size))
@@ -298,7 +300,8 @@ static bool shows_less(const struct sim *sim, const struct client *client)
             const struct view_dot *seen = &client->seen.dots[k];
             uint64_t counter =
                 view_counter(view.context, view.context_count, seen);
-            if (counter > 0 && counter < seen->counter)
+            if (kept.dots[k].counter == 0 && counter > 0 &&
+                counter < seen->counter)
                 return true;
         }
     }
@@ -340,7 +343,7 @@ static void hear_read(struct sim *sim, struct client *client,
     floor_forget(&client->seen, &sim->forgotten[key]);
     floor_forget(&client->floor, &sim->forgotten[key]);
     /* What no replica at all has is taken for collected, lost or not. */
-    if (losses_since(sim, sim->history.key_began_us[key]) == 0 ||
+    if (losses_since(sim, key, sim->history.key_began_us[key]) == 0 ||
         view.context_count > 0)
         check_session(key, &client->seen, &view, &sim->verdict);
     if (is_majority(client->need) && is_strict(key)) {

@@ -95,6 +95,7 @@ void disk_table_copy(struct disk_table *table, const struct disk_table *from)
         insert(table, i, buffer_bytes(&from->entries[i].key));
         set_buffer(&table->entries[i].value,
                    buffer_bytes(&from->entries[i].value));
+        table->entries[i].damage = from->entries[i].damage;
     }
 }
 

@@ -118,7 +118,7 @@ static void crash(struct sim *sim, struct host *host, enum lost lost)
         store_put_back(&host->storage.store);
     if (lost != LOST_NOTHING) {
         host->lost = lost;
-        losses_add(sim);
+        losses_add(sim, ALL_KEYS);
     }
     copy(sim, host);
     /* Some operators know at once that the disk is gone. */
@@ -138,7 +138,8 @@ static bool is_awaited(const struct sim *sim, uint32_t key)
     return false;
 }
 
-static bool can_damage(const struct sim *sim, const struct disk_entry *entry)
+static bool can_damage_entry(const struct sim *sim,
+                             const struct disk_entry *entry)
 {
     uint32_t key = observe_key(sim, buffer_bytes(&entry->key));
     return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0;
@@ -150,10 +151,11 @@ static void damage(struct sim *sim, struct host *host)
     struct store *store = &host->storage.store;
     struct randomness *random = &sim->strike_random;
     uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
+    unsigned keys = 0;
     for (int tries = 0; tries < 50 && damaged < wanted; tries++) {
         size_t at = random_below(random, store->table.count);
         const struct disk_entry *entry = &store->table.entries[at];
-        if (!can_damage(sim, entry))
+        if (!can_damage_entry(sim, entry))
             continue;
         /* The tree reads its own blocks, and of a hint that would last. */
         if (store->tree == NULL && entry->key.data[0] == TABLE_DATA &&
@@ -161,14 +163,15 @@ static void damage(struct sim *sim, struct host *host)
             store_make_unreadable(store, at);
         else
             store_flip(store, at, random_below(random, entry->value.size * 8));
+        keys |= 1u << observe_key(sim, buffer_bytes(&entry->key));
         damaged++;
     }
     sim_tell(sim, host->name, "has %llu records damaged",
              (unsigned long long)damaged);
     if (damaged == 0)
         return;
-    host->was_damaged = true;
-    losses_add(sim);
+    host->damaged_us = sim->now_us;
+    losses_add(sim, keys);
 }
 
 static void set_build(struct host *host, uint32_t version_min)
@@ -256,6 +259,15 @@ static struct host *older_copy(struct sim *sim, uint32_t from)
     return NULL;
 }
 
+/* What is lost of a disk that is being filled is no more than it lacks. */
+static bool can_damage(const struct sim *sim, const struct host *host)
+{
+    bool is_filled = host->node != NULL && sim->plan.may_lose &&
+                     host->lost == LOST_ALL && host_is_being_filled(host);
+    return (is_filled || can_lose(sim, host)) && !host->storage.broken &&
+           store_is_sure(&host->storage.store);
+}
+
 static bool can_strike(struct sim *sim, enum fault fault,
                        const struct host *host)
 {
@@ -265,8 +277,7 @@ static bool can_strike(struct sim *sim, enum fault fault,
     case FAULT_OLD_COPY:
         return older_copy(sim, host->index) != NULL;
     case FAULT_DAMAGE:
-        return can_lose(sim, host) && !host->storage.broken &&
-               store_is_sure(&host->storage.store);
+        return can_damage(sim, host);
     case FAULT_NIGHT:
         return sim->plan.has_nights;
     }

@@ -47,11 +47,11 @@ struct host {
     uint64_t copied_boot;              /* of that whose disk was copied, or 0 */
     uint32_t version_min, version_max; /* of the build */
     int64_t full_until_us;             /* the disk is */
-    bool was_damaged;                  /* some of what it stored, ever */
-    bool with_replace;                 /* how the operator starts it next */
-    bool runs_replace;                 /* how this process was started */
-    bool is_replaced; /* the operator has given his word for it */
-    bool is_filled;   /* since then */
+    int64_t damaged_us; /* some of the disk was, last; 0: never */
+    bool with_replace;  /* how the operator starts it next */
+    bool runs_replace;  /* how this process was started */
+    bool is_replaced;   /* the operator has given his word for it */
+    bool is_filled;     /* since then */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);

@@ -4,13 +4,14 @@
 #include "proto/assert.h"
 #include "sim.h"
 
-void losses_add(struct sim *sim)
+void losses_add(struct sim *sim, unsigned keys)
 {
     static struct record_view view; /* large; one thread */
     struct copy copies[COPIES_MAX];
     struct losses *losses = &sim->losses;
     ASSERT(losses->count < LOSSES_MAX);
-    losses->at_us[losses->count++] = sim->now_us;
+    losses->list[losses->count].at_us = sim->now_us;
+    losses->list[losses->count++].keys = keys;
     sim->history.disk_was_lost = true;
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         size_t count = observe_copies(sim, k, copies);
@@ -21,12 +22,13 @@ void losses_add(struct sim *sim)
     }
 }
 
-uint32_t losses_since(const struct sim *sim, int64_t us)
+uint32_t losses_since(const struct sim *sim, uint32_t key, int64_t us)
 {
     const struct losses *losses = &sim->losses;
     uint32_t count = 0;
     for (uint32_t i = 0; i < losses->count; i++)
-        count += losses->at_us[i] >= us;
+        count +=
+            losses->list[i].at_us >= us && (losses->list[i].keys >> key & 1);
     return count;
 }
 

@@ -14,19 +14,22 @@
 
 struct sim;
 
-enum { LOSSES_MAX = 64 };
+enum { LOSSES_MAX = 64, ALL_KEYS = (1 << KEYS_MAX) - 1 };
 
 struct losses {
-    int64_t at_us[LOSSES_MAX];
+    struct {
+        int64_t at_us;
+        unsigned keys; /* a bit each */
+    } list[LOSSES_MAX];
     uint32_t count;
     /* What the disks knew of each key when the last was over. */
     struct read_floor known[KEYS_MAX];
 };
 
-/* Something has just been lost. */
-void losses_add(struct sim *sim);
-/* How many there were since. */
-uint32_t losses_since(const struct sim *sim, int64_t us);
+/* Something has just been lost, of these keys. */
+void losses_add(struct sim *sim, unsigned keys);
+/* How many there were of the key since. */
+uint32_t losses_since(const struct sim *sim, uint32_t key, int64_t us);
 /* Whether there may be another. */
 bool losses_are_mended(const struct sim *sim);
 

@@ -32,8 +32,8 @@ static void stop(struct sim *sim, struct host *host)
             &sim->verdict, "amnesia",
             "%s was refused, and its disk is its own, and the latest",
             host->name);
-    /* The operator reads what it said. */
-    host->with_replace |= !is_foreign;
+    /* The operator reads what it said, or only starts it again. */
+    host->with_replace |= !is_foreign && random_chance(&sim->random, 700);
     sim_in(sim, 200000, MOMENT_START, host->index, host->life, 0);
 }
 

@@ -429,7 +429,6 @@ static void scan(struct sim *sim, struct host *host,
             break;
         }
         if (entry->damage == UNREADABLE && !op->passes_damage) {
-            replica_renew(&host->replica);
             result->status = STATUS_CORRUPT;
             break;
         }
@@ -454,8 +453,6 @@ static void read_one(struct sim *sim, struct host *host,
 {
     result->status =
         store_get(sim, host, buffer_bytes(&op->key), &result->record);
-    if (result->status == STATUS_CORRUPT)
-        replica_renew(&host->replica);
     if (result->status == STATUS_OK && result->record.size == 0)
         result->status = STATUS_NOT_FOUND;
 }
