@@ -2,6 +2,7 @@
 #ifndef REPLIKV_PROXY_CORE_EVENT_H
 #define REPLIKV_PROXY_CORE_EVENT_H
 
+#include "proto/bytes.h"
 #include "proto/outbox.h"
 #include "proxy/core/storage_op.h"
 
@@ -32,6 +33,9 @@ struct event {
     struct node_id from;          /* PEER_REQUEST, REPLY, NO_REPLY */
     struct reply_token token;     /* requests, HELLO */
     const Rkv__Envelope *message; /* requests, replies */
+    /* The message as it came, or empty: not for the node, but for the recorder,
+     * which packs it otherwise. */
+    struct bytes packed;
     /* REPLY, NO_REPLY. One number may have gone to several nodes; each is
      * heard of once, so `from` tells them apart. */
     uint64_t request;
