@@ -13,9 +13,9 @@
 
 /* What the parts of the server share:
  *
- *   server.c    open, tick, close         sessions.c  accepted connections
- *   turn.c      step the node, carry out  batches.c   many requests in one
- *                                         links.c     connections to nodes
+ *   server.c       open, tick, close         sessions.c  accepted connections
+ *   server_node.c  make the node             batches.c   many requests in one
+ *   turn.c         step it, carry out        links.c     connections to nodes
  *
  * The lock guards the node, the effects, sessions, links and what follows
  * them. It is taken before any connection's lock, and never held while a
@@ -131,6 +131,22 @@ void turns_free(struct server *server);
 
 /* The storage's handlers; user is the server. */
 extern const struct storage_handlers server_storage_handlers;
+
+/* --- server_node.c --- */
+
+/* Random bytes. */
+enum status server_draw(void *bytes, size_t size,
+                        struct error *error) MUST_CHECK;
+/* That what the sentence says cannot be done to TABLE_META. Returns status. */
+enum status server_meta_failed(enum status status, const char *what,
+                               const struct config *config,
+                               struct error *error) MUST_CHECK;
+/* Of the disk that is open: who it is, and the node on it. */
+enum status server_make_node(struct server *server,
+                             const struct server_options *options,
+                             bool amnesiac, struct error *error) MUST_CHECK;
+/* Without them the next start reads all that is stored, in the background. */
+void server_save_trees(struct server *server);
 
 /* --- server.c --- */
 
