@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "proto/assert.h"
+#include "proxy/crash.h"
 #include "proxy/log.h"
 #include "proxy/server_internal.h"
 
@@ -431,7 +432,10 @@ void server_close(struct server *server)
         server_save_trees(server);
     if (server->storage != NULL)
         storage_close(server->storage);
+    if (server->watched)
+        crash_unwatch();
     node_free(server->node);
+    recorder_fini(&server->recorder);
     sessions_fini(&server->sessions);
     batches_fini(&server->batches);
     links_fini(&server->links);

@@ -7,6 +7,7 @@
 #include "proto/transport.h"
 #include "proxy/batches.h"
 #include "proxy/links.h"
+#include "proxy/recorder.h"
 #include "proxy/server.h"
 #include "proxy/sessions.h"
 #include "proxy/storage.h"
@@ -72,6 +73,8 @@ struct server {
     struct listener *client_listener, *peer_listener;
     pthread_mutex_t lock;
     struct node *node;
+    struct recorder recorder;
+    bool watched; /* crash_watch */
     struct effects effects;
     struct sessions sessions;
     struct batches batches;
@@ -141,7 +144,8 @@ enum status server_draw(void *bytes, size_t size,
 enum status server_meta_failed(enum status status, const char *what,
                                const struct config *config,
                                struct error *error) MUST_CHECK;
-/* Of the disk that is open: who it is, and the node on it. */
+/* Of the disk that is open: who it is, and the node on it, recorded from here
+ * on. */
 enum status server_make_node(struct server *server,
                              const struct server_options *options,
                              bool amnesiac, struct error *error) MUST_CHECK;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "proxy/crash.h"
 #include "proxy/log.h"
 #include "proxy/server_internal.h"
 
@@ -104,11 +105,31 @@ static void restore_trees(struct server *server)
     struct buffer saved = {0};
     for (size_t i = 0; i < node_saved_count(server->node); i++) {
         snprintf(name, sizeof name, "%zu", i);
-        if (storage_meta_get(server->storage, TABLE_TREES, name, &saved) ==
+        if (storage_meta_get(server->storage, TABLE_TREES, name, &saved) !=
             STATUS_OK)
-            node_restore(server->node, buffer_bytes(&saved));
+            continue;
+        recorder_trees(&server->recorder, buffer_bytes(&saved));
+        node_restore(server->node, buffer_bytes(&saved));
     }
     buffer_fini(&saved);
+}
+
+static enum status start_recorder(struct server *server,
+                                  const struct server_options *options,
+                                  const struct node_config *config,
+                                  struct error *error)
+{
+    enum { MIB = 1 << 20 };
+    size_t bytes = (size_t)server->config->recorder_mib * MIB;
+    if (recorder_init(&server->recorder, bytes) != STATUS_OK)
+        return error_set(error, STATUS_NO_MEMORY,
+                         "limits.recorder_mib: no memory for %u MiB",
+                         server->config->recorder_mib);
+    recorder_config(&server->recorder, REPLIKV_VERSION, config);
+    server->watched = options->watch_crashes;
+    if (server->watched)
+        crash_watch(&server->recorder, server->config->data_dir);
+    return STATUS_OK;
 }
 
 enum status server_make_node(struct server *server,
@@ -133,6 +154,8 @@ enum status server_make_node(struct server *server,
         status = server_draw(&config.self.run, sizeof config.self.run, error);
     if (status == STATUS_OK)
         status = node_new(&config, &server->node, error);
+    if (status == STATUS_OK)
+        status = start_recorder(server, options, &config, error);
     if (status == STATUS_OK && config.trees_of_run != 0)
         restore_trees(server);
     if (status == STATUS_OK)

@@ -254,17 +254,18 @@ static void greet(struct server *server, struct turn *turn,
 }
 
 static void heard(struct server *server, struct turn *turn,
-                  struct session *session, uint32_t id,
+                  struct session *session, const struct frame *frame,
                   const Rkv__Envelope *message)
 {
     struct event event = {
         .from = session->node,
-        .token = sessions_token(session, id),
+        .token = sessions_token(session, frame->id),
         .message = message,
+        .packed = frame->payload,
     };
     if (session->kind == SESSION_CLIENT &&
         message->body_case == RKV__ENVELOPE__BODY_BATCH) {
-        batches_request(server, turn, session, id, message);
+        batches_request(server, turn, session, frame->id, message);
     } else if (session->kind == SESSION_CLIENT) {
         event.kind = EVENT_CLIENT_REQUEST;
         turn_step(server, turn, &event);
@@ -295,7 +296,7 @@ static void frames_heard(struct session *session, const struct frame *frames,
         if (messages[i] == NULL)
             answer_malformed(server, turn, session, frames[i].id, &errors[i]);
         else
-            heard(server, turn, session, frames[i].id, messages[i]);
+            heard(server, turn, session, &frames[i], messages[i]);
     }
     turn_end(server, turn);
 }
