@@ -149,6 +149,10 @@ enum status server_meta_failed(enum status status, const char *what,
 enum status server_make_node(struct server *server,
                              const struct server_options *options,
                              bool amnesiac, struct error *error) MUST_CHECK;
+/* Answer with the node's recording. It is copied under the lock: some
+ * milliseconds. */
+void server_send_recording(struct server *server, struct turn *turn,
+                           struct reply_token token);
 /* Without them the next start reads all that is stored, in the background. */
 void server_save_trees(struct server *server);
 

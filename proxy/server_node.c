@@ -183,3 +183,44 @@ void server_save_trees(struct server *server)
         log_line("event=trees_not_saved status=%s", status_name(status));
     buffer_fini(&saved);
 }
+
+static enum status take_recording(const struct server *server,
+                                  struct buffer *file)
+{
+    uint8_t header[RECORDING_HEADER_BYTES];
+    struct bytes parts[RECORDER_PARTS];
+    size_t count = recorder_parts(&server->recorder, header, parts);
+    enum status status = count == 0 ? STATUS_UNSUPPORTED : STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++)
+        status = buffer_append(file, parts[i]);
+    return status;
+}
+
+void server_send_recording(struct server *server, struct turn *turn,
+                           struct reply_token token)
+{
+    Rkv__Envelope envelope = RKV__ENVELOPE__INIT;
+    Rkv__AdminReply reply = RKV__ADMIN_REPLY__INIT;
+    Rkv__Result result = RKV__RESULT__INIT;
+    struct buffer file = {0};
+    enum status status = take_recording(server, &file);
+    envelope.version = PROTOCOL_VERSION_MAX;
+    if (status == STATUS_OK) {
+        reply.result = &result;
+        reply.node = server->config->name;
+        reply.recording = binary_of_bytes(buffer_bytes(&file));
+        envelope.body_case = RKV__ENVELOPE__BODY_ADMIN_REPLY;
+        envelope.admin_reply = &reply;
+    } else {
+        envelope.body_case = RKV__ENVELOPE__BODY_RESULT;
+        envelope.result = &result;
+        result.message = status == STATUS_UNSUPPORTED
+                             ? "the node keeps no recording: its "
+                               "limits.recorder_mib is 0"
+                             : "no memory for a copy of the recording";
+    }
+    result.status = (Rkv__Status)status;
+    sessions_reply(server, turn, token, &envelope);
+    buffer_fini(&file);
+    buffer_fini(&server->packed); /* it may have grown to as much */
+}

@@ -253,6 +253,13 @@ static void greet(struct server *server, struct turn *turn,
     turn_settle(server, turn);
 }
 
+/* What the edge has, and the node knows nothing of. */
+static bool asks_recording(const Rkv__Envelope *message)
+{
+    return message->body_case == RKV__ENVELOPE__BODY_ADMIN &&
+           message->admin->what == RKV__ADMIN__WHAT__RECORDING;
+}
+
 static void heard(struct server *server, struct turn *turn,
                   struct session *session, const struct frame *frame,
                   const Rkv__Envelope *message)
@@ -266,6 +273,8 @@ static void heard(struct server *server, struct turn *turn,
     if (session->kind == SESSION_CLIENT &&
         message->body_case == RKV__ENVELOPE__BODY_BATCH) {
         batches_request(server, turn, session, frame->id, message);
+    } else if (session->kind == SESSION_CLIENT && asks_recording(message)) {
+        server_send_recording(server, turn, event.token);
     } else if (session->kind == SESSION_CLIENT) {
         event.kind = EVENT_CLIENT_REQUEST;
         turn_step(server, turn, &event);
