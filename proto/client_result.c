@@ -243,6 +243,7 @@ static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
         .repair_left = reply->repair_left,
         .equal_ago_ms = reply->equal_ago_ms,
         .equal_ago_count = reply->n_equal_ago_ms,
+        .recording = lend(reply->recording),
     };
     fill_members(request, reply, node, spent);
     fill_counts(request, reply, node, spent);

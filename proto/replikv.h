@@ -150,6 +150,8 @@ enum replikv_what {
      * differs: of bucket, NULL of all; STATUS says when it has ended. */
     REPLIKV_WHAT_REPAIR = 7,
     REPLIKV_WHAT_TREES = 8, /* when partitions were last found equal */
+    REPLIKV_WHAT_RECORDING =
+        9, /* what the node has lived through, for a file */
 };
 
 /* Replicas that must answer: one of these, or their number. */
@@ -305,6 +307,9 @@ struct replikv_node {
      * STATUS: one, the longest. TREES: of each. */
     const int64_t *equal_ago_ms;
     size_t equal_ago_count;
+    /* RECORDING: the whole file, with keys and values, for `sim --replay` of
+     * the same version. */
+    struct replikv_bytes recording;
 };
 
 struct replikv_result {

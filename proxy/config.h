@@ -66,6 +66,7 @@ struct config {
     struct node_limits limits;
     uint64_t queue_bytes_max; /* waiting to be sent to one peer */
     uint32_t connections_max;
+    uint32_t recorder_mib; /* 0: off */
 
     /* `default` is always among them. */
     struct bucket_config buckets[CONFIG_BUCKETS_MAX];

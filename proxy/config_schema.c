@@ -126,6 +126,12 @@ static const struct config_key keys[] = {
      false},
     {"limits", "connections_max", CONFIG_NUMBER, AT(connections_max), 1, 100000,
      "1024", "connections", "then new ones are closed", false},
+    /* To 15, so that a recording fits the frame of a reply. */
+    {"limits", "recorder_mib", CONFIG_NUMBER, AT(recorder_mib), 0, 15, "4",
+     "MiB",
+     "of memory for the node's first and last events, for replikv record and "
+     "crashes; 0: none are kept",
+     false},
 
     {CONFIG_BUCKET_SECTION, "name", CONFIG_NAME, BUCKET_AT(name), 1,
      BUCKET_NAME_MAX, NULL, "", "the bucket's name", true},

@@ -282,9 +282,10 @@ static bool is_meant(struct link *link, const Rkv__Envelope *message)
 }
 
 static void greeted(struct server *server, struct turn *turn, struct link *link,
-                    const Rkv__Envelope *message)
+                    const Rkv__Envelope *message, struct bytes packed)
 {
-    struct event event = {.kind = EVENT_HELLO_REPLY, .message = message};
+    struct event event = {
+        .kind = EVENT_HELLO_REPLY, .message = message, .packed = packed};
     bool is_up = is_meant(link, message);
     /* The core judges whom we reached as it judges who reaches us. */
     if (turn_step(server, turn, &event))
@@ -299,24 +300,26 @@ static void greeted(struct server *server, struct turn *turn, struct link *link,
 }
 
 static void heard(struct server *server, struct turn *turn, struct link *link,
-                  uint32_t id, const Rkv__Envelope *message)
+                  const struct frame *frame, const Rkv__Envelope *message)
 {
     link->heard_ms = turn->now_ms;
     if (link->state == LINK_GREETING) {
         /* In order, so the first answer is the one to Hello. */
-        if (id != link->hello_id || pending_take(link, id) == 0)
+        if (frame->id != link->hello_id || pending_take(link, frame->id) == 0)
             return;
-        greeted(server, turn, link, message);
+        greeted(server, turn, link, message, frame->payload);
         return;
     }
     /* Of one that closes, fail_all tells. */
-    uint64_t request = link->state == LINK_UP ? pending_take(link, id) : 0;
+    uint64_t request =
+        link->state == LINK_UP ? pending_take(link, frame->id) : 0;
     if (request == 0)
         return;
     struct event event = {.kind = EVENT_REPLY,
                           .from = link->node,
                           .request = request,
-                          .message = message};
+                          .message = message,
+                          .packed = frame->payload};
     turn_step(server, turn, &event);
 }
 
@@ -335,7 +338,7 @@ static void frames_heard(struct link *link, struct connection *connection,
     turn_lock(server, turn);
     for (size_t i = 0; i < count; i++) {
         if (messages[i] != NULL) {
-            heard(server, turn, link, frames[i].id, messages[i]);
+            heard(server, turn, link, &frames[i], messages[i]);
             continue;
         }
         server->counters[EDGE_FRAMES_MALFORMED]++;

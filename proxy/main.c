@@ -44,6 +44,9 @@ static const char usage[] =
     "  --check-config FILE  report every mistake in FILE, and do nothing else\n"
     "  --version, --help\n"
     "\n"
+    "A crash leaves DATA_DIR/flight.rec, the last events of the node with\n"
+    "keys and values, for its owner alone; sim --replay steps through it.\n"
+    "\n"
     "examples/node.yaml explains every key. Exit status: 0 stopped as asked,\n"
     "1 the node cannot start or go on (standard error says why), 2 usage or\n"
     "a mistake in the configuration.\n";
@@ -155,7 +158,7 @@ int main(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     static struct config config;
-    struct server_options server = {.replace = false};
+    struct server_options server = {.watch_crashes = true};
     const char *path = NULL;
     bool check = false;
     for (int option;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "proto/assert.h"
+#include "proxy/crash.h"
 #include "proxy/log.h"
 #include "proxy/server_internal.h"
 
@@ -17,38 +18,9 @@ enum {
     RECORD_VALUES = 4,
     RECORD_FRAME_BYTES_MIN = 16 * MIB,
     HANDSHAKE_MS = 2000,
-    /* How soon a node that starts is met: well under the second in which it
-     * should be ready. */
-    JOIN_INTERVAL_MS = 200,
     /* What is queued has this long to leave at a stop. */
     LINGER_MS = 500,
 };
-
-static enum status make_node(struct server *server,
-                             const struct server_options *options,
-                             bool amnesiac, struct error *error)
-{
-    struct node_config config = config_node_config(server->config);
-    config.membership = membership_config_default();
-    config.membership.join_interval_ms = JOIN_INTERVAL_MS;
-    config.replace = options->replace;
-    config.amnesiac = amnesiac;
-    config.self.version_min = PEER_VERSION_MIN;
-    config.self.version_max = PEER_VERSION_MAX;
-    enum status status = server_draw(&config.seed, sizeof config.seed, error);
-    if (status == STATUS_OK)
-        status = server_read_disk(server, &config, error);
-    if (status == STATUS_OK)
-        status = node_new(&config, &server->node, error);
-    if (status == STATUS_OK && config.trees_of_run != 0)
-        server_restore_trees(server);
-    if (status == STATUS_OK)
-        log_line("event=start cluster=%s engine=%s data_dir=%s boot=%llu",
-                 server->config->cluster, server->config->engine,
-                 server->config->data_dir,
-                 (unsigned long long)config.self.boot);
-    return status;
-}
 
 /* --- sockets --- */
 
@@ -199,7 +171,7 @@ enum status server_open(struct config *config,
     bool amnesiac = false;
     enum status status = server_open_storage(server, options, &amnesiac, error);
     if (status == STATUS_OK)
-        status = make_node(server, options, amnesiac, error);
+        status = server_make_node(server, options, amnesiac, error);
     if (status == STATUS_OK)
         status = open_sockets(server, error);
     pthread_mutex_unlock(&server->lock);
@@ -299,7 +271,10 @@ void server_close(struct server *server)
         server_save_trees(server);
     if (server->storage != NULL)
         storage_close(server->storage);
+    if (server->watched)
+        crash_unwatch();
     node_free(server->node);
+    recorder_fini(&server->recorder);
     sessions_fini(&server->sessions);
     batches_fini(&server->batches);
     links_fini(&server->links);

@@ -26,6 +26,9 @@ struct server_options {
     /* The operator's word that an older disk of this node was lost. The one
      * that is there is read whole, and if that fails set aside. */
     bool replace;
+    /* A crash of this process leaves the node's recording (proxy/crash.h); of
+     * one server in a process. */
+    bool watch_crashes;
 };
 
 /* Open the store, raise the boot number, listen. config is borrowed until

@@ -296,9 +296,11 @@ void server_restore_trees(struct server *server)
     struct buffer saved = {0};
     for (size_t i = 0; i < node_saved_count(server->node); i++) {
         snprintf(name, sizeof name, "%zu", i);
-        if (storage_meta_get(server->storage, TABLE_TREES, name, &saved) ==
+        if (storage_meta_get(server->storage, TABLE_TREES, name, &saved) !=
             STATUS_OK)
-            node_restore(server->node, buffer_bytes(&saved));
+            continue;
+        recorder_trees(&server->recorder, buffer_bytes(&saved));
+        node_restore(server->node, buffer_bytes(&saved));
     }
     buffer_fini(&saved);
 }

@@ -7,15 +7,17 @@
 #include "proto/transport.h"
 #include "proxy/batches.h"
 #include "proxy/links.h"
+#include "proxy/recorder.h"
 #include "proxy/server.h"
 #include "proxy/sessions.h"
 #include "proxy/storage.h"
 
 /* What the parts of the server share:
  *
- *   server.c    open, tick, close         sessions.c  accepted connections
- *   turn.c      step the node, carry out  batches.c   many requests in one
- *   server_disk.c  open, who it is        links.c     connections to nodes
+ *   server.c       open, tick, close         sessions.c  accepted connections
+ *   server_disk.c  open it, who it is        batches.c   many requests in one
+ *   server_node.c  make the node             links.c     connections to nodes
+ *   turn.c         step it, carry out
  *
  * The lock guards the node, the effects, sessions, links and what follows
  * them. It is taken before any connection's lock, and never held while a
@@ -72,6 +74,8 @@ struct server {
     struct listener *client_listener, *peer_listener;
     pthread_mutex_t lock;
     struct node *node;
+    struct recorder recorder;
+    bool watched; /* crash_watch */
     struct effects effects;
     struct sessions sessions;
     struct batches batches;
@@ -97,17 +101,19 @@ struct server {
  * replace what was used before is set aside, and the disk is amnesiac. */
 enum status server_open_storage(struct server *server,
                                 const struct server_options *options,
-                                bool *amnesiac, struct error *error);
+                                bool *amnesiac, struct error *error) MUST_CHECK;
 /* Which disk it is and how often it was started, this time counted; whether its
  * hash trees are true, which they are for this start alone. */
 enum status server_read_disk(struct server *server, struct node_config *config,
-                             struct error *error);
+                             struct error *error) MUST_CHECK;
+/* They are recorded, too. */
 void server_restore_trees(struct server *server);
 /* Nothing is written behind them. Without them the next start reads all that is
  * stored, in the background. */
 void server_save_trees(struct server *server);
 /* From the system's randomness. */
-enum status server_draw(void *bytes, size_t size, struct error *error);
+enum status server_draw(void *bytes, size_t size,
+                        struct error *error) MUST_CHECK;
 
 /* --- turn.c --- */
 
@@ -149,6 +155,17 @@ void turns_free(struct server *server);
 
 /* The storage's handlers; user is the server. */
 extern const struct storage_handlers server_storage_handlers;
+
+/* --- server_node.c --- */
+
+/* On the disk that is open, recorded from here on. */
+enum status server_make_node(struct server *server,
+                             const struct server_options *options,
+                             bool amnesiac, struct error *error) MUST_CHECK;
+/* Answer with the node's recording. It is copied under the lock: some
+ * milliseconds. */
+void server_send_recording(struct server *server, struct turn *turn,
+                           struct reply_token token);
 
 /* --- server.c --- */
 

@@ -253,18 +253,28 @@ static void greet(struct server *server, struct turn *turn,
     turn_settle(server, turn);
 }
 
+/* What the edge has, and the node knows nothing of. */
+static bool asks_recording(const Rkv__Envelope *message)
+{
+    return message->body_case == RKV__ENVELOPE__BODY_ADMIN &&
+           message->admin->what == RKV__ADMIN__WHAT__RECORDING;
+}
+
 static void heard(struct server *server, struct turn *turn,
-                  struct session *session, uint32_t id,
+                  struct session *session, const struct frame *frame,
                   const Rkv__Envelope *message)
 {
     struct event event = {
         .from = session->node,
-        .token = sessions_token(session, id),
+        .token = sessions_token(session, frame->id),
         .message = message,
+        .packed = frame->payload,
     };
     if (session->kind == SESSION_CLIENT &&
         message->body_case == RKV__ENVELOPE__BODY_BATCH) {
-        batches_request(server, turn, session, id, message);
+        batches_request(server, turn, session, frame->id, message);
+    } else if (session->kind == SESSION_CLIENT && asks_recording(message)) {
+        server_send_recording(server, turn, event.token);
     } else if (session->kind == SESSION_CLIENT) {
         event.kind = EVENT_CLIENT_REQUEST;
         turn_step(server, turn, &event);
@@ -295,7 +305,7 @@ static void frames_heard(struct session *session, const struct frame *frames,
         if (messages[i] == NULL)
             answer_malformed(server, turn, session, frames[i].id, &errors[i]);
         else
-            heard(server, turn, session, frames[i].id, messages[i]);
+            heard(server, turn, session, &frames[i], messages[i]);
     }
     turn_end(server, turn);
 }

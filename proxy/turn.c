@@ -203,8 +203,10 @@ bool turn_step(struct server *server, struct turn *turn, struct event *event)
     event->now_us = turn->now_us;
     event->wall_ms = turn->wall_ms;
     turn->steps++;
-    node_step(server->node, event, &server->effects);
     struct effects *effects = &server->effects;
+    recorder_begin(&server->recorder, event, effects);
+    node_step(server->node, event, effects);
+    recorder_end(&server->recorder, effects);
     bool hangs_up = effects->hang_up;
     effects->hang_up = false; /* it is of this event only */
     if (effects->arena.used > SETTLE_BYTES || effects->log != NULL ||

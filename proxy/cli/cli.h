@@ -24,7 +24,7 @@ struct cli {
     uint32_t timeout_ms;
     bool json;
     /* Of the command: NULL, 0 or false when not given. */
-    const char *bucket, *context, *request_id, *format, *resume;
+    const char *bucket, *context, *request_id, *format, *resume, *out;
     int r, w; /* levels of reads and of writes */
     int64_t ttl_ms;
     uint32_t inflight;
@@ -58,6 +58,8 @@ int command_latency(const struct cli *cli);
 /* repair.c; command_partitions: status --partitions */
 int command_repair(const struct cli *cli);
 int command_partitions(const struct cli *cli);
+/* record.c */
+int command_record(const struct cli *cli);
 /* digest.c */
 int command_digest(const struct cli *cli);
 /* lsm_check.c, lsm_dump.c */

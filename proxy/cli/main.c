@@ -41,6 +41,8 @@ static const struct command {
      "whether the endpoints' nodes hold the same records"},
     {"repair", command_repair, 0, 0, "bpF", "repair",
      "compare the endpoints' nodes with all others now, and mend"},
+    {"record", command_record, 0, 0, "O", "record --out FILE",
+     "what the endpoint's node has lived through, for sim --replay"},
     {"lsm check", command_lsm_check, 1, 1, "", "lsm check DIR",
      "read all files of an lsm store, open or not"},
     {"lsm dump", command_lsm_dump, 1, 1, "", "lsm dump FILE",
@@ -69,6 +71,7 @@ static const struct option options[] = {
     {"partitions", no_argument, NULL, 'g'},
     {"partition", required_argument, NULL, 'p'},
     {"full", no_argument, NULL, 'F'},
+    {"out", required_argument, NULL, 'O'},
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(*options) };
 
@@ -110,6 +113,21 @@ static void print_bench_help(void)
          "      --percentiles FILE\n"
          "                      write the latencies as HdrHistogram does, in\n"
          "                      ms");
+}
+
+static void print_upkeep_help(void)
+{
+    puts("\n"
+         "Of repair, of all that the endpoints' nodes hold or of --bucket:\n"
+         "      --partition P   of this one alone\n"
+         "      --full          read all that the engines hold first, so that\n"
+         "                      what a disk lost without a word is seen\n"
+         "\n"
+         "Of record:\n"
+         "      --out FILE      a new file, for its owner alone: the first\n"
+         "                      events of the node and the last, as many as\n"
+         "                      its limits.recorder_mib keeps, with keys and\n"
+         "                      values; sim --replay FILE steps through them");
 }
 
 static void print_help(void)
@@ -168,12 +186,8 @@ static void print_help(void)
         "      --seconds N     with --latency: wait, and show what came\n"
         "                      meanwhile; Ctrl-C ends it\n"
         "      --partitions    when each was last found equal to its other\n"
-        "                      replicas\n"
-        "\n"
-        "Of repair, of all that the endpoints' nodes hold or of --bucket:\n"
-        "      --partition P   of this one alone\n"
-        "      --full          read all that the engines hold first, so that\n"
-        "                      what a disk lost without a word is seen");
+        "                      replicas");
+    print_upkeep_help();
     print_bench_help();
     puts("\n"
          "Exit codes:\n"
@@ -339,6 +353,9 @@ static const char *take_option(struct cli *cli, int letter)
         return NULL;
     case 'q':
         cli->request_id = optarg;
+        return NULL;
+    case 'O':
+        cli->out = optarg;
         return NULL;
     case 'u':
         cli->resume = optarg;

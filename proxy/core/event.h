@@ -2,6 +2,7 @@
 #ifndef REPLIKV_PROXY_CORE_EVENT_H
 #define REPLIKV_PROXY_CORE_EVENT_H
 
+#include "proto/bytes.h"
 #include "proto/outbox.h"
 #include "proxy/core/storage_op.h"
 
@@ -32,6 +33,9 @@ struct event {
     struct node_id from;          /* PEER_REQUEST, REPLY, NO_REPLY */
     struct reply_token token;     /* requests, HELLO */
     const Rkv__Envelope *message; /* requests, replies */
+    /* The message as it came, or empty: not for the node, but for the recorder
+     * (proxy/recorder.h), which packs it otherwise. */
+    struct bytes packed;
     /* REPLY, NO_REPLY. One number may have gone to several nodes; each is
      * heard of once, so `from` tells them apart. */
     uint64_t request;
@@ -57,6 +61,12 @@ struct effects {
     const char *log;
 };
 
+/* What one step did, in short: equal steps do the same. */
+struct step_outcome {
+    uint16_t messages, operations; /* at most UINT16_MAX of each */
+    uint32_t sum; /* over what they are, but not their content */
+};
+
 void effects_init(struct effects *effects, size_t budget_bytes);
 void effects_fini(struct effects *effects);
 /* Empty, ready for the next step. */
@@ -64,5 +74,8 @@ void effects_reset(struct effects *effects);
 /* Append; op is copied, what it points to is not. False once the budget is
  * spent: the operation will not run, and the machine must answer for it. */
 bool effects_storage(struct effects *effects, const struct storage_op *op);
+/* Of the step that appended what is behind so many messages and operations. */
+struct step_outcome effects_outcome(const struct effects *effects,
+                                    size_t messages, size_t operations);
 
 #endif

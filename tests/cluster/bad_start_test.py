@@ -212,7 +212,8 @@ class BadStart(unittest.TestCase):
             "replication:\n"
             "  request_timeout_ms: 2000\n"
             "  dedup_window_ms: 3999\n"                    # 5
-            "  hint_window_ms: 999\n")                     # 6
+            "  hint_window_ms: 999\n"                      # 6
+            "limits: {recorder_mib: 16}\n")                # 7
         ran = subprocess.run([REPLIKVD, "--check-config", node.config],
                              check=False, capture_output=True, text=True)
         self.assertEqual(ran.returncode, 2, ran)
@@ -220,6 +221,8 @@ class BadStart(unittest.TestCase):
                       "4000 (twice request_timeout_ms) and more", ran.stderr)
         self.assertIn(':6: replication.hint_window_ms: found "999"; allowed '
                       "1000 to 604800000 ms", ran.stderr)
+        self.assertIn(':7: limits.recorder_mib: found "16"; allowed 0 to 15 '
+                      "MiB", ran.stderr)
 
     def test_a_good_file_has_no_mistakes(self):
         node = self.newcomer()

@@ -77,7 +77,7 @@ static void full_file_sets_every_field(void **state)
         "limits: {value_bytes_max: 2MiB, inflight_max: 5,"
         " inflight_bytes_max: 3MiB, hint_bytes_max: 8GiB,"
         " fallback_bytes_max: 0, list_bytes_max: 4KiB,"
-        " queue_bytes_max: 3MiB, connections_max: 9}\n"
+        " queue_bytes_max: 3MiB, connections_max: 9, recorder_mib: 15}\n"
         "buckets: [{name: a, kind: lww, r: all, sloppy: false},"
         " {name: b}]\n"));
     assert_string_equal(config.zone, "east");
@@ -112,7 +112,7 @@ static void full_file_sets_every_field(void **state)
     assert_int_equal(config.limits.fallback_bytes_max, 0);
     assert_int_equal(config.limits.list_bytes_max, 4096);
     assert_int_equal(config.queue_bytes_max, 3 << 20);
-    assert_int_equal(config.connections_max, 9);
+    assert_true(config.connections_max == 9 && config.recorder_mib == 15);
 }
 
 static void setting_with_words_is_said_by_one_of_them(void **state)

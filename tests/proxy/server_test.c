@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "proxy/core/recording.h"
 #include "tests/proxy/server_fixture.h"
 
 #include <stdio.h>
@@ -262,6 +263,45 @@ static void a_server_that_closes_under_load_answers_or_drops(void **state)
     cluster_free(cluster);
 }
 
+/* How many events there were. */
+static uint64_t events_recorded(struct replikv *client)
+{
+    struct recording recording;
+    struct error error;
+    struct replikv_result *result = replikv_call(
+        client, &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                          .what = REPLIKV_WHAT_RECORDING});
+    assert_int_equal(result->status, REPLIKV_OK);
+    struct bytes file =
+        bytes_of(result->node->recording.data, result->node->recording.size);
+    assert_int_equal(recording_open(file, &recording, &error), STATUS_OK);
+    uint64_t events = recording.header.first_events + recording.header.missing +
+                      recording.header.last_events;
+    recording_fini(&recording);
+    replikv_result_free(result);
+    return events;
+}
+
+static void recordings_are_taken_under_load(void **state)
+{
+    (void)state;
+    enum { WRITES = 250, RECORDINGS = 12 };
+    struct cluster *cluster =
+        cluster_new(engine, 3, "limits: {recorder_mib: 1}\n");
+    cluster_open(cluster);
+    struct writer *writers = writers_start(cluster, WRITES);
+    uint64_t before[3] = {0};
+    for (size_t i = 0; i < RECORDINGS; i++) {
+        uint64_t events = events_recorded(cluster->nodes[i % 3].ask);
+        assert_true(events > before[i % 3]);
+        before[i % 3] = events;
+        wait_acknowledged(writers, (i + 1) * WRITES / RECORDINGS);
+    }
+    writers_join(writers);
+    writers_free(writers);
+    cluster_free(cluster);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2 || engine_type_find(argv[1]) == NULL) {
@@ -273,6 +313,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(three_servers_answer_one_cluster),
         cmocka_unit_test(many_clients_at_once_lose_nothing),
         cmocka_unit_test(a_server_that_closes_under_load_answers_or_drops),
+        cmocka_unit_test(recordings_are_taken_under_load),
     };
     return cmocka_run_group_tests_name("server", tests, NULL, NULL);
 }

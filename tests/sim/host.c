@@ -8,7 +8,7 @@
 #include "proto/assert.h"
 #include "sim.h"
 
-enum { EFFECTS_BYTES = 8 << 20 };
+enum { EFFECTS_BYTES = 8 << 20, RECORDER_BYTES = 64 << 20 };
 
 static const char *const zones[SIM_ZONES] = {"east", "west", "north"};
 static const char cluster[] = "sim";
@@ -57,6 +57,7 @@ void host_fini(struct sim *sim, struct host *host)
     (void)sim;
     node_free(host->node);
     effects_fini(&host->effects);
+    recorder_fini(&host->recorder);
     storage_fini(&host->storage);
     free(host->asked);
     *host = (struct host){0};
@@ -160,6 +161,12 @@ static uint64_t take_trees(struct sim *sim, struct host *host)
     return run;
 }
 
+static void restore(struct host *host, struct bytes saved)
+{
+    recorder_trees(&host->recorder, saved);
+    node_restore(host->node, saved);
+}
+
 static void each_saved(struct sim *sim, struct host *host, bool saves)
 {
     struct buffer saved = {0}, encoded = {0};
@@ -179,8 +186,7 @@ static void each_saved(struct sim *sim, struct host *host, bool saves)
             storage_set(sim, host, buffer_bytes(&encoded),
                         buffer_bytes(&saved));
         else
-            node_restore(host->node,
-                         storage_get(&host->storage, buffer_bytes(&encoded)));
+            restore(host, storage_get(&host->storage, buffer_bytes(&encoded)));
     }
     buffer_fini(&saved);
     buffer_fini(&encoded);
@@ -204,6 +210,33 @@ static struct member self_of(const struct host *host)
     snprintf(self.client_address, sizeof self.client_address, "client:%u",
              host->index);
     return self;
+}
+
+static void start_recorder(const struct sim *sim, struct host *host,
+                           const struct node_config *config)
+{
+    bool is_on = sim->options->record != NULL && host->index == 0;
+    recorder_fini(&host->recorder);
+    enum status status =
+        recorder_init(&host->recorder, is_on ? RECORDER_BYTES : 0);
+    ASSERT(status == STATUS_OK);
+    recorder_config(&host->recorder, "in the simulator", config);
+}
+
+bool host_write_recording(const struct host *host, const char *path)
+{
+    uint8_t header[RECORDING_HEADER_BYTES];
+    struct bytes parts[RECORDER_PARTS];
+    size_t count = recorder_parts(&host->recorder, header, parts);
+    FILE *file = fopen(path, "wb");
+    bool wrote = file != NULL;
+    for (size_t i = 0; i < count && wrote; i++)
+        wrote = fwrite(parts[i].data, 1, parts[i].size, file) == parts[i].size;
+    if (file != NULL)
+        wrote = fclose(file) == 0 && wrote;
+    if (!wrote)
+        perror(path);
+    return wrote;
 }
 
 void host_start(struct sim *sim, struct host *host)
@@ -253,6 +286,7 @@ void host_start(struct sim *sim, struct host *host)
     enum status status = node_new(&config, &host->node, &error);
     ASSERT(status == STATUS_OK);
     host->boot = self.boot;
+    start_recorder(sim, host, &config);
     each_saved(sim, host, false);
     replica_init(&host->replica, random_next(&sim->random),
                  sim->plan.timeouts.dedup_window_ms);
@@ -392,7 +426,9 @@ bool host_step(struct sim *sim, struct host *host, struct event *event)
     trace_mix(&sim->trace, (uint64_t)sim->now_us << 8 | host->index << 4 |
                                (unsigned)event->kind);
     bool was_ready = node_is_ready(host->node);
+    recorder_begin(&host->recorder, event, &host->effects);
     node_step(host->node, event, &host->effects);
+    recorder_end(&host->recorder, &host->effects);
     if (!was_ready && node_is_ready(host->node))
         became_ready(sim, host);
     carry_out(sim, host);

@@ -3,6 +3,7 @@
 #define REPLIKV_TESTS_SIM_HOST_H
 
 #include "proxy/core/node.h"
+#include "proxy/recorder.h"
 #include "storage.h"
 
 /* One machine: its disk, its clocks, and the process on it, which is the
@@ -33,6 +34,7 @@ struct host {
     struct node *node; /* NULL: no process */
     struct replica replica;
     struct effects effects;
+    struct recorder recorder; /* of this life; mostly off */
     struct storage storage;
     uint32_t life; /* counts processes: moments of an earlier one are void */
     uint32_t leaving_life; /* the one that has said goodbye */
@@ -62,6 +64,9 @@ int64_t host_mono_ms(const struct sim *sim, const struct host *host);
 int64_t host_wall_ms(const struct sim *sim, const struct host *host);
 
 void host_start(struct sim *sim, struct host *host);
+/* Write what the recorder has, if it is on. False, having said why, if that
+ * cannot be. */
+bool host_write_recording(const struct host *host, const char *path);
 /* Power is cut. */
 void host_crash(struct sim *sim, struct host *host);
 /* The process has done what it was asked, and saves its hash trees. */

@@ -4,9 +4,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "replay.h"
 #include "sim.h"
 
-/* Exit codes; a failed assertion ends by a signal. */
+/* Exit codes, and those of replay.h; a failed assertion ends by a signal. */
 enum { EXIT_USAGE = 1, EXIT_UNSAFE = 2, EXIT_STUCK = 3 };
 
 static const char usage[] =
@@ -14,11 +15,17 @@ static const char usage[] =
     "sim --seed N --shrink            with as few faults as it fails with\n"
     "sim --seeds COUNT [--first N]    run seeds N to N + COUNT - 1 (from 1)\n"
     "sim --file FILE                  run the seeds of a file, one a line\n"
+    "sim --replay FILE [--trace]      what `replikv record`, a crash or "
+    "--record\n"
+    "                                 wrote: one node, stepped again\n"
     "    --engine model|lsm|mixed  what stores (model); mixed: one node lsm\n"
     "    --nodes 3|5    instead of what the seed draws\n"
     "    --calm         without faults\n"
+    "    --record FILE  of --seed: write what node n0 does since its last "
+    "start\n"
     "    --only N,N     of the faults that strike, by number, these or none\n"
-    "exit: 0 all is well, 1 usage, 2 an invariant of safety is broken, 3 one\n"
+    "exit: 0 all is well, 1 usage, or FILE is no recording, 2 an invariant of "
+    "safety is broken, 3 one\n"
     "of liveness; a signal: a failed assertion\n";
 
 static const char *const engines[] = {
@@ -27,7 +34,7 @@ static const char *const engines[] = {
 struct options {
     uint64_t first, count;
     bool is_single, shrinks;
-    const char *file;
+    const char *file, *replay;
     struct fault_set only;
     struct sim_options sim;
 };
@@ -103,6 +110,11 @@ static bool parse(int count, char **words, struct options *options)
             right = engine_named(next, &options->sim.engine);
         } else if (strcmp(word, "--file") == 0) {
             options->file = next;
+        } else if (strcmp(word, "--replay") == 0) {
+            options->replay = next;
+        } else if (strcmp(word, "--record") == 0) {
+            right = next != NULL;
+            options->sim.record = next;
         } else if (strcmp(word, "--only") == 0) {
             right = fault_numbers(next, &options->only);
             options->sim.only = &options->only;
@@ -115,9 +127,12 @@ static bool parse(int count, char **words, struct options *options)
         i += takes;
     }
     options->sim.hosts = (uint32_t)nodes;
-    if ((options->sim.only != NULL || options->shrinks) && !options->is_single)
+    if ((options->sim.only != NULL || options->sim.record != NULL ||
+         options->shrinks) &&
+        !options->is_single)
         return false;
-    return options->count > 0 || options->file != NULL;
+    return options->count > 0 || options->file != NULL ||
+           options->replay != NULL;
 }
 
 static void print_faults(const struct fault_set *set)
@@ -207,6 +222,9 @@ static int run_seed(const struct options *options, uint64_t seed,
     if (options->is_single)
         printf("seed %llu digest %016llx\n", (unsigned long long)seed,
                (unsigned long long)sim->trace.digest);
+    if (options->sim.record != NULL &&
+        !host_write_recording(&sim->hosts[0], options->sim.record))
+        code = EXIT_USAGE;
     sim_free(sim);
     if (code != 0 && options->shrinks)
         shrink_failure(options, seed, sim);
@@ -239,6 +257,8 @@ int main(int count, char **words)
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
+    if (options.replay != NULL)
+        return (int)replay_file(options.replay, options.sim.tell);
     struct sim *sim = malloc(sizeof *sim);
     if (sim == NULL)
         return EXIT_USAGE;

@@ -37,8 +37,6 @@ void observe_start(struct sim *sim)
         zones[i] = i % SIM_ZONES;
     check_placement(owners, sim->plan.partitions, SIM_REPLICAS, zones,
                     sim->plan.hosts, &sim->verdict);
-    for (size_t i = 0; i < SIM_BUCKETS; i++)
-        sim_buckets[i].id = bucket_id_of(sim_buckets[i].name);
     sim->history.key_count = sim->plan.keys;
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         struct sim_key *key = &sim->keys[k];

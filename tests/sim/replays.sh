@@ -24,7 +24,7 @@ for words in "" "--seed" "--seed x" "--seeds 0" "--seed 1 --nodes 4" \
     "--seed 1 --engine lmdb" "--seed 1 --only" "--seed 1 --only 1,x" \
     "--seed 1 --only 0" "--seed 1 --only none,1" "--seed 1 --only 512" \
     "--seeds 2 --only 1" \
-    "--seeds 2 --shrink" "--what"; do
+    "--seeds 2 --shrink" "--seeds 2 --record x" "--replay" "--what"; do
     code=0
     # shellcheck disable=SC2086
     "$sim" $words 2>/dev/null >&2 || code=$?

@@ -197,6 +197,8 @@ static void heal(struct sim *sim)
 
 static void start_all(struct sim *sim)
 {
+    for (size_t i = 0; i < SIM_BUCKETS; i++)
+        sim_buckets[i].id = bucket_id_of(sim_buckets[i].name);
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         host_init(sim, &sim->hosts[i], i);
     for (uint32_t i = 0; i < sim->plan.hosts; i++)

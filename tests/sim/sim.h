@@ -76,6 +76,8 @@ struct sim_options {
     bool calm;      /* without faults */
     /* NULL: all faults, but for those that come with a batch or a frame. */
     const struct fault_set *only;
+    /* NULL, or the file for a recording of the first host's last life. */
+    const char *record;
 };
 
 struct sim {
