@@ -93,9 +93,10 @@ class DamagedBlock(unittest.TestCase):
         self.assertIn("--replace", self.check(DAMAGED))
         self.node.start().wait_ready()
         self.read_all(self.node, QUORUM)
-        failures = self.counter("storage_failures")
-        self.assertGreater(failures, 0)
-        self.assertGreaterEqual(self.counter("read_repairs"), failures)
+        damaged = self.counter("records_damaged")
+        self.assertGreater(damaged, 0)
+        self.assertGreaterEqual(self.counter("read_repairs"), damaged)
+        self.assertIn("event=record_damaged", self.node.said())
         wait_for("what was read to be written anew",
                  lambda: self.failures_of_its_own() == 0)
         self.assertEqual(self.node.stop(), 0, self.node.said())
