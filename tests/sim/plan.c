@@ -39,7 +39,7 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
 {
     *plan = (struct plan){
         .hosts = hosts != 0                   ? hosts
-                 : random_chance(random, 300) ? 5
+                 : random_chance(random, 400) ? 5
                                               : 3,
         .clients = (uint32_t)random_range(random, 2, CLIENTS_MAX),
         .keys = (uint32_t)random_range(random, 3, 6),
