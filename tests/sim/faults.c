@@ -265,7 +265,7 @@ static bool can_damage(const struct sim *sim, const struct host *host)
     bool is_filled = host->node != NULL && sim->plan.may_lose &&
                      host->lost == LOST_ALL && host_is_being_filled(host);
     return (is_filled || can_lose(sim, host)) && !host->storage.broken &&
-           store_is_sure(&host->storage.store);
+           store_is_calm(&host->storage.store);
 }
 
 static bool can_strike(struct sim *sim, enum fault fault,

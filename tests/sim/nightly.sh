@@ -41,6 +41,7 @@ out=$WORK/$1-$2
 if "$WORK/sim" --engine "$1" --first "$2" --seeds "$3" >"$out" 2>&1; then
     echo "$1: seeds $2 to $(($2 + $3 - 1)) hold"
 else
+    echo "$1: of seeds $2 to $(($2 + $3 - 1)):"
     grep -B 1 -A 1 -m 1 'replay: \|assertion' "$out"
     exit 255
 fi

@@ -100,8 +100,7 @@ void storage_wipe(struct storage *storage)
 
 bool storage_is_idle(const struct storage *storage)
 {
-    const struct tree *tree = storage->store.tree;
-    return (tree == NULL || !tree->may_fail) && !storage->writing &&
+    return store_is_calm(&storage->store) && !storage->writing &&
            !storage->broken && !storage->suspect &&
            storage->waiting.count == 0 && storage->forming.count == 0 &&
            storage->answers.count == 0;

@@ -37,6 +37,12 @@ bool store_is_sure(const struct store *store)
     return true;
 }
 
+bool store_is_calm(const struct store *store)
+{
+    return store_is_sure(store) &&
+           (store->tree == NULL || !store->tree->may_fail);
+}
+
 void store_copy(struct store *store)
 {
     ASSERT(store_is_sure(store));

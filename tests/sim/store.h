@@ -31,8 +31,10 @@ struct store {
 void store_fini(struct store *store);
 /* Everything is gone. */
 void store_wipe(struct store *store);
-/* Nothing that was written is in doubt: it may be copied and damaged. */
+/* Nothing that was written is in doubt: it may be copied. And what is written
+ * next will not fail: it may be damaged. */
 bool store_is_sure(const struct store *store);
+bool store_is_calm(const struct store *store);
 /* Somebody copies it, and puts that copy back while it is closed. */
 void store_copy(struct store *store);
 void store_put_back(struct store *store);
