@@ -265,6 +265,7 @@ void get_hear(struct get *get, struct node_id node, enum status status,
     } else {
         replica->state =
             status == STATUS_CORRUPT ? REPLICA_DAMAGED : REPLICA_FAILED;
+        get->has_damage |= status == STATUS_CORRUPT;
     }
     settle(get, actions);
 }

@@ -87,7 +87,8 @@ struct get {
     enum get_state state;
     struct get_replica replicas[REPLICAS_MAX];
     size_t replica_count, r;
-    size_t answers; /* also of those that failed when they were written to */
+    size_t answers;  /* also of those that failed when they were written to */
+    bool has_damage; /* some replica's */
     bool monotonic, sloppy;
     int64_t deadline_ms, hedge_at_ms;
     int64_t stale_at_ms; /* 0: it does not wait for more than R */

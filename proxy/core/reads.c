@@ -442,7 +442,8 @@ void read_stored(struct node *node, const struct storage_result *result,
             status = STATUS_UNCERTAIN;
         get_hear(&op->get, node->self, status, result->record, &effects->arena,
                  &actions);
-        if (is_in(op, node->self, REPLICA_DAMAGED) && !is_mend(op))
+        if (op->get.has_damage && !is_mend(op) &&
+            is_in(op, node->self, REPLICA_DAMAGED))
             read_mend(node, &result->op->key, effects);
     } else {
         get_hear_written(&op->get, node->self, status, &actions);
