@@ -16,7 +16,7 @@
 
 #define CRASH_FILE "flight.rec"
 
-/* Both are borrowed until crash_unwatch; one recorder in a process. */
+/* The recorder is borrowed until crash_unwatch; one in a process. */
 void crash_watch(struct recorder *recorder, const char *data_dir);
 void crash_unwatch(void);
 

@@ -171,7 +171,7 @@ void recorder_begin(struct recorder *recorder, const struct event *event,
 
 void recorder_end(struct recorder *recorder, const struct effects *effects)
 {
-    if (recorder->open == NULL)
+    if (recorder->open == NULL || is_off(recorder))
         return;
     struct step_outcome outcome =
         effects_outcome(effects, recorder->messages, recorder->operations);
@@ -195,6 +195,8 @@ size_t recorder_parts(const struct recorder *recorder,
     const uint8_t *ring = ring_of(recorder);
     size_t from = ring_from(recorder), to = ring_to(recorder);
     size_t end = recorder->goes_round ? recorder->wrap : to;
+    if (end < from)
+        end = from; /* another thread was at work when this one crashed */
     bool is_full = recorder->is_first_full;
     struct recording_header filled = {
         .is_headless = recorder->is_headless,

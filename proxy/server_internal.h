@@ -75,7 +75,8 @@ struct server {
     pthread_mutex_t lock;
     struct node *node;
     struct recorder recorder;
-    bool watched; /* crash_watch */
+    bool watched;        /* crash_watch */
+    int64_t recorded_ms; /* a recording was sent */
     struct effects effects;
     struct sessions sessions;
     struct batches batches;
@@ -162,8 +163,8 @@ extern const struct storage_handlers server_storage_handlers;
 enum status server_make_node(struct server *server,
                              const struct server_options *options,
                              bool amnesiac, struct error *error) MUST_CHECK;
-/* Answer with the node's recording. It is copied under the lock: some
- * milliseconds. */
+/* Answer with the node's recording, once a second at most: it is copied under
+ * the lock, 28 ms of the largest. */
 void server_send_recording(struct server *server, struct turn *turn,
                            struct reply_token token);
 

@@ -45,6 +45,11 @@ enum status server_make_node(struct server *server,
         status = start_recorder(server, options, &config, error);
     if (status == STATUS_OK && config.trees_of_run != 0)
         server_restore_trees(server);
+    if (status == STATUS_OK && server->recorder.is_headless)
+        log_line(
+            "event=recorder_headless recorder_mib=%u what=\"it has no room "
+            "for the saved hash trees: recordings cannot be replayed\"",
+            server->config->recorder_mib);
     if (status == STATUS_OK)
         log_line("event=start cluster=%s engine=%s data_dir=%s boot=%llu",
                  server->config->cluster, server->config->engine,
@@ -65,6 +70,29 @@ static enum status take_recording(const struct server *server,
     return status;
 }
 
+/* Of a second's work of a thread a copy takes a thirtieth, of the largest. */
+enum { RECORDING_EVERY_MS = 1000 };
+
+static enum status may_record(struct server *server, Rkv__Result *result)
+{
+    int64_t wait_ms = server->recorded_ms + RECORDING_EVERY_MS - server->now_ms;
+    if (server->recorded_ms != 0 && wait_ms > 0) {
+        result->retry_after_ms = (uint32_t)wait_ms;
+        return STATUS_OVERLOADED;
+    }
+    server->recorded_ms = server->now_ms;
+    return STATUS_OK;
+}
+
+static char *why_not(enum status status)
+{
+    if (status == STATUS_UNSUPPORTED)
+        return "the node keeps no recording: its limits.recorder_mib is 0";
+    return status == STATUS_OVERLOADED
+               ? "a recording was taken less than a second ago"
+               : "no memory for a copy of the recording";
+}
+
 void server_send_recording(struct server *server, struct turn *turn,
                            struct reply_token token)
 {
@@ -72,7 +100,9 @@ void server_send_recording(struct server *server, struct turn *turn,
     Rkv__AdminReply reply = RKV__ADMIN_REPLY__INIT;
     Rkv__Result result = RKV__RESULT__INIT;
     struct buffer file = {0};
-    enum status status = take_recording(server, &file);
+    enum status status = may_record(server, &result);
+    if (status == STATUS_OK)
+        status = take_recording(server, &file);
     envelope.version = PROTOCOL_VERSION_MAX;
     if (status == STATUS_OK) {
         reply.result = &result;
@@ -83,10 +113,7 @@ void server_send_recording(struct server *server, struct turn *turn,
     } else {
         envelope.body_case = RKV__ENVELOPE__BODY_RESULT;
         envelope.result = &result;
-        result.message = status == STATUS_UNSUPPORTED
-                             ? "the node keeps no recording: its "
-                               "limits.recorder_mib is 0"
-                             : "no memory for a copy of the recording";
+        result.message = why_not(status);
     }
     result.status = (Rkv__Status)status;
     sessions_reply(server, turn, token, &envelope);

@@ -15,6 +15,8 @@ static bool write_all(int file, struct replikv_bytes bytes)
     const char *at = bytes.data;
     for (size_t left = bytes.size; left > 0;) {
         ssize_t wrote = write(file, at, left);
+        if (wrote < 0 && errno == EINTR)
+            continue;
         if (wrote < 0)
             return false;
         at += wrote;
@@ -52,7 +54,7 @@ static void print_text(const struct cli *cli,
                header->missing, header->first_events, header->last_events);
     if (header->is_headless)
         puts("what the node began with is missing: nothing of it replays; a "
-             "larger\nlimits.recorder_mib has room for it");
+             "larger\nlimits.recorder_mib may have room for it");
     if (header->missing == 0 && !header->is_headless)
         puts("whole: sim --replay steps through all of them");
 }

@@ -184,7 +184,9 @@ static bool take_config(struct recording *recording, struct bytes bytes)
         return false;
     visit_string(&visit, &recording->version);
     visit_config(&visit, &recording->config);
+    const struct member *self = &recording->config.self;
     return visit.in == visit.end && recording->version != NULL &&
+           !node_id_is_zero(self->id) && self->incarnation < INT32_MAX &&
            recording->config.founding.cluster != NULL &&
            recording->config.engine != NULL;
 }

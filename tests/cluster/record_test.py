@@ -115,6 +115,10 @@ class Record(unittest.TestCase):
             path = os.path.join(node.data, "flight.rec")
             with contextlib.closing(node.client()) as client:
                 pump(client, node.name.encode(), 300, b"value")
+            kept = self.path(node.name)
+            with open(kept, "w", encoding="ascii") as file:
+                file.write("nobody's")
+            os.symlink(kept, path)
             for _ in range(2):
                 node.signal(signal.SIGABRT)
                 self.assertEqual(node.wait_end(), -signal.SIGABRT)
@@ -124,6 +128,8 @@ class Record(unittest.TestCase):
                 node.start().wait_ready()
             self.assertEqual([name for name in os.listdir(node.data)
                               if "flight" in name], ["flight.rec"])
+            with open(kept, encoding="ascii") as file:
+                self.assertEqual(file.read(), "nobody's")
             # Of its second start, which had no load.
             self.assertLess(events, 900)
         cluster.wait_met()

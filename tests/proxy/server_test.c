@@ -285,7 +285,7 @@ static uint64_t events_recorded(struct replikv *client)
 static void recordings_are_taken_under_load(void **state)
 {
     (void)state;
-    enum { WRITES = 250, RECORDINGS = 12 };
+    enum { WRITES = 250, RECORDINGS = 6 };
     struct cluster *cluster =
         cluster_new(engine, 3, "limits: {recorder_mib: 1}\n");
     cluster_open(cluster);

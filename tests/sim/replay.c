@@ -10,6 +10,7 @@
 enum {
     EFFECTS_BYTES = 1 << 30, /* no less than a node has */
     EVENT_ARENA_BYTES = 1 << 30,
+    FILE_BYTES_MAX = 64 << 20, /* recorders have 15 MiB at most */
 };
 
 struct replaying {
@@ -82,13 +83,27 @@ static enum replay_end step(struct replaying *r, const struct event *event,
     return REPLAY_OTHER;
 }
 
+/* The node does not doubt what its disk answers; a file may be anybody's. */
+static bool is_of_cluster(const struct replaying *r, const struct event *event)
+{
+    uint32_t partitions = r->recording.config.founding.partitions;
+    const struct storage_result *result = event->storage;
+    if (result == NULL)
+        return true;
+    bool is_right = result->op->key.partition.value < partitions;
+    for (size_t i = 0; i < result->row_count; i++)
+        is_right &= result->rows[i].key.partition.value < partitions;
+    return is_right;
+}
+
 static enum replay_end take(struct replaying *r,
                             const struct recorded *recorded)
 {
     struct event event;
     arena_reset(&r->arena);
     r->number++;
-    if (!event_decode(recorded->bytes, &r->arena, &event)) {
+    if (!event_decode(recorded->bytes, &r->arena, &event) ||
+        (r->node != NULL && !is_of_cluster(r, &event))) {
         printf("event %llu cannot be read\n", (unsigned long long)r->number);
         return REPLAY_NO_RECORDING;
     }
@@ -185,14 +200,16 @@ enum replay_end replay_file(const char *path, bool tells)
     struct buffer bytes = {0};
     FILE *file = fopen(path, "rb");
     bool is_read = file != NULL;
-    for (size_t got = 1; is_read && got > 0;) {
+    for (size_t got = 1; is_read && got > 0 && bytes.size <= FILE_BYTES_MAX;) {
         is_read = buffer_reserve(&bytes, 1 << 20) == STATUS_OK;
         got = !is_read ? 0 : fread(bytes.data + bytes.size, 1, 1 << 20, file);
         bytes.size += got;
         is_read = is_read && !ferror(file);
     }
     enum replay_end end = REPLAY_NO_RECORDING;
-    if (is_read)
+    if (is_read && bytes.size > FILE_BYTES_MAX)
+        printf("%s: it is too large for a recording\n", path);
+    else if (is_read)
         end = replay(path, buffer_bytes(&bytes), tells);
     else
         perror(path);

@@ -106,6 +106,17 @@ static enum replay_end replayed(void)
     return replay("test", buffer_bytes(&file), true);
 }
 
+static struct recording_header header_of(void)
+{
+    struct recording recording;
+    struct error error;
+    assert_int_equal(recording_open(buffer_bytes(&file), &recording, &error),
+                     STATUS_OK);
+    struct recording_header header = recording.header;
+    recording_fini(&recording);
+    return header;
+}
+
 static void a_node_does_the_same_again(void **state)
 {
     (void)state;
@@ -135,6 +146,10 @@ static void what_is_behind_a_gap_is_told(void **state)
     for (int64_t now_ms = 1; now_ms < 40000; now_ms++)
         tick(now_ms);
     assert_int_equal(replayed(), REPLAY_SAME);
+    struct recording_header header = header_of();
+    assert_true(header.missing > 0 && header.last_events > 0);
+    assert_int_equal(header.first_events + header.missing + header.last_events,
+                     39999);
 }
 
 /* No node asks another what its disk is asked. */
@@ -169,15 +184,38 @@ static void one_without_a_beginning_is_told(void **state)
     recorder_trees(&recorder, bytes_of(trees, sizeof trees));
     tick(1);
     assert_int_equal(replayed(), REPLAY_SAME);
+    assert_true(header_of().is_headless);
+}
+
+/* A file may be anybody's: the node would look it up in its tables. */
+static void a_partition_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    tick(1);
+    const struct storage_op op = {
+        .kind = STORAGE_MERGE,
+        .key = {.table = TABLE_DATA,
+                .partition = {UINT16_MAX},
+                .key = bytes_of_string("k")},
+    };
+    const struct storage_result result = {.op = &op, .version_after = 1};
+    const struct event event = {
+        .kind = EVENT_STORED, .now_us = 2000, .storage = &result};
+    recorder_begin(&recorder, &event, &effects);
+    recorder_end(&recorder, &effects);
+    assert_int_equal(replayed(), REPLAY_NO_RECORDING);
 }
 
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(a_node_does_the_same_again),      TEST(another_outcome_is_found),
-        TEST(what_is_behind_a_gap_is_told),    TEST(an_assertion_fails_again),
+        TEST(a_node_does_the_same_again),
+        TEST(another_outcome_is_found),
+        TEST(what_is_behind_a_gap_is_told),
+        TEST(an_assertion_fails_again),
         TEST(one_without_a_beginning_is_told),
+        TEST(a_partition_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
