@@ -466,6 +466,10 @@ enum status transport_dial(struct transport *transport, const char *address,
         return error_set(error, STATUS_IO, "cannot dial %s: %s", address,
                          nng_strerror(result));
     }
+    /* As of what is accepted: what is written leaves at once. */
+    if (framing == SP_TCP)
+        (void)nng_stream_dialer_set_bool(connection->dialer,
+                                         NNG_OPT_TCP_NODELAY, true);
     pthread_mutex_lock(&connection->lock);
     status = transport_adopt(connection);
     if (status == STATUS_OK) {

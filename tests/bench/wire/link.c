@@ -46,7 +46,11 @@ struct link *link_accept(nng_stream_listener *listener)
 {
     nng_aio *aio = new_aio();
     nng_stream_listener_accept(listener, aio);
-    return new_link(aio, "cannot accept");
+    struct link *link = new_link(aio, "cannot accept");
+    /* As connections of the product: what is written leaves at once. */
+    must(nng_stream_set_bool(link->stream, NNG_OPT_TCP_NODELAY, true),
+         "cannot set an option");
+    return link;
 }
 
 struct link *link_dial(int port)
@@ -56,6 +60,8 @@ struct link *link_dial(int port)
     nng_aio *aio = new_aio();
     snprintf(address, sizeof address, "tcp://127.0.0.1:%d", port);
     must(nng_stream_dialer_alloc(&dialer, address), address);
+    must(nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true),
+         address);
     nng_stream_dialer_dial(dialer, aio);
     return new_link(aio, address);
 }
