@@ -217,3 +217,14 @@ size_t recorder_parts(const struct recorder *recorder,
     recording_seal(&filled, parts + 1, RECORDER_PARTS - 1, header);
     return RECORDER_PARTS;
 }
+
+enum status recorder_copy(const struct recorder *recorder, struct buffer *file)
+{
+    uint8_t header[RECORDING_HEADER_BYTES];
+    struct bytes parts[RECORDER_PARTS];
+    size_t count = recorder_parts(recorder, header, parts);
+    enum status status = count == 0 ? STATUS_UNSUPPORTED : STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++)
+        status = buffer_append(file, parts[i]);
+    return status;
+}

@@ -82,5 +82,8 @@ void recorder_stop(struct recorder *recorder);
 size_t recorder_parts(const struct recorder *recorder,
                       uint8_t header[RECORDING_HEADER_BYTES],
                       struct bytes parts[RECORDER_PARTS]);
+/* All of it behind what is in file; UNSUPPORTED of one that is off. */
+enum status recorder_copy(const struct recorder *recorder,
+                          struct buffer *file) MUST_CHECK;
 
 #endif

@@ -58,18 +58,6 @@ enum status server_make_node(struct server *server,
     return status;
 }
 
-static enum status take_recording(const struct server *server,
-                                  struct buffer *file)
-{
-    uint8_t header[RECORDING_HEADER_BYTES];
-    struct bytes parts[RECORDER_PARTS];
-    size_t count = recorder_parts(&server->recorder, header, parts);
-    enum status status = count == 0 ? STATUS_UNSUPPORTED : STATUS_OK;
-    for (size_t i = 0; i < count && status == STATUS_OK; i++)
-        status = buffer_append(file, parts[i]);
-    return status;
-}
-
 /* Of a second's work of a thread a copy takes a thirtieth, of the largest. */
 enum { RECORDING_EVERY_MS = 1000 };
 
@@ -102,7 +90,7 @@ void server_send_recording(struct server *server, struct turn *turn,
     struct buffer file = {0};
     enum status status = may_record(server, &result);
     if (status == STATUS_OK)
-        status = take_recording(server, &file);
+        status = recorder_copy(&server->recorder, &file);
     envelope.version = PROTOCOL_VERSION_MAX;
     if (status == STATUS_OK) {
         reply.result = &result;

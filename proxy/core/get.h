@@ -26,8 +26,9 @@
  * replica, so that its answer can only mean that one.
  *
  * A replica that may lack the key says UNCERTAIN; that is no answer. Nor is a
- * record that fails its checksum: what enough of the others hold is written
- * over it.
+ * record that fails its checksum: once all others have answered its owner is
+ * sent the merge, which takes it for the news that its copy is damaged, unless
+ * it is the very one that reads to mend it (reads.c).
  *
  * It reads no clock and does no I/O. It owns two buffers, the merged record and
  * what the client has seen. */

@@ -16,7 +16,7 @@
  * or gets no reply, which is all that is heard of one too large for a queue or
  * a frame, is halved until the row that is not wanted stands alone; that one is
  * counted and passed over, so that it does not hold up the rest. It stays, and
- * the next pass tries it again. */
+ * the next pass tries it again; but one that fails its checksum is dropped. */
 
 enum {
     /* Of records in one message: large against a round trip, small against

@@ -441,7 +441,7 @@ void read_stored(struct node *node, const struct storage_result *result,
 void read_reply(struct node *node, uint64_t request, struct node_id from,
                 const Rkv__Envelope *reply, struct effects *effects);
 void reads_tick(struct node *node, struct effects *effects);
-/* Our copy is, or was, damaged: it is to have what all others hold. */
+/* Our copy is damaged: it is to have what all others hold. */
 void read_mend(struct node *node, const struct storage_key *key,
                struct effects *effects);
 

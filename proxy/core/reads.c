@@ -33,8 +33,8 @@ static void reply(struct node *node, const struct read_op *op,
                   enum status status, const char *message, Rkv__ReadReply *body,
                   struct effects *effects)
 {
-    if (op->token.value == 0)
-        return;
+    if (is_mend(op))
+        return; /* nobody asked */
     Rkv__Result *result =
         result_new(node, &effects->arena, status, RKV__OUTCOME__NONE, message);
     node_took(node, LATENCY_GET_ANSWER, op->arrived_us);
@@ -268,7 +268,7 @@ static void carry_out(struct node *node, struct read_op *op,
             break;
         case GET_REPLY:
             if (is_mend(op))
-                break; /* nobody asked */
+                break;
             if (action->status == STATUS_OK)
                 reply_record(node, op, effects);
             else

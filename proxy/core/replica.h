@@ -26,7 +26,7 @@ struct replica {
 /* seed: from the system's randomness at start; from the seed in tests/sim. */
 void replica_init(struct replica *replica, uint64_t seed,
                   int64_t dedup_window_ms);
-/* Draw a new incarnation: after a failed write, a checksum failure. */
+/* Draw a new incarnation: after a failed write, over a copy that is lost. */
 void replica_renew(struct replica *replica);
 
 struct replica_change {

@@ -76,10 +76,11 @@ struct storage_op {
     uint32_t bytes_max;
     /* SCAN: hear of it after all that it may show was STORED. */
     bool settled;
-    /* MERGE: data is what a majority holds, empty for nothing, and takes the
-     * place of a copy that cannot be read. All else fails over such a one of
-     * TABLE_DATA, CORRUPT: it would be a replica that has the new and lacks the
-     * old. COORDINATE: there is no other replica. */
+    /* What is written may take the place of a copy that cannot be read. MERGE:
+     * data is what all other owners hold, empty for nothing; or the partition
+     * is being filled. Either: there is no other owner. All else fails over
+     * such a copy of TABLE_DATA, CORRUPT: it would be a replica that has the
+     * new and lacks the old. */
     bool mends;
     /* SCAN: leave out what cannot be read, where the engine can; else the scan
      * fails of it. */

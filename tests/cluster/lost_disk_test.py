@@ -73,26 +73,22 @@ class LostDisk(unittest.TestCase):
             loads.check(nodes)
             cluster.wait_equal()
 
+    def restore(self, node, loads):
+        """A copy from before the last start."""
+        self.assertEqual(node.stop(), 0, node.said())
+        shutil.copytree(node.data, node.data + ".copy")
+        node.start().wait_ready()
+        loads.wait_applied(200)
+        node.kill()
+        shutil.rmtree(node.data)
+        shutil.move(node.data + ".copy", node.data)
+
     def test_an_older_copy_is_refused_until_it_is_replaced(self):
-        def restore(node, loads):
-            self.assertEqual(node.stop(), 0, node.said())
-            shutil.copytree(node.data, node.data + ".copy")
-            node.start().wait_ready()
-            loads.wait_applied(200)
-            node.kill()
-            shutil.rmtree(node.data)
-            shutil.move(node.data + ".copy", node.data)
-        self.run_with(restore, {".replaced"})
+        self.run_with(self.restore, {".replaced"})
 
     def test_a_copy_that_was_started_alone_is_refused_as_well(self):
-        def restore(node, loads):
-            self.assertEqual(node.stop(), 0, node.said())
-            shutil.copytree(node.data, node.data + ".copy")
-            node.start().wait_ready()
-            loads.wait_applied(50)
-            node.kill()
-            shutil.rmtree(node.data)
-            shutil.move(node.data + ".copy", node.data)
+        def restore_and_start(node, loads):
+            self.restore(node, loads)
             # Its boot rises with each start, and nobody is there to tell.
             others = node.cluster.nodes[:2]
             for other in others:
@@ -102,7 +98,7 @@ class LostDisk(unittest.TestCase):
                 node.kill()
             for other in others:
                 other.signal(signal.SIGCONT)
-        self.run_with(restore, {".replaced"})
+        self.run_with(restore_and_start, {".replaced"})
 
     def test_a_damaged_disk_is_refused_until_it_is_replaced(self):
         def damage(node, _):

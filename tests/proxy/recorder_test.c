@@ -86,12 +86,8 @@ static void record(uint64_t number, size_t bytes)
 
 static struct bytes file_of(void)
 {
-    uint8_t header[RECORDING_HEADER_BYTES];
-    struct bytes parts[RECORDER_PARTS];
-    size_t count = recorder_parts(&recorder, header, parts);
     buffer_clear(&file);
-    for (size_t i = 0; i < count; i++)
-        assert_int_equal(buffer_append(&file, parts[i]), STATUS_OK);
+    assert_int_equal(recorder_copy(&recorder, &file), STATUS_OK);
     return buffer_bytes(&file);
 }
 
@@ -281,6 +277,7 @@ static void without_memory_nothing_is_kept(void **state)
     record(0, 10);
     recorder_stop(&recorder);
     assert_int_equal(recorder_parts(&recorder, header, parts), 0);
+    assert_int_equal(recorder_copy(&recorder, &file), STATUS_UNSUPPORTED);
 }
 
 static void a_stopped_one_stays_as_it_is(void **state)

@@ -97,12 +97,8 @@ static void tick(int64_t now_ms)
 
 static enum replay_end replayed(void)
 {
-    uint8_t header[RECORDING_HEADER_BYTES];
-    struct bytes parts[RECORDER_PARTS];
-    size_t count = recorder_parts(&recorder, header, parts);
     buffer_clear(&file);
-    for (size_t i = 0; i < count; i++)
-        assert_int_equal(buffer_append(&file, parts[i]), STATUS_OK);
+    assert_int_equal(recorder_copy(&recorder, &file), STATUS_OK);
     return replay("test", buffer_bytes(&file), true);
 }
 
