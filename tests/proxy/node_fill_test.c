@@ -207,6 +207,34 @@ static void an_owner_that_fails_is_asked_again(void **state)
     assert_int_equal(filling(), 3);
 }
 
+/* With it went what an owner that was read before had said. */
+static void what_is_damaged_meanwhile_is_read_of_all_again(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    const char *name = first_key(0);
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", name);
+    chunk(1, 3, name, true);
+    disk(&f, 2);
+    toy_put(&f.toy, &key, bytes_of_string("damaged"));
+    chunk(3, 2, name, true);
+    disk(&f, 4);
+    tick(&f, 504);
+    expect_trace(&f, "[  1] n3 answers -> mend b\n"
+                     "[  2] stored -> scan n2\n"
+                     "[  3] n2 answers -> mend b\n"
+                     "[  4] stored -> event=fill_held_up partition=0 owner=n3 "
+                     "reason=\"what was damaged here is read again\"\n"
+                     "[504] tick -> scan n3\n");
+    assert_int_equal(filling(), 3);
+    chunk(505, 3, name, true);
+    disk(&f, 506);
+    chunk(507, 2, name, true);
+    disk(&f, 508);
+    assert_int_equal(filling(), 2);
+}
+
 static void a_scan_that_nobody_answers_is_given_up(void **state)
 {
     (void)state;
@@ -354,6 +382,7 @@ int main(void)
         WITH(replaced, a_disk_that_cannot_remember_what_is_missing_stops),
         WITH(replaced, a_restart_goes_on_filling_what_is_still_missing),
         WITH(replaced, an_owner_that_fails_is_asked_again),
+        WITH(replaced, what_is_damaged_meanwhile_is_read_of_all_again),
         WITH(replaced, a_scan_that_nobody_answers_is_given_up),
         WITH(replaced, what_is_damaged_here_is_not_passed_on),
         WITH(replaced, a_row_of_a_bucket_that_is_not_declared_is_kept),

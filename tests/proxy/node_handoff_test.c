@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+
 #include "tests/proxy/node_fixture.h"
 
 static struct fixture f;
@@ -488,6 +490,33 @@ nothing_is_written_over_a_damaged_copy_but_what_all_hold(void **state)
     assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "new|old");
 }
 
+static void store_over(int64_t now_ms, uint64_t token, const char *name)
+{
+    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", name);
+    toy_put(&f.toy, &key, bytes_of_string("damaged"));
+    peer(&f, now_ms, 2, token, RKV__ENVELOPE__BODY_STORE,
+         store_of(&f, name, record_of(&f, 2, 1, "new")));
+    disk(&f, now_ms);
+}
+
+static void mends_leave_room_for_requests(void **state)
+{
+    (void)state;
+    enum { MENDS = 64 };
+    node_start(&f);
+    /* Of a key there is one. */
+    store_over(1, 1, "a");
+    store_over(1, 2, "a");
+    assert_int_equal(counter_of(&f, "records_damaged"), 1);
+    for (uint64_t i = 0; i < 2 * MENDS; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "k%d", (int)i);
+        store_over(1, 3 + i, name);
+    }
+    assert_int_equal(counter_of(&f, "records_damaged"), MENDS);
+    f.trace_size = 0;
+}
+
 static void a_damaged_copy_of_what_nobody_holds_goes(void **state)
 {
     (void)state;
@@ -529,6 +558,7 @@ int main(void)
              what_is_handed_over_is_merged_and_acknowledged_once_stored),
         WITH(opened, what_is_handed_over_a_damaged_copy_is_asked_of_all),
         WITH(opened, a_damaged_copy_of_what_nobody_holds_goes),
+        WITH(opened, mends_leave_room_for_requests),
         WITH(opened, nothing_is_written_over_a_damaged_copy_but_what_all_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
