@@ -121,20 +121,35 @@ static size_t ring_clear(struct recorder *recorder, size_t size)
     }
 }
 
-/* A block with room for so many bytes; false if there cannot be one. */
-static bool begin_block(struct recorder *recorder, size_t size)
+static void end_first(struct recorder *recorder)
+{
+    if (recorder->is_first_full)
+        return;
+    recorder->is_first_full = true;
+    recorder->first_bytes = (size_t)(recorder->at - recorder->memory);
+    recorder->first_events = recorder->events;
+    ring_empty(recorder);
+}
+
+/* What is cut cannot be stepped, so it comes behind a gap, or is one: false,
+ * and nothing is kept of it. */
+static bool make_gap(struct recorder *recorder)
+{
+    end_first(recorder);
+    if (recorder->block_count > 0 &&
+        recorder->blocks[recorder->oldest].first_event ==
+            recorder->first_events)
+        drop_oldest(recorder);
+    if (recorder->block_count == 0)
+        ring_empty(recorder);
+    return recorder->block_count > 0;
+}
+
+/* A block with room for so many bytes. */
+static void begin_block(struct recorder *recorder, size_t size)
 {
     size_t usual = recorder->half_bytes / RECORDER_BLOCKS;
-    if (!recorder->is_first_full) {
-        recorder->is_first_full = true;
-        recorder->first_bytes = (size_t)(recorder->at - recorder->memory);
-        recorder->first_events = recorder->events;
-        ring_empty(recorder);
-    }
-    if (size > recorder->half_bytes) {
-        ring_empty(recorder);
-        return false;
-    }
+    end_first(recorder);
     if (recorder->block_count == RECORDER_BLOCKS_MAX)
         drop_oldest(recorder);
     size_t room = ring_clear(recorder, size);
@@ -144,25 +159,33 @@ static bool begin_block(struct recorder *recorder, size_t size)
         (recorder->oldest + recorder->block_count++) % RECORDER_BLOCKS_MAX;
     recorder->blocks[newest] = (struct recorder_block){
         .at = ring_to(recorder), .first_event = recorder->events};
-    return true;
 }
 
 /* --- events --- */
+
+/* Returns the place of its bytes. */
+static uint8_t *begin_entry(struct recorder *recorder, size_t size)
+{
+    if (size > (size_t)(recorder->end - recorder->at))
+        begin_block(recorder, size);
+    recorder->open = recorder->at;
+    return recorder->at + RECORDING_ENTRY_BYTES;
+}
 
 void recorder_begin(struct recorder *recorder, const struct event *event,
                     const struct effects *effects)
 {
     if (is_off(recorder))
         return;
-    size_t size = RECORDING_ENTRY_BYTES + event_bytes_max(event);
-    if (size <= (size_t)(recorder->end - recorder->at) ||
-        begin_block(recorder, size)) {
-        uint8_t *bytes = recorder->at + RECORDING_ENTRY_BYTES;
-        uint8_t *behind = event_encode(event, bytes);
-        recording_entry(recorder->at, (uint32_t)(behind - bytes),
+    size_t whole = event_bytes_max(event);
+    bool is_cut = RECORDING_ENTRY_BYTES + whole > recorder->half_bytes;
+    if (!is_cut || make_gap(recorder)) {
+        size_t size = is_cut ? RECORDING_CUT_BYTES : whole;
+        uint8_t *bytes = begin_entry(recorder, RECORDING_ENTRY_BYTES + size);
+        recorder->at =
+            is_cut ? recording_cut(bytes, whole) : event_encode(event, bytes);
+        recording_entry(recorder->open, (uint32_t)(recorder->at - bytes),
                         recording_unended);
-        recorder->open = recorder->at;
-        recorder->at = behind;
     }
     recorder->messages = effects->out.count;
     recorder->operations = effects->storage_count;

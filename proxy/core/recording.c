@@ -21,6 +21,13 @@ uint8_t *recording_entry(uint8_t *at, uint32_t size,
     return at + RECORDING_ENTRY_BYTES;
 }
 
+uint8_t *recording_cut(uint8_t *at, uint64_t size)
+{
+    *at = RECORDING_CUT;
+    memcpy(at + 1, &size, sizeof size);
+    return at + RECORDING_CUT_BYTES;
+}
+
 /* --- configuration --- */
 
 static void visit_member(struct visit *visit, struct member *member)
@@ -296,6 +303,20 @@ void recording_fini(struct recording *recording)
     *recording = (struct recording){.version = ""};
 }
 
+static void set_kind(struct recorded *entry)
+{
+    struct bytes bytes = entry->bytes;
+    entry->kind = RECORDED_EVENT;
+    if (*bytes.data == RECORDING_TREES) {
+        entry->kind = RECORDED_TREES;
+        entry->bytes = bytes_of(bytes.data + 1, bytes.size - 1);
+    } else if (*bytes.data == RECORDING_CUT &&
+               bytes.size == RECORDING_CUT_BYTES) {
+        entry->kind = RECORDED_CUT;
+        memcpy(&entry->cut_bytes, bytes.data + 1, sizeof entry->cut_bytes);
+    }
+}
+
 struct recorded recording_next(struct recording *recording)
 {
     struct recorded entry = {.kind = RECORDED_WRONG};
@@ -322,10 +343,7 @@ struct recorded recording_next(struct recording *recording)
     entry.bytes =
         bytes_of(recording->at + RECORDING_ENTRY_BYTES,
                  recording_entry_size(recording->at) - RECORDING_ENTRY_BYTES);
-    entry.kind =
-        *entry.bytes.data == RECORDING_TREES ? RECORDED_TREES : RECORDED_EVENT;
-    if (entry.kind == RECORDED_TREES)
-        entry.bytes = bytes_of(entry.bytes.data + 1, entry.bytes.size - 1);
+    set_kind(&entry);
     entry.has_ended =
         memcmp(&entry.outcome, &recording_unended, sizeof entry.outcome) != 0;
     recording->at += recording_entry_size(recording->at);

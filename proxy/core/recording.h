@@ -26,6 +26,7 @@ enum {
     RECORDING_FORMAT = 1,
     RECORDING_HEADER_BYTES = 64,
     RECORDING_ENTRY_BYTES = 12, /* before an entry's own */
+    RECORDING_CUT_BYTES = 1 + sizeof(uint64_t),
     /* Of a configuration: its longest has 256 founders and 64 seeds and 256
      * buckets of at most 150 bytes each. */
     RECORDING_CONFIG_BYTES_MAX = 128 << 10,
@@ -33,8 +34,14 @@ enum {
     RECORDING_SUMMED_BYTES = RECORDING_HEADER_BYTES - 8,
 };
 
-/* The first byte of an entry's own bytes, or the kind of an event. */
-enum { RECORDING_CONFIG = 0xff, RECORDING_TREES = 0xfe };
+/* The first byte of an entry's own bytes, or the kind of an event. Of an event
+ * that is larger than what there is for the last ones no more than its size is
+ * kept. */
+enum {
+    RECORDING_CONFIG = 0xff,
+    RECORDING_TREES = 0xfe,
+    RECORDING_CUT = 0xfd,
+};
 
 struct recording_header {
     /* What the node was made of did not fit: it cannot be made again. */
@@ -56,8 +63,11 @@ static inline size_t recording_entry_size(const uint8_t *entry)
 {
     uint32_t size;
     memcpy(&size, entry, sizeof size);
-    return RECORDING_ENTRY_BYTES + size;
+    return (size_t)RECORDING_ENTRY_BYTES + size;
 }
+/* In place of an event of so many bytes. Returns the place behind, at most
+ * RECORDING_CUT_BYTES. */
+uint8_t *recording_cut(uint8_t *at, uint64_t size);
 /* version is the program's. Returns the place behind, at most
  * RECORDING_CONFIG_BYTES_MAX. */
 uint8_t *recording_config(uint8_t *at, const char *version,
@@ -73,6 +83,7 @@ void recording_seal(const struct recording_header *header,
 enum recorded_kind {
     RECORDED_TREES, /* node_restore(bytes), before the first event */
     RECORDED_EVENT, /* event_decode(bytes) */
+    RECORDED_CUT,   /* an event of cut_bytes, which are not here */
     RECORDED_GAP,   /* here header.missing events are missing */
     RECORDED_END,
     RECORDED_WRONG, /* the bytes are no entry */
@@ -81,6 +92,7 @@ enum recorded_kind {
 struct recorded {
     enum recorded_kind kind;
     struct bytes bytes;
+    uint64_t cut_bytes;
     struct step_outcome outcome; /* of an event that has_ended */
     bool has_ended;
 };

@@ -134,6 +134,16 @@ class Record(unittest.TestCase):
             self.assertLess(events, 900)
         cluster.wait_met()
 
+    def test_a_crash_that_cannot_be_written_says_so(self):
+        node = self.cluster("memory").nodes[0]
+        fresh = os.path.join(node.data, "flight.rec.new")
+        os.mkdir(fresh)
+        node.signal(signal.SIGABRT)
+        self.assertEqual(node.wait_end(), -signal.SIGABRT)
+        self.assertIn(f"could not be written to {node.data}/flight.rec",
+                      node.said())
+        self.assertTrue(os.path.isdir(fresh))
+
     def test_what_is_no_recording_is_refused(self):
         node = self.cluster("memory").nodes[0]
         self.record(node, self.path())

@@ -107,6 +107,12 @@ static uint64_t expect_events(uint64_t events)
     for (;;) {
         struct recorded recorded = recording_next(&recording);
         struct event event;
+        if (recorded.kind == RECORDED_CUT) {
+            assert_true(number++ >= header.first_events);
+            assert_true(recorded.has_ended);
+            assert_true(recorded.cut_bytes >= RECORDER_BYTES / 2);
+            continue;
+        }
         if (recorded.kind == RECORDED_END)
             break;
         if (recorded.kind == RECORDED_GAP) {
@@ -205,18 +211,50 @@ static void long_events_take_the_place_of_many(void **state)
     assert_true(expect_events(3010) >= 3000 - 1000);
 }
 
-static void one_that_has_no_room_is_missing(void **state)
+static void of_one_that_has_no_room_the_size_is_kept(void **state)
 {
     (void)state;
+    struct recording recording;
+    struct error error;
+    static const enum recorded_kind kinds[] = {RECORDED_EVENT, RECORDED_GAP,
+                                               RECORDED_EVENT, RECORDED_CUT,
+                                               RECORDED_EVENT, RECORDED_END};
     configure();
     record(0, 10);
     record(1, RECORDER_BYTES / 2);
     assert_true(expect_events(2) == 1);
     record(2, 10);
-    record(3, 10);
-    assert_true(expect_events(4) == 1);
-    record(4, RECORDER_BYTES / 2);
-    assert_true(expect_events(5) == 4);
+    record(3, RECORDER_BYTES);
+    record(4, 10);
+    assert_true(expect_events(5) == 1);
+    assert_int_equal(recording_open(file_of(), &recording, &error), STATUS_OK);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        assert_int_equal(recording_next(&recording).kind, kinds[i]);
+    recording_fini(&recording);
+}
+
+/* One of the last ones would be told as stepped. */
+static void without_a_gap_before_it_one_is_made(void **state)
+{
+    (void)state;
+    uint64_t number = 0;
+    configure();
+    while (!recorder.is_first_full || recorder.block_count < 3)
+        record(number++, 1000);
+    assert_true(expect_events(number) == 0);
+    record(number++, RECORDER_BYTES);
+    uint64_t missing = expect_events(number);
+    assert_true(missing > 0 && missing < 20);
+
+    recorder_fini(&recorder);
+    assert_int_equal(recorder_init(&recorder, RECORDER_BYTES), STATUS_OK);
+    configure();
+    for (number = 0; recorder.block_count == 0;)
+        record(number++, 1000);
+    record(number++, RECORDER_BYTES);
+    record(number++, 10);
+    missing = expect_events(number);
+    assert_true(missing == 2);
 }
 
 static void trees_come_before_events_or_nothing_replays(void **state)
@@ -325,7 +363,8 @@ int main(void)
         TEST(few_events_are_kept_whole),
         TEST(the_first_and_the_last_stay),
         TEST(long_events_take_the_place_of_many),
-        TEST(one_that_has_no_room_is_missing),
+        TEST(of_one_that_has_no_room_the_size_is_kept),
+        TEST(without_a_gap_before_it_one_is_made),
         TEST(trees_come_before_events_or_nothing_replays),
         TEST(an_event_under_way_has_not_ended),
         TEST(without_memory_nothing_is_kept),

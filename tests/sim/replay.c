@@ -56,6 +56,16 @@ static void tell_recorded(const struct replaying *r,
         puts("");
 }
 
+static void tell_cut(struct replaying *r, const struct recorded *recorded)
+{
+    r->number++;
+    if (r->tells)
+        printf("%7llu an event of %llu bytes, which had no room",
+               (unsigned long long)r->number,
+               (unsigned long long)recorded->cut_bytes);
+    tell_recorded(r, recorded);
+}
+
 static enum replay_end step(struct replaying *r, const struct event *event,
                             const struct recorded *recorded)
 {
@@ -155,6 +165,9 @@ static enum replay_end run(struct replaying *r)
         case RECORDED_EVENT:
             end = take(r, &recorded);
             break;
+        case RECORDED_CUT:
+            tell_cut(r, &recorded);
+            break;
         case RECORDED_GAP:
             pass_gap(r);
             break;
@@ -182,9 +195,12 @@ enum replay_end replay(const char *name, struct bytes file, bool tells)
         return REPLAY_NO_RECORDING;
     }
     r.total = header->first_events + header->missing + header->last_events;
-    if (r.node != NULL)
-        printf("%s: node %s of replikvd %s\n", name,
-               r.recording.config.self.name, r.recording.version);
+    if (r.node != NULL) {
+        printf("%s:", name);
+        story_text(" node ", r.recording.config.self.name);
+        story_text(" of replikvd ", r.recording.version);
+        puts("");
+    }
     arena_init(&r.arena, EVENT_ARENA_BYTES);
     effects_init(&r.effects, EFFECTS_BYTES);
     enum replay_end end = run(&r);

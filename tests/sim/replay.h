@@ -25,5 +25,7 @@ enum replay_end replay_file(const char *path, bool tells);
 void story_event(const struct topology *topology, const struct event *event);
 void story_effects(const struct topology *topology,
                    const struct effects *effects);
+/* Text of a file, which may be anybody's, escaped. */
+void story_text(const char *before, const char *text);
 
 #endif

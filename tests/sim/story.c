@@ -30,23 +30,35 @@ static const char *const operations[] = {
     [STORAGE_SET] = "set",
 };
 
-static void print_bytes(struct bytes bytes)
+/* What is no plain character could be an order to the terminal. */
+static void print_escaped(struct bytes bytes)
 {
-    size_t shown = bytes.size < SHOWN_BYTES_MAX ? bytes.size : SHOWN_BYTES_MAX;
-    printf(" \"");
-    for (size_t i = 0; i < shown; i++)
-        if (isprint(bytes.data[i]) && bytes.data[i] != '"')
+    for (size_t i = 0; i < bytes.size; i++)
+        if (isprint(bytes.data[i]))
             putchar(bytes.data[i]);
         else
             printf("\\x%02x", bytes.data[i]);
-    printf("%s\"", shown < bytes.size ? "..." : "");
+}
+
+void story_text(const char *before, const char *text)
+{
+    printf("%s", before);
+    print_escaped(bytes_of_string(text));
+}
+
+static void print_bytes(struct bytes bytes)
+{
+    bool is_long = bytes.size > SHOWN_BYTES_MAX;
+    printf(" \"");
+    print_escaped(is_long ? bytes_of(bytes.data, SHOWN_BYTES_MAX) : bytes);
+    printf("%s\"", is_long ? "..." : "");
 }
 
 static void print_node(const struct topology *topology, struct node_id id)
 {
     int at = topology == NULL ? -1 : topology_node(topology, id);
     if (at >= 0)
-        printf(" %s", topology->nodes[at].name);
+        story_text(" ", topology->nodes[at].name);
     else
         printf(" node %02x%02x%02x%02x", id.bytes[0], id.bytes[1], id.bytes[2],
                id.bytes[3]);
@@ -114,7 +126,7 @@ void story_effects(const struct topology *topology,
         if (message->kind == MESSAGE_REPLY)
             printf(" as the answer");
         else if (message->address != NULL)
-            printf(" to %s", message->address);
+            story_text(" to ", message->address);
         else
             printf(" to");
         if (message->kind == MESSAGE_REQUEST && message->address == NULL)
@@ -126,8 +138,12 @@ void story_effects(const struct topology *topology,
         print_operation(&effects->storage[i]);
         before = ",";
     }
-    if (effects->log != NULL)
-        printf("%s says %s", before, effects->log);
-    if (effects->halt != NULL)
-        printf("%s halts: %s", before, effects->halt);
+    if (effects->log != NULL) {
+        printf("%s", before);
+        story_text(" says ", effects->log);
+    }
+    if (effects->halt != NULL) {
+        printf("%s", before);
+        story_text(" halts: ", effects->halt);
+    }
 }
