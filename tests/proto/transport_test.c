@@ -3,10 +3,12 @@
 #include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,6 +19,20 @@
 #include "tests/proto/transport_fixture.h"
 
 static const char any_port[] = "tcp://127.0.0.1:0";
+
+/* In place of the C library's, for nng too: how many sockets were told to send
+ * at once what is written. */
+static atomic_size_t nodelay_sockets;
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+{
+    int is_on = 0;
+    if (level == IPPROTO_TCP && name == TCP_NODELAY && size == sizeof is_on)
+        memcpy(&is_on, value, sizeof is_on);
+    if (is_on != 0)
+        atomic_fetch_add(&nodelay_sockets, 1);
+    return (int)syscall(SYS_setsockopt, fd, level, name, value, size);
+}
 
 static void echo_many(const char *address)
 {
@@ -44,6 +60,21 @@ static void many_in_flight_come_back_over_tcp(void **state)
 {
     (void)state;
     echo_many(any_port);
+}
+
+/* Else a small frame waits for the other end's delayed acknowledgement. */
+static void neither_end_holds_back_what_is_written(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair, any_port, &test_limits);
+    atomic_store(&nodelay_sockets, 0);
+    struct connection *connection = pair_dial(&pair);
+    send_one(connection, 1, "payload");
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, 1);
+    assert_int_equal(atomic_load(&nodelay_sockets), 2);
+    connection_release(connection);
+    pair_close(&pair);
 }
 
 static void many_in_flight_come_back_over_ipc(void **state)
@@ -425,6 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_in_flight_come_back_over_tcp),
+        cmocka_unit_test(neither_end_holds_back_what_is_written),
         cmocka_unit_test(many_in_flight_come_back_over_ipc),
         cmocka_unit_test(frames_larger_than_the_read_buffer_come_back_whole),
         cmocka_unit_test(a_plain_nng_req_socket_is_a_client),
