@@ -14,6 +14,14 @@
  * for a useful message about the wrong type, and none for a hostile file. */
 enum { DEPTH_MAX = 8 };
 
+bool config_is_founder(const struct config *config)
+{
+    for (size_t i = 0; i < config->founder_count; i++)
+        if (strcmp(config->founders[i].name, config->name) == 0)
+            return true;
+    return false;
+}
+
 static enum status refuse(struct config_mistakes *mistakes, const char *file,
                           size_t line, const char *what, const char *allowed)
 {

@@ -230,7 +230,6 @@ static void walk_seeds(struct walk *walk, const yaml_node_t *list,
     }
 }
 
-/* name or name@zone. */
 static bool read_founder(const char *text, struct placement_node *founder)
 {
     const char *at = strchr(text, '@');
@@ -547,10 +546,11 @@ static void check_together(struct walk *walk)
                 config->r);
     check_level(walk, key_line(walk, "replication", "w"), "replication.w",
                 config->w);
-    if (!walk->founders_wrong && config->founder_count == 0)
+    if (!walk->founders_wrong && !config_is_founder(config))
         mistake(walk, key_line(walk, "cluster", "bootstrap"),
-                "cluster.bootstrap: found nothing; allowed a list of the "
-                "founders, name or name@zone");
+                "cluster.bootstrap: found %s; allowed a list of the founders, "
+                "this node among them",
+                config->founder_count == 0 ? "nothing" : "other nodes");
 }
 
 static void walk_root(struct walk *walk, const yaml_node_t *root)
@@ -559,8 +559,8 @@ static void walk_root(struct walk *walk, const yaml_node_t *root)
         wrong(walk, root, "file", "a mapping of sections");
         return;
     }
-    struct names names = {.count = 0};
     const char *const *sections = config_sections();
+    struct names names = {.count = 0};
     for (size_t i = 0; sections[i] != NULL; i++)
         names.list[names.count++] = sections[i];
     check_keys(walk, root, "file", &names);

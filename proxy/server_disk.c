@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@ enum {
      * other nodes send meanwhile. */
     STORAGE_QUEUE = 64 * 1024,
     STORAGE_QUEUE_BYTES = 256 * 1024 * 1024,
+    OWNER_BYTES_MAX = 256, /* two names of at most 64 and numbers */
 };
 
 enum status server_draw(void *bytes, size_t size, struct error *error)
@@ -212,6 +214,54 @@ static enum status read_store(struct server *server, struct member *self,
                              server->config, error);
 }
 
+/* Where a key lies and who else has it follow from these: under others it would
+ * not be found, and what is written would be lost to those who look right. */
+static enum status describe_owner(const struct node_config *config, char *text,
+                                  size_t size, struct error *error)
+{
+    const struct founding *founding = &config->founding;
+    struct topology topology;
+    enum status status = topology_found(founding, &topology, error);
+    if (status != STATUS_OK)
+        return status;
+    snprintf(text, size,
+             "cluster %s, node %s, partitions %" PRIu32 ", replicas %" PRIu32
+             ", bootstrap %08" PRIx32,
+             founding->cluster, config->self.name, founding->partitions,
+             founding->replicas, (uint32_t)topology.cluster_id);
+    topology_fini(&topology);
+    return STATUS_OK;
+}
+
+static enum status check_owner(struct server *server,
+                               const struct node_config *config,
+                               struct error *error)
+{
+    char ours[OWNER_BYTES_MAX];
+    struct buffer theirs = {0};
+    enum status status = describe_owner(config, ours, sizeof ours, error);
+    if (status != STATUS_OK)
+        return status;
+    struct bytes text = bytes_of_string(ours);
+    status = storage_meta_get(server->storage, TABLE_META, META_OWNER, &theirs);
+    if (status == STATUS_NOT_FOUND)
+        status =
+            storage_meta_set(server->storage, TABLE_META, META_OWNER, text);
+    else if (status == STATUS_OK && !bytes_equal(buffer_bytes(&theirs), text))
+        status =
+            error_set(error, STATUS_REFUSED,
+                      "data_dir %.60s is not this node's: it has %.*s; the "
+                      "configuration says %.100s",
+                      server->config->data_dir,
+                      theirs.size < 100 ? (int)theirs.size : 100,
+                      (const char *)theirs.data, ours);
+    else if (status != STATUS_OK)
+        (void)!meta_failed(status, "read whose the disk is", server->config,
+                           error);
+    buffer_fini(&theirs);
+    return status;
+}
+
 static enum status add_start(struct server *server, const struct member *self,
                              struct disk_starts *starts)
 {
@@ -281,6 +331,8 @@ enum status server_read_disk(struct server *server, struct node_config *config,
 {
     struct member *self = &config->self;
     enum status status = server_draw(&self->run, sizeof self->run, error);
+    if (status == STATUS_OK)
+        status = check_owner(server, config, error);
     if (status == STATUS_OK)
         status = read_store(server, self, error);
     if (status == STATUS_OK)

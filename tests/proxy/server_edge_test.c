@@ -480,6 +480,18 @@ static void records_of_another_format_are_refused(void **state)
     cluster_free(cluster);
 }
 
+static void a_disk_of_other_partitions_is_refused(void **state)
+{
+    (void)state;
+    struct cluster *cluster = cluster_new("lsm", 1, NULL);
+    cluster_open(cluster);
+    cluster_close_node(cluster, 0);
+    cluster->nodes[0].config.partitions = 16;
+    expect_refused(cluster, false,
+                   "it has cluster test, node n1, partitions 8");
+    cluster_free(cluster);
+}
+
 /* --- counters --- */
 
 static void count_malformed(struct cluster *cluster, struct stranger *stranger)
@@ -579,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_silent_lane_is_closed),
         cmocka_unit_test(a_port_in_use_is_named_and_nothing_is_left),
         cmocka_unit_test(records_of_another_format_are_refused),
+        cmocka_unit_test(a_disk_of_other_partitions_is_refused),
         cmocka_unit_test(status_counts_what_the_edges_saw),
     };
     return cmocka_run_group_tests_name("server_edge", tests, NULL, NULL);
