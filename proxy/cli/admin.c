@@ -485,6 +485,15 @@ static void print_explanation_json(const struct cli *cli,
     json_document(object);
 }
 
+static size_t answered(const struct replikv_node *node)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < node->state_count; i++)
+        count += node->states[i].status != REPLIKV_CLOSED &&
+                 node->states[i].status != REPLIKV_TIMEOUT;
+    return count;
+}
+
 static void print_explanation(const struct replikv_node *node)
 {
     static const char *const headers[] = {"REPLICA",
@@ -495,8 +504,9 @@ static void print_explanation(const struct replikv_node *node)
                                           ">BYTES",
                                           "DOTS (incarnation.epoch:counter)"};
     struct grid grid;
-    printf("partition %u, %zu replicas answered, %s\n", node->partition,
-           node->state_count, in_step(node) ? "in step" : "not in step");
+    printf("partition %u, %zu of %zu replicas answered, %s\n", node->partition,
+           answered(node), node->state_count,
+           in_step(node) ? "in step" : "not in step");
     grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < node->state_count; i++) {
         const struct replikv_replica *state = &node->states[i];

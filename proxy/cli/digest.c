@@ -179,6 +179,22 @@ static void print_json(const struct comparison *all)
     json_document(object);
 }
 
+/* How many nodes there were to compare: endpoints may be of the same one. */
+static size_t nodes_compared(const struct comparison *all, size_t *answered)
+{
+    size_t distinct = 0;
+    *answered = 0;
+    for (size_t i = 0; i < all->node_count; i++) {
+        bool is_new = all->nodes[i].good;
+        *answered += all->nodes[i].good;
+        for (size_t j = 0; j < i && is_new; j++)
+            is_new = !all->nodes[j].good ||
+                     strcmp(all->nodes[i].node, all->nodes[j].node) != 0;
+        distinct += is_new;
+    }
+    return distinct;
+}
+
 static void print_comparison(struct comparison *all)
 {
     enum { SHOWN = 10 };
@@ -190,8 +206,10 @@ static void print_comparison(struct comparison *all)
             print_difference(all, (uint32_t)p);
             shown++;
         }
-    if (all->node_count > 1 && all->differing == 0)
-        printf("the owners hold the same of all %zu partitions\n", count);
+    size_t answered;
+    if (nodes_compared(all, &answered) > 1 && all->differing == 0)
+        printf("the owners%s hold the same of all %zu partitions\n",
+               answered < all->node_count ? " that answered" : "", count);
     else if (all->differing > 0)
         printf("%zu of %zu partitions differ\n", all->differing, count);
 }

@@ -33,6 +33,7 @@ struct load {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
+    struct load_write *under_way; /* inflight of them */
     uint32_t inflight;
     size_t inflight_bytes;
     uint64_t by_outcome[REPLIKV_UNKNOWN + 1];
@@ -43,6 +44,7 @@ struct load {
 /* One write, until its result has come. */
 struct load_write {
     struct load *load;
+    struct load_write *next, **link; /* of under_way */
     uint64_t line;
     char *bucket; /* NULL: the command's */
     struct owned key, value, context;
@@ -89,6 +91,9 @@ static void end_write(struct load_write *write,
     if (outcome != REPLIKV_APPLIED)
         tell(load, write->line, owned_bytes(&write->key),
              replikv_outcome_name(outcome), result->message);
+    *write->link = write->next;
+    if (write->next != NULL)
+        write->next->link = write->link;
     load->inflight--;
     load->inflight_bytes -= size_of(write);
     pthread_cond_signal(&load->changed);
@@ -155,13 +160,36 @@ static void show_progress(struct load *load)
     progress_show(&load->progress, load->bytes_read, load->bytes_total, count);
 }
 
-/* Until at most `writes` and `bytes` are under way. */
-static void wait_for_room(struct load *load, uint32_t writes, size_t bytes)
+static bool is_same_key(const struct load_write *a, const struct load_write *b)
+{
+    bool is_same_bucket = a->bucket == NULL || b->bucket == NULL
+                              ? a->bucket == b->bucket
+                              : strcmp(a->bucket, b->bucket) == 0;
+    return is_same_bucket && a->key.size == b->key.size &&
+           memcmp(a->key.data, b->key.data, a->key.size) == 0;
+}
+
+/* Under lock. Lines of one key are written in their order. */
+static bool is_under_way(const struct load *load,
+                         const struct load_write *write)
+{
+    for (const struct load_write *each = load->under_way;
+         write != NULL && each != NULL; each = each->next)
+        if (is_same_key(each, write))
+            return true;
+    return false;
+}
+
+/* Until at most `writes` and `bytes` are under way, and nothing of the key of
+ * next, if there is one. */
+static void wait_for_room(struct load *load, uint32_t writes, size_t bytes,
+                          const struct load_write *next)
 {
     pthread_mutex_lock(&load->lock);
     show_progress(load);
     while (load->inflight > writes ||
-           (load->inflight > 0 && load->inflight_bytes > bytes)) {
+           (load->inflight > 0 && load->inflight_bytes > bytes) ||
+           is_under_way(load, next)) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += WAKE_EVERY_MS * 1000000;
@@ -179,8 +207,13 @@ static void submit(struct load_write *write)
     size_t size = size_of(write);
     struct replikv_error error;
     wait_for_room(load, load->cli->inflight - 1,
-                  size < BYTES_MAX ? BYTES_MAX - size : 0);
+                  size < BYTES_MAX ? BYTES_MAX - size : 0, write);
     pthread_mutex_lock(&load->lock);
+    write->next = load->under_way;
+    write->link = &load->under_way;
+    if (write->next != NULL)
+        write->next->link = &write->next;
+    load->under_way = write;
     load->inflight++;
     load->inflight_bytes += size;
     pthread_mutex_unlock(&load->lock);
@@ -434,7 +467,7 @@ int command_load(const struct cli *cli)
     pthread_cond_init(&load.changed, NULL);
     progress_start(&load.progress, "written");
     bool read_all_of_it = read_lines(&load);
-    wait_for_room(&load, 0, 0);
+    wait_for_room(&load, 0, 0, NULL);
     replikv_close(load.client);
     int code = summary(&load, read_all_of_it);
     pthread_cond_destroy(&load.changed);
