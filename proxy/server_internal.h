@@ -30,7 +30,7 @@ enum edge_counter {
     EDGE_REQUESTS_UNSENT,   /* no connection, or its queue is full */
     EDGE_HELLOS_LATE,       /* accepted, but did not say who it is in time */
     EDGE_LANES_SILENT,      /* closed after lane_timeout_ms of silence */
-    EDGE_SESSIONS_STALLED,  /* closed, as nothing was read for as long */
+    EDGE_SESSIONS_STALLED,  /* closed, as no less waited for as long */
     EDGE_BATCHES,           /* taken apart */
     EDGE_BATCHES_REFUSED,   /* as a whole */
     EDGE_COUNTER_COUNT

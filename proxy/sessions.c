@@ -91,17 +91,21 @@ static void route_keep(struct session *session, const struct frame *frame)
     session->route_count++;
 }
 
-static struct route *route_take(struct session *session, uint32_t id)
+/* Where it is linked, or would be. */
+static struct route **route_of(struct session *session, uint32_t id)
 {
     struct route **at = &session->routes;
     while (*at != NULL && (*at)->id != id)
         at = &(*at)->next;
+    return at;
+}
+
+static void route_drop(struct session *session, struct route **at)
+{
     struct route *route = *at;
-    if (route != NULL) {
-        *at = route->next;
-        session->route_count--;
-    }
-    return route;
+    *at = route->next;
+    session->route_count--;
+    free(route);
 }
 
 /* --- replies --- */
@@ -109,13 +113,15 @@ static struct route *route_take(struct session *session, uint32_t id)
 static enum status send(struct session *session, uint32_t id,
                         struct bytes payload)
 {
-    struct route *route = route_take(session, id);
+    struct route **route = route_of(session, id);
     struct bytes hops = {0};
-    if (route != NULL)
-        hops = bytes_of(route->hops, route->size);
+    if (*route != NULL)
+        hops = bytes_of((*route)->hops, (*route)->size);
     enum status status =
         connection_send(session->connection, id, hops, payload);
-    free(route);
+    /* In place of one that is too large comes a short one. */
+    if (*route != NULL && status != STATUS_TOO_LARGE)
+        route_drop(session, route);
     return status;
 }
 
@@ -378,7 +384,7 @@ static void on_closed(struct connection *connection, void *user,
     server->sessions.slots[session->slot].session = NULL;
     pthread_mutex_unlock(&server->lock);
     while (session->routes != NULL)
-        free(route_take(session, session->routes->id));
+        route_drop(session, &session->routes);
     connection_release(session->connection);
     free(session);
 }
@@ -393,7 +399,7 @@ static bool is_stalled(struct server *server, struct session *session,
                        int64_t now_ms)
 {
     size_t queued = connection_queued_bytes(session->connection);
-    if (queued == 0 || queued < session->queued_bytes)
+    if (queued < session->queued_bytes || queued == 0)
         session->moved_ms = now_ms;
     session->queued_bytes = queued;
     return now_ms - session->moved_ms > server->config->lane_timeout_ms;
@@ -408,9 +414,11 @@ void sessions_tick(struct server *server, int64_t now_ms)
         bool late = session->state == SESSION_GREETING &&
                     now_ms - session->since_ms > GREETING_MS;
         bool stalled = is_stalled(server, session, now_ms);
-        server->counters[EDGE_HELLOS_LATE] += late;
-        server->counters[EDGE_SESSIONS_STALLED] += stalled;
-        if (late)
+        if (session->state != SESSION_REFUSED) {
+            server->counters[EDGE_HELLOS_LATE] += late;
+            server->counters[EDGE_SESSIONS_STALLED] += stalled;
+        }
+        if (late || stalled)
             session->state = SESSION_REFUSED;
         if (stalled ||
             (session->state == SESSION_REFUSED && session->queued_bytes == 0))

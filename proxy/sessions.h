@@ -40,9 +40,8 @@ struct session {
     struct node_id node;           /* of a peer, once it said so */
     uint32_t lane;                 /* likewise */
     int64_t since_ms;
-    /* What waited to be sent when it last became less, and when that was. */
-    size_t queued_bytes;
-    int64_t moved_ms;
+    size_t queued_bytes; /* what waited to be sent at the last tick */
+    int64_t moved_ms;    /* when it was less than the tick before, or nothing */
     uint32_t slot, generation;
     struct route *routes;
     size_t route_count;
@@ -71,8 +70,8 @@ void sessions_send(struct server *server, struct turn *turn,
                    struct session *session, uint32_t id, struct bytes payload);
 /* Whom to reply to a frame of the session. */
 struct reply_token sessions_token(const struct session *session, uint32_t id);
-/* Close those that were refused, that never say who they are, or that have
- * read nothing of what waits for them for lane_timeout_ms. */
+/* Close those that were refused, that never say who they are, or for whom what
+ * waits to be sent has not become less for lane_timeout_ms. */
 void sessions_tick(struct server *server, int64_t now_ms);
 /* Bytes that have not left. */
 size_t sessions_queued(const struct server *server);
