@@ -67,9 +67,14 @@ enum request_owner {
     OWNER_DRAIN,
 };
 
+static inline uint64_t request_serial(uint64_t request)
+{
+    return request & UINT64_C(0xffffffffffffff);
+}
+
 static inline uint64_t request_number(enum request_owner owner, uint64_t serial)
 {
-    return (uint64_t)owner << 56 | (serial & UINT64_C(0xffffffffffffff));
+    return (uint64_t)owner << 56 | request_serial(serial);
 }
 
 static inline enum request_owner request_owner_of(uint64_t request)

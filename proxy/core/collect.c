@@ -189,14 +189,11 @@ static bool add_row(struct node *node, const struct storage_row *row,
         .key_size = (uint16_t)row->key.key.size,
     };
     memcpy(ripe.key, row->key.key.data, row->key.key.size);
-    Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
+    Rkv__Row *wire = row_to_wire(row, arena);
     if (wire == NULL ||
         buffer_append(&node->collect.rows, bytes_of(&ripe, sizeof ripe)) !=
             STATUS_OK)
         return false;
-    wire->bucket = row->key.bucket.value;
-    wire->key = binary_of_bytes(row->key.key);
-    wire->record = binary_of_bytes(row->record);
     push->rows[push->n_rows++] = wire;
     return true;
 }

@@ -81,9 +81,7 @@ static bool is_well_formed(const struct node *node, const Rkv__Trees *trees)
     return true;
 }
 
-/* A partition that is being filled is not compared: what it lacks is on its
- * way, and it has no say in what others have. */
-static bool is_comparable(const struct node *node, struct partition partition)
+bool compare_is_possible(const struct node *node, struct partition partition)
 {
     return tree_of(node, partition) != NULL &&
            !fill_is_missing(node, partition);
@@ -94,7 +92,7 @@ static uint8_t answer_one(const struct node *node, unsigned level,
 {
     uint8_t ours[CHILDREN_BYTES];
     struct partition partition = compare_partition(level, asked);
-    if (!is_comparable(node, partition))
+    if (!compare_is_possible(node, partition))
         return COMPARE_UNKNOWN;
     describe(tree_of(node, partition), level, asked, ours);
     if (level == 0)
@@ -114,8 +112,8 @@ static enum status status_of(const struct node *node, const Rkv__Trees *trees)
     if (!is_well_formed(node, trees))
         return STATUS_INVALID;
     for (size_t i = 0; i < trees->n_nodes && trees->level > 0; i++)
-        if (!is_comparable(node,
-                           compare_partition(trees->level, trees->nodes[i])))
+        if (!compare_is_possible(
+                node, compare_partition(trees->level, trees->nodes[i])))
             return STATUS_UNCERTAIN;
     return STATUS_OK;
 }

@@ -27,6 +27,9 @@ static inline struct partition compare_partition(unsigned level, uint32_t node)
     return (struct partition){(uint16_t)value};
 }
 
+/* Whether we can say what we hold of a partition. Not while it is being filled:
+ * what it lacks is on its way, and it has no say in what others have. */
+bool compare_is_possible(const struct node *node, struct partition partition);
 /* The question about these nodes, which are ours and known. NULL: the arena is
  * spent. */
 const Rkv__Envelope *compare_ask(const struct node *node, unsigned level,

@@ -5,7 +5,7 @@
 
 static struct drain *find(struct node *node, uint64_t number)
 {
-    uint64_t serial = number & UINT64_C(0xffffffffffffff);
+    uint64_t serial = request_serial(number);
     if (slot_of(serial) >= DRAINS_MAX)
         return NULL;
     struct drain *drain = &node->drains[slot_of(serial)];

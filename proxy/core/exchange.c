@@ -262,13 +262,6 @@ static void next_group(struct node *node, struct effects *effects)
         round_over(node);
 }
 
-/* False: it belongs to it, but we cannot say what we hold of it. */
-static bool is_known(const struct node *node, struct partition partition)
-{
-    return tree_of(node, partition) != NULL &&
-           !fill_is_missing(node, partition);
-}
-
 static bool is_shared(const struct node *node, struct partition partition)
 {
     const struct repair *repair = &node->exchange.repair;
@@ -288,7 +281,7 @@ static void ask_roots(struct node *node, struct effects *effects)
         struct partition partition = {(uint16_t)exchange->roots_next++};
         if (!is_shared(node, partition))
             continue;
-        if (!is_known(node, partition)) {
+        if (!compare_is_possible(node, partition)) {
             node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
             continue;
         }
@@ -376,7 +369,7 @@ void exchange_partition_done(struct node *node, struct effects *effects)
 {
     struct exchange *exchange = &node->exchange;
     uint32_t root = exchange->partition.value;
-    if (!is_known(node, exchange->partition)) {
+    if (!compare_is_possible(node, exchange->partition)) {
         exchange_skip(node);
         return;
     }
@@ -396,6 +389,10 @@ static void verified(struct node *node, enum compare_result result)
     rest(node, node_pause_ms(node, exchange->started_ms));
     if (exchange->repair.bucket.value != 0)
         return; /* the other buckets were not looked at */
+    if (result != COMPARE_EQUAL && result != COMPARE_DIFFERS) {
+        node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
+        return; /* the other has lost its tree meanwhile */
+    }
     bit_clear(exchange->suspects, partition.value);
     if (result == COMPARE_EQUAL) {
         note_equal(node, partition);

@@ -15,7 +15,7 @@ struct seen {
 
 static struct relay_op *find(struct node *node, uint64_t request)
 {
-    uint64_t serial = request & UINT64_C(0xffffffffffffff);
+    uint64_t serial = request_serial(request);
     if (slot_of(serial) >= RELAYS_MAX)
         return NULL;
     struct relay_op *relay = &node->relays[slot_of(serial)];

@@ -93,16 +93,16 @@ static void rest(struct node *node)
 }
 
 /* From the first chunk of this owner again, later. What holds a partition up
- * may do so for long: it is said once. */
+ * may do so for long: it is said once. reason lives for ever. */
 static void hold_up(struct node *node, const char *reason,
                     struct effects *effects)
 {
     struct fill *fill = &node->fill;
     char line[160];
     rest(node);
-    if (fill->told)
+    if (fill->told == reason)
         return;
-    fill->told = true;
+    fill->told = reason;
     snprintf(line, sizeof line,
              "event=fill_held_up partition=%u owner=%s reason=\"%s\"",
              fill->partition.value,
@@ -187,7 +187,7 @@ static void go_on(struct node *node, struct effects *effects)
     bit_clear(fill->missing, at);
     fill->missing_count--;
     fill->owner = 0;
-    fill->told = false;
+    fill->told = NULL;
     node_count(node, COUNTER_PARTITIONS_FILLED);
     /* Not on disk it is filled once more after a restart. */
     (void)save(node, request_number(OWNER_META, 0), effects);
@@ -241,6 +241,17 @@ static void fill_failed(struct fill *fill, const char *reason)
  * not declare yet is kept as well, or we would have lost it once we do. The
  * owner leaves out what is damaged, so one that does not decode was damaged on
  * its way. */
+Rkv__Row *row_to_wire(const struct storage_row *row, struct arena *arena)
+{
+    Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
+    if (wire == NULL)
+        return NULL;
+    wire->bucket = row->key.bucket.value;
+    wire->key = binary_of_bytes(row->key.key);
+    wire->record = binary_of_bytes(row->record);
+    return wire;
+}
+
 const char *row_merge(const struct node *node, const Rkv__Row *row,
                       struct partition partition, struct arena *scratch,
                       struct storage_op *op)
@@ -287,6 +298,17 @@ static void store_rows(struct node *node, const Rkv__ScanReply *reply,
     }
 }
 
+static const char *why_not(const Rkv__Envelope *reply)
+{
+    if (reply == NULL)
+        return "no answer";
+    if (reply->body_case == RKV__ENVELOPE__BODY_SCAN_REPLY &&
+        (reply->scan_reply->status == RKV__STATUS__CORRUPT ||
+         reply->scan_reply->status == RKV__STATUS__IO))
+        return "it is damaged at this owner: --replace it, too";
+    return "the owner cannot read it now";
+}
+
 void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
                 struct effects *effects)
 {
@@ -297,11 +319,7 @@ void fill_reply(struct node *node, uint64_t request, const Rkv__Envelope *reply,
     if (reply == NULL || reply->body_case != RKV__ENVELOPE__BODY_SCAN_REPLY ||
         reply->scan_reply->status != RKV__STATUS__OK) {
         shrink(fill);
-        hold_up(node,
-                reply == NULL ? "no answer"
-                              : "the owner cannot read it: if it is damaged, "
-                                "--replace it, too",
-                effects);
+        hold_up(node, why_not(reply), effects);
         return;
     }
     const Rkv__ScanReply *chunk = reply->scan_reply;

@@ -318,9 +318,6 @@ static const Rkv__Envelope *handoff_message(struct node *node,
     message->rows = rows;
     for (size_t i = 0; i < result->row_count; i++) {
         const struct storage_row *row = &result->rows[i];
-        Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
-        if (wire == NULL)
-            return NULL;
         enum status status = remember(&node->handoff, row, arena);
         if (status != STATUS_OK)
             node_count(node, COUNTER_STORAGE_FAILURES);
@@ -328,10 +325,10 @@ static const Rkv__Envelope *handoff_message(struct node *node,
             drop_damaged(node, row, effects);
         if (status != STATUS_OK)
             continue;
-        wire->bucket = row->key.bucket.value;
-        wire->key = binary_of_bytes(row->key.key);
-        wire->record = binary_of_bytes(row->record);
-        rows[message->n_rows++] = wire;
+        rows[message->n_rows] = row_to_wire(row, arena);
+        if (rows[message->n_rows] == NULL)
+            return NULL;
+        message->n_rows++;
     }
     return envelope_new(arena, RKV__ENVELOPE__BODY_HANDOFF, message);
 }

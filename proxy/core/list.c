@@ -4,11 +4,6 @@
 /* Lists and digests of one partition, a chunk at a time, and the passing on of
  * a list to a node that has the partition. */
 
-static uint64_t serial_of(uint64_t request)
-{
-    return request & UINT64_C(0xffffffffffffff);
-}
-
 static void finish(struct node *node, struct relay_op *relay)
 {
     buffer_fini(&relay->states);
@@ -66,7 +61,7 @@ static void pass_on(struct node *node, struct reply_token token,
 void relay_reply(struct node *node, uint64_t request, struct node_id from,
                  const Rkv__Envelope *reply, struct effects *effects)
 {
-    uint64_t serial = serial_of(request);
+    uint64_t serial = request_serial(request);
     if (slot_of(serial) >= RELAYS_MAX)
         return;
     struct relay_op *relay = &node->relays[slot_of(serial)];
@@ -205,7 +200,7 @@ static bool pass_on_failed(struct node *node,
                            struct effects *effects)
 {
     const struct storage_op *op = result->op;
-    bool from_peer = serial_of(op->token) != 0;
+    bool from_peer = request_serial(op->token) != 0;
     bool failed = result->status == STATUS_CORRUPT ||
                   result->status == STATUS_IO ||
                   result->status == STATUS_BROKEN;

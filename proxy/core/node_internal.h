@@ -23,8 +23,7 @@
  *
  * Anti-entropy: hash_tree.h, trees.c (of our copies), saved_trees.c (over a
  * clean stop), compare.h (with another node's), exchange.h (and what differs),
- * repair.c (now). What is deleted: collect.h.
- */
+ * repair.c (now). What is deleted: collect.h. */
 
 /* A write that a client waits for.
  *
@@ -144,10 +143,9 @@ enum {
     LOST_MS = 30000,
     /* What takes as long, or stood still meanwhile, need not rest as long. */
     PAUSE_MS_MAX = 10000,
-    RELAYS_MAX = 64,        /* lists and explains under way */
-    BATCHES_MAX = 64,       /* hand-off messages being stored */
-    EFFECTS_ROW_MAX = 4096, /* rows of one hand-off or scan message */
-    SCAN_KEYS_MAX = 65536,  /* that one scan picks: of the smallest rows */
+    RELAYS_MAX = 64,       /* lists and explains under way */
+    BATCHES_MAX = 64,      /* hand-off messages being stored */
+    SCAN_KEYS_MAX = 65536, /* that one scan picks: of the smallest rows */
     /* limits.list_bytes_max that a scan reads of which little is sent. */
     SCAN_LISTS = 4,
 };
@@ -189,7 +187,7 @@ struct fill {
     size_t storing;
     bool failed;
     const char *reason; /* of the failure, for the log */
-    bool told;          /* that this partition is held up */
+    const char *told;   /* why this partition is held up, or NULL */
 };
 
 enum build_stage { BUILD_IDLE, BUILD_SCANNING };
@@ -487,6 +485,8 @@ bool fill_all(struct node *node, uint64_t token,
               struct effects *effects) MUST_CHECK;
 void fill_restore(struct node *node, struct bytes missing);
 void fill_tick(struct node *node, struct effects *effects);
+/* A row for the wire, which borrows it; NULL: the arena is spent. */
+Rkv__Row *row_to_wire(const struct storage_row *row, struct arena *arena);
 /* Make op merge a row that another owner of the partition gave us; NULL, or why
  * it cannot be stored. */
 const char *row_merge(const struct node *node, const Rkv__Row *row,

@@ -14,7 +14,7 @@ static bool is_mend(const struct read_op *op)
 
 static struct read_op *find(struct node *node, uint64_t request)
 {
-    uint64_t serial = request & UINT64_C(0xffffffffffffff);
+    uint64_t serial = request_serial(request);
     if (slot_of(serial) >= node->read_slots.count)
         return NULL;
     struct read_op *op = &node->reads[slot_of(serial)];

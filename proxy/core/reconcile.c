@@ -418,15 +418,12 @@ static void read_again(struct node *node, const struct storage_result *result,
         const struct storage_row *row = &result->rows[i];
         if (!is_to_be_pushed(exchange, row, arena))
             continue;
-        Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
-        if (wire == NULL) {
+        rows[message->n_rows] = row_to_wire(row, arena);
+        if (rows[message->n_rows] == NULL) {
             exchange_skip(node);
             return;
         }
-        wire->bucket = row->key.bucket.value;
-        wire->key = binary_of_bytes(row->key.key);
-        wire->record = binary_of_bytes(row->record);
-        rows[message->n_rows++] = wire;
+        message->n_rows++;
     }
     exchange->row_count = message->n_rows;
     if (message->n_rows > 0)

@@ -105,45 +105,6 @@ static void visit_limits(struct visit *visit, struct node_limits *limits)
     visit_raw(visit, &limits->list_bytes_max, sizeof limits->list_bytes_max);
 }
 
-static void visit_timeouts(struct visit *visit, struct node_timeouts *timeouts)
-{
-    visit_raw(visit, &timeouts->request_ms, sizeof timeouts->request_ms);
-    visit_raw(visit, &timeouts->forward_ms, sizeof timeouts->forward_ms);
-    visit_raw(visit, &timeouts->hedge_ms, sizeof timeouts->hedge_ms);
-    visit_raw(visit, &timeouts->handoff_interval_ms,
-              sizeof timeouts->handoff_interval_ms);
-    visit_raw(visit, &timeouts->hint_window_ms,
-              sizeof timeouts->hint_window_ms);
-    visit_raw(visit, &timeouts->dedup_window_ms,
-              sizeof timeouts->dedup_window_ms);
-    visit_raw(visit, &timeouts->tree_rebuild_ms,
-              sizeof timeouts->tree_rebuild_ms);
-    visit_raw(visit, &timeouts->exchange_interval_ms,
-              sizeof timeouts->exchange_interval_ms);
-    visit_raw(visit, &timeouts->collect_interval_ms,
-              sizeof timeouts->collect_interval_ms);
-}
-
-static void visit_membership(struct visit *visit,
-                             struct membership_config *config)
-{
-    visit_raw(visit, &config->probe_interval_ms,
-              sizeof config->probe_interval_ms);
-    visit_raw(visit, &config->probe_timeout_ms,
-              sizeof config->probe_timeout_ms);
-    visit_raw(visit, &config->indirect_probes, sizeof config->indirect_probes);
-    visit_raw(visit, &config->suspicion_mult, sizeof config->suspicion_mult);
-    visit_raw(visit, &config->gossip_interval_ms,
-              sizeof config->gossip_interval_ms);
-    visit_raw(visit, &config->gossip_fanout, sizeof config->gossip_fanout);
-    visit_raw(visit, &config->push_pull_interval_ms,
-              sizeof config->push_pull_interval_ms);
-    visit_raw(visit, &config->retransmit_mult, sizeof config->retransmit_mult);
-    visit_raw(visit, &config->awareness_max, sizeof config->awareness_max);
-    visit_raw(visit, &config->join_interval_ms,
-              sizeof config->join_interval_ms);
-}
-
 static void visit_starts(struct visit *visit, struct disk_starts *starts)
 {
     struct bytes stored = disk_starts_bytes(starts);
@@ -152,6 +113,11 @@ static void visit_starts(struct visit *visit, struct disk_starts *starts)
         disk_starts_read(starts, stored);
 }
 
+_Static_assert(sizeof(struct node_timeouts) == 9 * sizeof(uint32_t),
+               "without gaps");
+_Static_assert(sizeof(struct membership_config) == 10 * sizeof(uint32_t),
+               "without gaps");
+
 static void visit_config(struct visit *visit, struct node_config *config)
 {
     visit_member(visit, &config->self);
@@ -159,8 +125,8 @@ static void visit_config(struct visit *visit, struct node_config *config)
     visit_seeds(visit, config);
     visit_buckets(visit, config);
     visit_limits(visit, &config->limits);
-    visit_timeouts(visit, &config->timeouts);
-    visit_membership(visit, &config->membership);
+    visit_raw(visit, &config->timeouts, sizeof config->timeouts);
+    visit_raw(visit, &config->membership, sizeof config->membership);
     visit_bool(visit, &config->replace);
     visit_bool(visit, &config->amnesiac);
     visit_starts(visit, &config->starts);

@@ -285,13 +285,10 @@ static void add_rows(struct node *node, const struct storage_result *result,
                 (uint32_t)record_version(row->record);
             continue;
         }
-        Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
-        if (wire == NULL)
+        rows[reply->n_rows] = row_to_wire(row, arena);
+        if (rows[reply->n_rows] == NULL)
             return;
-        wire->bucket = row->key.bucket.value;
-        wire->key = binary_of_bytes(row->key.key);
-        wire->record = binary_of_bytes(row->record);
-        rows[reply->n_rows++] = wire;
+        reply->n_rows++;
     }
 }
 
@@ -444,7 +441,7 @@ static void handoff_row_done(struct node *node,
                              const struct storage_result *result,
                              struct effects *effects)
 {
-    uint64_t serial = result->op->token & UINT64_C(0xffffffffffffff);
+    uint64_t serial = request_serial(result->op->token);
     struct batch_op *batch = &node->batches[slot_of(serial)];
     if (!batch->used || batch->serial != serial)
         return;

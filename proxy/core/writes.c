@@ -24,7 +24,7 @@ static struct storage_key data_key(const struct write_op *op)
 
 static struct write_op *find(struct node *node, uint64_t request)
 {
-    uint64_t serial = request & UINT64_C(0xffffffffffffff);
+    uint64_t serial = request_serial(request);
     if (slot_of(serial) >= node->write_slots.count)
         return NULL;
     struct write_op *op = &node->writes[slot_of(serial)];
@@ -319,7 +319,10 @@ static void give_up(struct node *node, struct write_op *op,
                     struct effects *effects)
 {
     answer(node, op, STATUS_UNAVAILABLE, refused(op),
-           "no replica of the key could be asked to coordinate", effects);
+           op->attempted ? "no replica that was asked has said that it is "
+                           "applied; send it again with the same request_id"
+                         : "no replica of the key could be asked to coordinate",
+           effects);
     finish(node, op);
 }
 

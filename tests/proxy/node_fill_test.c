@@ -201,9 +201,33 @@ static void an_owner_that_fails_is_asked_again(void **state)
                      "reason=\"no answer\"\n"
                      "[501] tick -> scan n3\n"
                      "[502] n3 answers -> mend b\n"
+                     "[503] stored broken -> event=fill_held_up partition=0 "
+                     "owner=n3 reason=\"our own disk could not store it\"\n"
                      "[1003] tick -> scan n3\n"
                      "[1004] n3 answers -> mend b\n"
                      "[1005] stored -> scan n2\n");
+    assert_int_equal(filling(), 3);
+}
+
+/* --replace throws a copy away: only of one that is damaged it is advised. */
+static void an_owner_that_is_damaged_is_told_from_a_busy_one(void **state)
+{
+    (void)state;
+    start();
+    f.trace_size = 0;
+    Rkv__ScanReply reply = RKV__SCAN_REPLY__INIT;
+    reply.status = RKV__STATUS__OVERLOADED;
+    answer(&f, 1, 3, RKV__ENVELOPE__BODY_SCAN_REPLY, &reply);
+    tick(&f, 501);
+    reply.status = RKV__STATUS__CORRUPT;
+    answer(&f, 502, 3, RKV__ENVELOPE__BODY_SCAN_REPLY, &reply);
+    expect_trace(&f, "[  1] n3 answers -> event=fill_held_up "
+                     "partition=0 owner=n3 "
+                     "reason=\"the owner cannot read it now\"\n"
+                     "[501] tick -> scan n3\n"
+                     "[502] n3 answers -> event=fill_held_up "
+                     "partition=0 owner=n3 reason=\"it is damaged at this "
+                     "owner: --replace it, too\"\n");
     assert_int_equal(filling(), 3);
 }
 
@@ -382,6 +406,7 @@ int main(void)
         WITH(replaced, a_disk_that_cannot_remember_what_is_missing_stops),
         WITH(replaced, a_restart_goes_on_filling_what_is_still_missing),
         WITH(replaced, an_owner_that_fails_is_asked_again),
+        WITH(replaced, an_owner_that_is_damaged_is_told_from_a_busy_one),
         WITH(replaced, what_is_damaged_meanwhile_is_read_of_all_again),
         WITH(replaced, a_scan_that_nobody_answers_is_given_up),
         WITH(replaced, what_is_damaged_here_is_not_passed_on),
