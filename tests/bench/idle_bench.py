@@ -3,7 +3,8 @@
 """What a node costs while it does nothing: three nodes with an empty store,
 for each engine.
 
-    REPLIKV_BUILD=build/release /usr/bin/python3 tests/bench/idle_bench.py
+    cmake --preset release && cmake --build --preset release
+    ./tests/bench/idle_bench.py
 
 start    from starting the last of three nodes to its being ready
 restart  the same of one node that was stopped, with two running
@@ -19,8 +20,8 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                "..", "cluster"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bench_load  # noqa: E402, F401 (which build it is, and the harness)
 from harness import Cluster, PERSISTENT  # noqa: E402
 
 # What a newcomer is promised, and where it is measured from.
