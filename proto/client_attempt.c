@@ -274,7 +274,9 @@ static void refused(struct replikv *client, struct request *request,
         request->maybe_applied = true;
     request->result.retry_after_ms = result->retry_after_ms;
     request->result.need = result->need;
-    request->result.got = result->got;
+    /* Of the attempt that came the furthest. */
+    if (result->got > request->result.got)
+        request->result.got = result->got;
     request->result.epoch = result->epoch;
     if (status == STATUS_OVERLOADED)
         client_pause(client, request, now_ms + client_retry_after_ms(result));

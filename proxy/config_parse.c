@@ -8,7 +8,7 @@
 #include "proxy/config_schema.h"
 #include "proxy/config_walk.h"
 
-enum { KEYS_MAX = 64, PATH_TEXT_MAX = 96 };
+enum { KEYS_MAX = 64, PATH_TEXT_MAX = 96, ALLOWED_TEXT_MAX = 320 };
 
 struct walk {
     yaml_document_t *document;
@@ -16,7 +16,7 @@ struct walk {
     config_engine_find *find;
     struct config *config;
     struct config_mistakes *mistakes;
-    bool founders_wrong;
+    bool founders_given;
     unsigned lines[KEYS_MAX];                  /* by index in config_keys */
     unsigned bucket_lines[CONFIG_BUCKETS_MAX]; /* of the names */
 };
@@ -250,7 +250,7 @@ static void walk_founders(struct walk *walk, const yaml_node_t *list,
 {
     struct config *config = walk->config;
     const yaml_node_item_t *item = list->data.sequence.items.start;
-    walk->founders_wrong = item < list->data.sequence.items.top;
+    walk->founders_given = item < list->data.sequence.items.top;
     for (; item < list->data.sequence.items.top; item++) {
         const yaml_node_t *node = node_at(walk, *item);
         const char *text = text_of(node);
@@ -300,7 +300,7 @@ static void walk_options(struct walk *walk, const yaml_node_t *mapping,
                 (struct engine_setting){spec->name, value};
             continue;
         }
-        char at[2 * PATH_TEXT_MAX], allowed[160];
+        char at[2 * PATH_TEXT_MAX], allowed[ALLOWED_TEXT_MAX];
         snprintf(at, sizeof(at), "%s.%.64s", path, spec->name);
         config_setting_allowed(spec, allowed, sizeof(allowed));
         wrong(walk, node, at, allowed);
@@ -329,7 +329,7 @@ static void walk_engine(struct walk *walk, const yaml_node_t *node,
 {
     const char *text = engine_text(node);
     const struct engine_type *type = text == NULL ? NULL : walk->find(text);
-    char allowed[160];
+    char allowed[ALLOWED_TEXT_MAX];
     snprintf(walk->config->engine, sizeof(walk->config->engine), "%s",
              type == NULL ? "" : type->name);
     if (type != NULL)
@@ -341,7 +341,7 @@ static void walk_engine(struct walk *walk, const yaml_node_t *node,
 static void walk_value(struct walk *walk, const struct config_key *key,
                        const yaml_node_t *node, void *base, const char *path)
 {
-    char allowed[160];
+    char allowed[ALLOWED_TEXT_MAX];
     config_allowed(key, allowed, sizeof(allowed));
     if (key->type == CONFIG_SEEDS && node->type == YAML_SEQUENCE_NODE) {
         walk_seeds(walk, node, path);
@@ -382,7 +382,7 @@ static void walk_section(struct walk *walk, const yaml_node_t *mapping,
         if (node != NULL) {
             walk_value(walk, &keys[i], node, base, path);
         } else if (keys[i].required) {
-            char allowed[160];
+            char allowed[ALLOWED_TEXT_MAX];
             config_allowed(&keys[i], allowed, sizeof(allowed));
             mistake(walk, line_of(mapping), "%s: found nothing; allowed %s",
                     path, allowed);
@@ -546,10 +546,10 @@ static void check_together(struct walk *walk)
                 config->r);
     check_level(walk, key_line(walk, "replication", "w"), "replication.w",
                 config->w);
-    if (!walk->founders_wrong && !config_is_founder(config))
+    if (!(walk->founders_given && walk->mistakes->count > 0) &&
+        !config_is_founder(config))
         mistake(walk, key_line(walk, "cluster", "bootstrap"),
-                "cluster.bootstrap: found %s; allowed a list of the founders, "
-                "this node among them",
+                "cluster.bootstrap: found %s; allowed a list with this node",
                 config->founder_count == 0 ? "nothing" : "other nodes");
 }
 

@@ -243,8 +243,9 @@ static void remark(const struct bench_report *report,
     if (counts->siblings_max > 1)
         fprintf(stderr,
                 "replikv: bench: reads found up to %" PRIu64 " siblings, "
-                "which puts leave in a bucket that keeps\nthem; --overwrite, "
-                "rmw or a bucket of kind lww does not\n",
+                "which puts leave in a bucket that keeps\nthem; a bucket of "
+                "kind lww keeps none, --overwrite and rmw those of clients "
+                "that\nwrite a key at once\n",
                 counts->siblings_max);
 }
 

@@ -104,8 +104,8 @@ static const char *advice(const struct replikv_result *result)
     switch ((int)result->status) {
     case REPLIKV_UNAVAILABLE:
         if (result->epoch == 0)
-            return "Start a node there, or name another with --endpoint or "
-                   "REPLIKV_ENDPOINTS.";
+            return "Is a node there, and that its listen.client? Start one, or "
+                   "name another with\n--endpoint or REPLIKV_ENDPOINTS.";
         return "`replikv members` shows who is there; a lower level (--w, "
                "--r) needs fewer replicas.";
     case REPLIKV_TIMEOUT:

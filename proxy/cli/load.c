@@ -154,7 +154,7 @@ static void on_read(void *user, struct replikv_result *result)
 
 static void show_progress(struct load *load)
 {
-    uint64_t count = load->malformed;
+    uint64_t count = 0;
     for (size_t i = 0; i <= REPLIKV_UNKNOWN; i++)
         count += load->by_outcome[i];
     progress_show(&load->progress, load->bytes_read, load->bytes_total, count);

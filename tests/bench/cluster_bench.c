@@ -412,5 +412,5 @@ int main(int argc, char **argv)
     stop_nodes(&bench);
     remove_directory(&bench);
     free(bench.samples);
-    return 0;
+    return atomic_load(&bench.failed) == 0 ? 0 : 1;
 }

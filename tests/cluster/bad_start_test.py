@@ -110,6 +110,26 @@ class BadStart(unittest.TestCase):
                 node.write_config()
                 self.assert_ends(node.start(), made_by, engine, node.data)
 
+    def test_a_data_dir_of_another_node_is_refused(self):
+        """Or of this one under a configuration that places keys otherwise."""
+        for engine in PERSISTENT:
+            alone = {"name": "first", "bootstrap": "[n1]", "replicas": 1}
+            node = self.newcomer(engine=engine, cluster=alone)
+            node.start().wait_ready()
+            node.kill()
+            for name, changed in (
+                    ("n1", {"name": "second"}), ("n1", {"partitions": 64}),
+                    ("n7", {"bootstrap": "[n7]"}),
+                    ("n1", {"bootstrap": "[n1, n2]"})):
+                node.name = name
+                node.write_config(cluster={**alone, **changed})
+                self.assert_ends(node.start(), node.data, "not this node's",
+                                 "cluster first, node n1, partitions 32")
+            node.name = "n1"
+            node.write_config(cluster=alone)
+            node.start().wait_ready()
+            node.kill()
+
     def test_a_data_dir_in_use_is_refused(self):
         for other in self.cluster.nodes:
             node = self.newcomer(engine=other.engine)
@@ -178,6 +198,17 @@ class BadStart(unittest.TestCase):
             for line in ran.stderr.splitlines():
                 self.assertIn("allowed", line)
         self.assertFalse(os.path.exists("/tmp/never"))
+
+    def test_a_node_has_to_be_a_founder(self):
+        node = self.newcomer()
+        node.write_config("node: {name: n1, data_dir: /tmp/never}\n"
+                          "cluster:\n"
+                          "  bootstrap: [n2, n3]\n")
+        ran = subprocess.run([REPLIKVD, "--check-config", node.config],
+                             check=False, capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 2, ran)
+        self.assertIn(":3: cluster.bootstrap: found other nodes; allowed a "
+                      "list with this node", ran.stderr)
 
     def test_what_is_no_twin_is_reported_with_its_line(self):
         for engine in ("twin(lsm)", "twin(lsm, papyrus)", "twin(lsm, null)",
