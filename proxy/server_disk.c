@@ -248,13 +248,13 @@ static enum status check_owner(struct server *server,
         status =
             storage_meta_set(server->storage, TABLE_META, META_OWNER, text);
     else if (status == STATUS_OK && !bytes_equal(buffer_bytes(&theirs), text))
-        status =
-            error_set(error, STATUS_REFUSED,
-                      "data_dir %.60s is not this node's: it has %.*s; the "
-                      "configuration says %.100s",
-                      server->config->data_dir,
-                      theirs.size < 100 ? (int)theirs.size : 100,
-                      (const char *)theirs.data, ours);
+        status = error_set(
+            error, STATUS_REFUSED,
+            "data_dir %.60s is not this node's: it has %.*s; the "
+            "configuration says %.100s: go back, or name another data_dir",
+            server->config->data_dir,
+            theirs.size < 100 ? (int)theirs.size : 100,
+            (const char *)theirs.data, ours);
     else if (status != STATUS_OK)
         (void)!meta_failed(status, "read whose the disk is", server->config,
                            error);
