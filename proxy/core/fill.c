@@ -93,7 +93,7 @@ static void rest(struct node *node)
 }
 
 /* From the first chunk of this owner again, later. What holds a partition up
- * may do so for long: it is said once. reason lives for ever. */
+ * may do so for long: a reason is said once. It lives for ever. */
 static void hold_up(struct node *node, const char *reason,
                     struct effects *effects)
 {
@@ -237,10 +237,6 @@ static void fill_failed(struct fill *fill, const char *reason)
     fill->reason = reason;
 }
 
-/* It is stored under the kind that the record itself names: a bucket that we do
- * not declare yet is kept as well, or we would have lost it once we do. The
- * owner leaves out what is damaged, so one that does not decode was damaged on
- * its way. */
 Rkv__Row *row_to_wire(const struct storage_row *row, struct arena *arena)
 {
     Rkv__Row *wire = message_new(arena, &rkv__row__descriptor);
@@ -252,6 +248,10 @@ Rkv__Row *row_to_wire(const struct storage_row *row, struct arena *arena)
     return wire;
 }
 
+/* It is stored under the kind that the record itself names: a bucket that we do
+ * not declare yet is kept as well, or we would have lost it once we do. The
+ * owner leaves out what is damaged, so one that does not decode was damaged on
+ * its way. */
 const char *row_merge(const struct node *node, const Rkv__Row *row,
                       struct partition partition, struct arena *scratch,
                       struct storage_op *op)
