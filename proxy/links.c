@@ -42,18 +42,29 @@ static bool is_it(const struct link *link, struct node_id node,
                            : strcmp(link->address, address) == 0;
 }
 
+/* NULL: nothing was sent on this lane yet. */
+static struct link *find(const struct links *links, struct node_id node,
+                         const char *address, enum lane lane)
+{
+    struct link *link = links->buckets[bucket_of(node, address, lane)];
+    while (link != NULL && !is_it(link, node, address, lane))
+        link = link->next;
+    return link;
+}
+
 static struct link *find_or_make(struct server *server,
                                  const struct message_out *message)
 {
+    struct link *link =
+        find(&server->links, message->to, message->address, message->lane);
+    if (link != NULL)
+        return link;
+    link = calloc(1, sizeof *link);
+    if (link == NULL)
+        return NULL;
     struct link **head =
         &server->links
              .buckets[bucket_of(message->to, message->address, message->lane)];
-    for (struct link *link = *head; link != NULL; link = link->next)
-        if (is_it(link, message->to, message->address, message->lane))
-            return link;
-    struct link *link = calloc(1, sizeof *link);
-    if (link == NULL)
-        return NULL;
     link->server = server;
     link->node = message->to;
     link->address = message->address;
@@ -177,6 +188,17 @@ static void backoff(struct link *link, int64_t now_ms)
     link->backoff_ms *= 2;
     if (link->backoff_ms > BACKOFF_MAX_MS)
         link->backoff_ms = BACKOFF_MAX_MS;
+}
+
+void links_wake(struct links *links, struct node_id node)
+{
+    for (int lane = 0; lane < LANE_COUNT; lane++) {
+        struct link *link = find(links, node, NULL, (enum lane)lane);
+        if (link == NULL)
+            continue;
+        link->retry_at_ms = 0;
+        link->backoff_ms = BACKOFF_MIN_MS;
+    }
 }
 
 static void dial(struct server *server, struct turn *turn, struct link *link)

@@ -67,6 +67,8 @@ void links_send(struct server *server, struct turn *turn,
                 const struct message_out *message);
 /* The envelopes of the requests since are about to go. */
 void links_forget(struct links *links);
+/* The node is there: what waits to be dialled again is, when next needed. */
+void links_wake(struct links *links, struct node_id node);
 /* Close lanes that are silent with requests outstanding. */
 void links_tick(struct server *server, int64_t now_ms);
 /* Bytes that have not left, of lanes that are up. */

@@ -195,14 +195,16 @@ static void judge(struct server *server, struct session *session,
     bool accepted = envelope->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY &&
                     envelope->hello_reply->status == RKV__STATUS__OK;
     session->state = accepted ? SESSION_OPEN : SESSION_REFUSED;
-    if (accepted)
+    if (accepted) {
         close_older(server, session);
-    else
+        links_wake(&server->links, session->node);
+    } else {
         log_line("event=hello_refused peer=%s why=\"%s\"",
                  connection_peer(session->connection),
                  envelope->body_case == RKV__ENVELOPE__BODY_HELLO_REPLY
                      ? envelope->hello_reply->message
                      : "another message came first");
+    }
 }
 
 void sessions_reply(struct server *server, struct turn *turn,

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 cmake --preset tsan >/dev/null
 cmake --build --preset tsan
-ctest --preset tsan -L tsan --no-tests=ignore --parallel "$(nproc)"
+ctest --preset tsan -L tsan --no-tests=ignore
 
 # Not run here, but a target that no longer builds is noticed.
 cmake --preset fuzz >/dev/null

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import unittest
 
-from harness import Cluster, rkv
+from harness import Cluster, rkv, wait_for
 from load import Loads
 
 KEYS, REPLICAS, PARTITIONS = 200, 3, 32
@@ -43,6 +43,11 @@ class FiveNodes(unittest.TestCase):
                                      (rkv.OK, [b"value%d" % i]),
                                      f"{node.name}: {result.message}")
 
+    def reaches_all(self, node):
+        with contextlib.closing(node.client()) as client:
+            return all(client.get(b"key%d" % i, r=-2)[0].status == rkv.OK
+                       for i in range(KEYS))
+
     def test_every_node_gives_every_key(self):
         self.read_all(self.cluster.nodes)
         self.read_all(self.cluster.nodes[:1], r=-2)
@@ -59,6 +64,8 @@ class FiveNodes(unittest.TestCase):
 
     def test_what_a_killed_node_kept_is_read_from_the_others(self):
         nodes = self.cluster.nodes
+        # Another test's dead node may be dialled again only a moment later.
+        wait_for("all lanes", lambda: all(map(self.reaches_all, nodes)))
         nodes[1].kill()
         try:
             self.read_all(nodes[:1] + nodes[2:])
