@@ -559,8 +559,8 @@ static void walk_root(struct walk *walk, const yaml_node_t *root)
         wrong(walk, root, "file", "a mapping of sections");
         return;
     }
-    const char *const *sections = config_sections();
     struct names names = {.count = 0};
+    const char *const *sections = config_sections();
     for (size_t i = 0; sections[i] != NULL; i++)
         names.list[names.count++] = sections[i];
     check_keys(walk, root, "file", &names);

@@ -16,7 +16,7 @@ static const uint64_t HELLO = 1;
 
 enum {
     /* After a failed dial; doubled up to the most, which is also how late a
-     * node that is back may be seen on this lane. */
+     * node that is back, and says no Hello first, may be seen on this lane. */
     BACKOFF_MIN_MS = 50,
     BACKOFF_MAX_MS = 1000,
     /* Of the buffer for packing: any usual message. */

@@ -244,10 +244,14 @@ static enum status check_owner(struct server *server,
         return status;
     struct bytes text = bytes_of_string(ours);
     status = storage_meta_get(server->storage, TABLE_META, META_OWNER, &theirs);
-    if (status == STATUS_NOT_FOUND)
+    bool is_new = status == STATUS_NOT_FOUND;
+    if (is_new)
         status =
             storage_meta_set(server->storage, TABLE_META, META_OWNER, text);
-    else if (status == STATUS_OK && !bytes_equal(buffer_bytes(&theirs), text))
+    if (status != STATUS_OK)
+        status = meta_failed(status, "read or write whose the disk is",
+                             server->config, error);
+    else if (!is_new && !bytes_equal(buffer_bytes(&theirs), text))
         status = error_set(
             error, STATUS_REFUSED,
             "data_dir %.60s is not this node's: it has %.*s; the "
@@ -255,9 +259,6 @@ static enum status check_owner(struct server *server,
             server->config->data_dir,
             theirs.size < 100 ? (int)theirs.size : 100,
             (const char *)theirs.data, ours);
-    else if (status != STATUS_OK)
-        (void)!meta_failed(status, "read whose the disk is", server->config,
-                           error);
     buffer_fini(&theirs);
     return status;
 }

@@ -401,7 +401,7 @@ static bool is_stalled(struct server *server, struct session *session,
                        int64_t now_ms)
 {
     size_t queued = connection_queued_bytes(session->connection);
-    if (queued < session->queued_bytes || queued == 0)
+    if (queued == 0 || queued < session->queued_bytes)
         session->moved_ms = now_ms;
     session->queued_bytes = queued;
     return now_ms - session->moved_ms > server->config->lane_timeout_ms;
