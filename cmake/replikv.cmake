@@ -61,13 +61,6 @@ function(replikv_program name)
     target_link_libraries(${name} PRIVATE ${ARG_LIBS} replikv_options)
 endfunction()
 
-# What ThreadSanitizer misreads, in every test's environment.
-set(REPLIKV_TEST_ENVIRONMENT)
-if(REPLIKV_SANITIZE STREQUAL "thread")
-    set(REPLIKV_TEST_ENVIRONMENT
-        "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp")
-endif()
-
 # replikv_test(NAME SOURCES file... [LIBS lib...] [LABELS label...])
 # A cmocka program that ctest runs. Label `tsan` puts it in the
 # thread-sanitized subset.
@@ -77,6 +70,5 @@ function(replikv_test name)
     set_target_properties(${name} PROPERTIES
         RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600
-        ENVIRONMENT "${REPLIKV_TEST_ENVIRONMENT}")
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 600)
 endfunction()

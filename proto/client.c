@@ -305,6 +305,7 @@ static enum status open_client(struct replikv *client,
         /* What is under way fits, once more if it is sent again. */
         .queue_bytes_max = 4 * client->options.inflight_bytes_max,
         .handshake_ms = client->options.attempt_ms,
+        .loops = 1,
     };
     enum status status = set_endpoints(client, options, error);
     if (status == STATUS_OK)

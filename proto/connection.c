@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "proto/transport_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "proto/assert.h"
-#include "proto/clock.h"
 
 /* One read takes what a busy peer sent meanwhile: 256 KiB is some thousand
  * small requests for one system call. */
@@ -15,10 +17,12 @@ enum { BATCH_FRAMES = 256 };
 /* A write buffer that grew beyond this for a burst is given back. */
 enum { WRITE_BYTES_KEPT = 256 * 1024 };
 
-static void on_recv(void *argument);
-static void on_send(void *argument);
+static void on_timer(evutil_socket_t fd, short what, void *argument);
+static void on_readable(evutil_socket_t fd, short what, void *argument);
+static void on_writable(evutil_socket_t fd, short what, void *argument);
 
 struct connection *connection_new(struct transport *transport,
+                                  struct event_base *base,
                                   const struct transport_handlers *handlers,
                                   void *user, const char *peer)
 {
@@ -28,14 +32,15 @@ struct connection *connection_new(struct transport *transport,
     atomic_init(&connection->references, 1);
     atomic_init(&connection->queued, 0);
     connection->transport = transport;
+    connection->base = base;
     connection->handlers = handlers;
     connection->user = user;
-    connection->deadline_ms = clock_now_ms() + transport->limits.handshake_ms;
+    connection->fd = -1;
     snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
     pthread_mutex_init(&connection->lock, NULL);
-    if (nng_aio_alloc(&connection->recv_aio, on_recv, connection) != 0 ||
-        nng_aio_alloc(&connection->send_aio, on_send, connection) != 0 ||
-        nng_aio_alloc(&connection->try_aio, NULL, NULL) != 0) {
+    /* Persistent, or activating it would end its deadline. */
+    connection->timer = event_new(base, -1, EV_PERSIST, on_timer, connection);
+    if (connection->timer == NULL) {
         connection_release(connection);
         return NULL;
     }
@@ -48,33 +53,31 @@ struct connection *connection_retain(struct connection *connection)
     return connection;
 }
 
-/* Gives back what is nng's. The aios are stopped, or were never used. */
-static void free_streams(struct connection *connection)
+static void free_event(struct event **event)
 {
-    if (connection->recv_aio != NULL)
-        nng_aio_free(connection->recv_aio);
-    if (connection->send_aio != NULL)
-        nng_aio_free(connection->send_aio);
-    if (connection->try_aio != NULL)
-        nng_aio_free(connection->try_aio);
-    /* The dialer first: the stream refers to it, so that nng destroys both on
-     * its own reaper, behind the lock of its queue. */
-    if (connection->dialer != NULL)
-        nng_stream_dialer_free(connection->dialer);
-    if (connection->stream != NULL)
-        nng_stream_free(connection->stream);
-    connection->recv_aio = NULL;
-    connection->send_aio = NULL;
-    connection->try_aio = NULL;
-    connection->stream = NULL;
-    connection->dialer = NULL;
+    if (*event != NULL)
+        event_free(*event);
+    *event = NULL;
+}
+
+/* Gives back what only its loop may. */
+static void disconnect(struct connection *connection)
+{
+    free_event(&connection->timer);
+    free_event(&connection->readable);
+    free_event(&connection->writable);
+    if (connection->fd >= 0)
+        close(connection->fd);
+    connection->fd = -1;
+    free(connection->dial);
+    connection->dial = NULL;
 }
 
 void connection_release(struct connection *connection)
 {
     if (connection == NULL || atomic_fetch_sub(&connection->references, 1) != 1)
         return;
-    free_streams(connection);
+    disconnect(connection);
     buffer_fini(&connection->pending);
     buffer_fini(&connection->sending);
     free(connection->input);
@@ -82,47 +85,32 @@ void connection_release(struct connection *connection)
     free(connection);
 }
 
-/* The functions named *_locked are called under the connection's lock. */
-
-static void shut_locked(struct connection *connection, enum status status,
-                        const char *what)
+void connection_shut_locked(struct connection *connection, enum status status,
+                            const char *what)
 {
     if (connection->state == CONNECTION_CLOSING)
         return;
     connection->state = CONNECTION_CLOSING;
     error_set(&connection->why, status, "%s: %s", connection->peer, what);
-    if (connection->stream != NULL)
-        nng_stream_close(connection->stream);
-    transport_condemn(connection);
+    transport_forget(connection);
+    event_active(connection->timer, EV_READ, 0);
 }
 
 static void shut(struct connection *connection, enum status status,
                  const char *what)
 {
     pthread_mutex_lock(&connection->lock);
-    shut_locked(connection, status, what);
+    connection_shut_locked(connection, status, what);
     pthread_mutex_unlock(&connection->lock);
 }
 
-static void fail_locked(struct connection *connection, int result)
+/* failure is an errno, or 0 for an end of what is read. */
+static void fail_locked(struct connection *connection, int failure)
 {
-    bool hung_up = result == NNG_ECLOSED || result == NNG_ECONNSHUT ||
-                   result == NNG_ECONNRESET;
-    if (result == NNG_ETIMEDOUT)
-        shut_locked(connection, STATUS_TIMEOUT, "no handshake in time");
-    else if (hung_up)
-        shut_locked(connection, STATUS_CLOSED, "the peer hung up");
+    if (failure == 0 || failure == ECONNRESET || failure == EPIPE)
+        connection_shut_locked(connection, STATUS_CLOSED, "the peer hung up");
     else
-        shut_locked(connection, STATUS_IO, nng_strerror(result));
-}
-
-/* What is left of sending. */
-static void set_rest(struct connection *connection, nng_aio *aio)
-{
-    nng_iov iov = {.iov_buf = connection->sending.data + connection->sent,
-                   .iov_len = connection->sending.size - connection->sent};
-    ASSERT(!connection->send_busy && iov.iov_len > 0);
-    ASSERT(nng_aio_set_iov(aio, 1, &iov) == 0);
+        connection_shut_locked(connection, STATUS_IO, strerror(failure));
 }
 
 static void sent_locked(struct connection *connection, size_t size)
@@ -140,39 +128,26 @@ static void sent_locked(struct connection *connection, size_t size)
         buffer_fini(&connection->sending);
 }
 
-/* Most writes fit the socket's buffer and are done at once. nng calls back for
- * those, too, on another thread, which costs more than the write; so they are
- * tried with an aio that has no callback, and taken back if they would wait:
- * nng has not written any of it then. */
-static int try_send_locked(struct connection *connection)
-{
-    nng_aio *aio = connection->try_aio;
-    set_rest(connection, aio);
-    nng_stream_send(connection->stream, aio);
-    nng_aio_cancel(aio);
-    nng_aio_wait(aio);
-    int result = nng_aio_result(aio);
-    if (result == 0)
-        sent_locked(connection, nng_aio_count(aio));
-    return result;
-}
-
 /* What is in sending and pending leaves, as far as the socket takes it at
- * once; on_send goes on when it takes more. */
+ * once; on_writable goes on when it takes more. */
 static void send_locked(struct connection *connection)
 {
     while (connection->sending.size > 0) {
-        int result = try_send_locked(connection);
-        if (result == NNG_ECANCELED) {
-            set_rest(connection, connection->send_aio);
-            connection->send_busy = true;
-            nng_stream_send(connection->stream, connection->send_aio);
-            return;
+        ssize_t size =
+            send(connection->fd, connection->sending.data + connection->sent,
+                 connection->sending.size - connection->sent, MSG_NOSIGNAL);
+        if (size >= 0) {
+            sent_locked(connection, (size_t)size);
+            continue;
         }
-        if (result != 0) {
-            fail_locked(connection, result);
-            return;
-        }
+        if (errno == EINTR)
+            continue;
+        connection->send_busy = errno == EAGAIN;
+        if (errno != EAGAIN)
+            fail_locked(connection, errno);
+        else if (event_add(connection->writable, NULL) != 0)
+            fail_locked(connection, ENOMEM);
+        return;
     }
 }
 
@@ -189,94 +164,50 @@ static void flush_locked(struct connection *connection)
     send_locked(connection);
 }
 
-static void on_send(void *argument)
+static void on_writable(evutil_socket_t fd, short what, void *argument)
 {
+    (void)fd;
+    (void)what;
     struct connection *connection = argument;
-    int result = nng_aio_result(connection->send_aio);
     pthread_mutex_lock(&connection->lock);
     connection->send_busy = false;
-    if (result != 0)
-        fail_locked(connection, result);
-    if (result == 0 && connection->state != CONNECTION_CLOSING) {
-        sent_locked(connection, nng_aio_count(connection->send_aio));
+    if (connection->state != CONNECTION_CLOSING)
         send_locked(connection);
-    }
     if (connection->state == CONNECTION_OPEN)
         flush_locked(connection);
     pthread_mutex_unlock(&connection->lock);
 }
 
-static void recv_locked(struct connection *connection)
-{
-    if (connection->state == CONNECTION_CLOSING)
-        return;
-    nng_duration timeout = NNG_DURATION_INFINITE;
-    if (connection->state == CONNECTION_HANDSHAKE) {
-        int64_t left = connection->deadline_ms - clock_now_ms();
-        timeout = left < 1 ? 1 : (nng_duration)left;
-    }
-    nng_iov iov = {.iov_buf = connection->input + connection->input_size,
-                   .iov_len =
-                       connection->input_capacity - connection->input_size};
-    ASSERT(iov.iov_len > 0);
-    nng_aio_set_timeout(connection->recv_aio, timeout);
-    ASSERT(nng_aio_set_iov(connection->recv_aio, 1, &iov) == 0);
-    nng_stream_recv(connection->stream, connection->recv_aio);
-}
-
-static void begin_handshake_locked(struct connection *connection)
+static bool prepare_locked(struct connection *connection)
 {
     uint8_t handshake[SP_HANDSHAKE_BYTES];
     sp_handshake(connection->protocol, handshake);
-    connection->state = CONNECTION_HANDSHAKE;
-    connection->input = malloc(READ_BYTES);
-    if (connection->input == NULL ||
-        buffer_append(&connection->sending,
-                      bytes_of(handshake, sizeof(handshake))) != STATUS_OK) {
-        shut_locked(connection, STATUS_NO_MEMORY, "no memory for buffers");
-        return;
-    }
     connection->input_capacity = READ_BYTES;
+    connection->input = malloc(READ_BYTES);
+    connection->readable =
+        event_new(connection->base, connection->fd, EV_READ | EV_PERSIST,
+                  on_readable, connection);
+    connection->writable = event_new(connection->base, connection->fd, EV_WRITE,
+                                     on_writable, connection);
+    return connection->input != NULL && connection->readable != NULL &&
+           connection->writable != NULL &&
+           buffer_append(&connection->sending,
+                         bytes_of(handshake, sizeof(handshake))) == STATUS_OK &&
+           event_add(connection->readable, NULL) == 0;
+}
+
+void connection_begin_locked(struct connection *connection, int fd)
+{
+    connection->fd = fd;
+    if (connection->state == CONNECTION_CLOSING)
+        return;
+    connection->state = CONNECTION_HANDSHAKE;
     connection->greeting = true;
-    send_locked(connection);
-    recv_locked(connection);
-}
-
-void connection_accepted(struct connection *connection, nng_stream *stream)
-{
-    pthread_mutex_lock(&connection->lock);
-    connection->stream = stream;
-    begin_handshake_locked(connection);
-    pthread_mutex_unlock(&connection->lock);
-}
-
-void connection_reject(struct connection *connection, nng_stream *stream)
-{
-    pthread_mutex_lock(&connection->lock);
-    connection->stream = stream;
-    connection->handlers = NULL;
-    shut_locked(connection, STATUS_OVERLOADED, "too many connections");
-    pthread_mutex_unlock(&connection->lock);
-}
-
-static void dialed(struct connection *connection, int result)
-{
-    struct transport_counters *counters = &connection->transport->counters;
-    pthread_mutex_lock(&connection->lock);
-    if (result == 0) {
-        /* Kept when it is closing already, too: the reaper frees it. */
-        connection->stream = nng_aio_get_output(connection->recv_aio, 0);
-        count(&counters->dialed, 1);
-        if (connection->state == CONNECTION_DIALING)
-            begin_handshake_locked(connection);
-    } else {
-        count(&counters->dial_failed, 1);
-        if (result == NNG_ETIMEDOUT)
-            shut_locked(connection, STATUS_TIMEOUT, "no connection in time");
-        else
-            shut_locked(connection, STATUS_IO, nng_strerror(result));
-    }
-    pthread_mutex_unlock(&connection->lock);
+    if (prepare_locked(connection))
+        send_locked(connection);
+    else
+        connection_shut_locked(connection, STATUS_NO_MEMORY,
+                               "no memory for buffers");
 }
 
 /* The peer's handshake is here; 8 bytes of input are used up. */
@@ -294,6 +225,7 @@ static bool finish_handshake(struct connection *connection)
     void *user = connection->user;
     if (open) {
         connection->state = CONNECTION_OPEN;
+        event_del(connection->timer);
         if (connection->flush_wanted)
             flush_locked(connection);
     }
@@ -344,7 +276,7 @@ static enum sp_result deliver(struct connection *connection, size_t *at,
 
 /* Move what is left to the front, with room for the frame it begins and no
  * more than a read's worth beyond. */
-static bool make_room(struct connection *connection, size_t at, size_t frame)
+static void make_room(struct connection *connection, size_t at, size_t frame)
 {
     size_t left = connection->input_size - at;
     if (at > 0)
@@ -352,15 +284,14 @@ static bool make_room(struct connection *connection, size_t at, size_t frame)
     connection->input_size = left;
     size_t capacity = frame > READ_BYTES ? frame : READ_BYTES;
     if (capacity == connection->input_capacity)
-        return true;
+        return;
     uint8_t *input = realloc(connection->input, capacity);
     if (input == NULL) {
         shut(connection, STATUS_NO_MEMORY, "no memory for a frame");
-        return false;
+        return;
     }
     connection->input = input;
     connection->input_capacity = capacity;
-    return true;
 }
 
 static void refuse(struct connection *connection, enum sp_result result)
@@ -402,89 +333,70 @@ static void received(struct connection *connection, size_t size)
             return;
         }
     }
-    if (!make_room(connection, at, frame_size))
-        return;
-    pthread_mutex_lock(&connection->lock);
-    recv_locked(connection);
-    pthread_mutex_unlock(&connection->lock);
+    make_room(connection, at, frame_size);
 }
 
-static void on_recv(void *argument)
+static void on_readable(evutil_socket_t fd, short what, void *argument)
 {
+    (void)what;
     struct connection *connection = argument;
-    int result = nng_aio_result(connection->recv_aio);
-    pthread_mutex_lock(&connection->lock);
-    bool was_dial = connection->stream == NULL;
-    bool closing = connection->state == CONNECTION_CLOSING;
-    if (!was_dial && result != 0)
-        fail_locked(connection, result);
-    pthread_mutex_unlock(&connection->lock);
-    if (was_dial)
-        dialed(connection, result);
-    else if (result == 0 && !closing)
-        received(connection, nng_aio_count(connection->recv_aio));
+    size_t room = connection->input_capacity - connection->input_size;
+    ASSERT(room > 0);
+    ssize_t size =
+        recv(fd, connection->input + connection->input_size, room, 0);
+    if (size > 0) {
+        received(connection, (size_t)size);
+    } else if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
+        int failure = size == 0 ? 0 : errno;
+        pthread_mutex_lock(&connection->lock);
+        fail_locked(connection, failure);
+        pthread_mutex_unlock(&connection->lock);
+    }
 }
 
-/* On the reaper thread, where waiting for callbacks harms nobody. */
-void connection_reap(struct connection *connection)
+void connection_end(struct connection *connection)
 {
-    if (connection->dialer != NULL)
-        nng_stream_dialer_close(connection->dialer);
-    nng_aio_stop(connection->recv_aio);
-    nng_aio_stop(connection->send_aio);
-    free_streams(connection);
+    struct transport *transport = connection->transport;
+    disconnect(connection);
     if (connection->listener != NULL)
-        listener_forget_connection(connection->listener);
-    if (connection->handlers == NULL)
-        return;
+        atomic_fetch_sub(&connection->listener->connections, 1);
     pthread_mutex_lock(&connection->lock);
     void *user = connection->user;
     pthread_mutex_unlock(&connection->lock);
-    count(&connection->transport->counters.closed, 1);
+    count(&transport->counters.closed, 1);
     connection->handlers->closed(connection, user, &connection->why);
+    connection_release(connection);
+    transport_ended(transport);
 }
 
-enum status transport_dial(struct transport *transport, const char *address,
-                           const struct transport_handlers *handlers,
-                           void *user, struct connection **out,
-                           struct error *error)
+static void expire_locked(struct connection *connection)
 {
-    enum sp_framing framing;
-    enum status status = address_framing(address, &framing, error);
-    if (status != STATUS_OK)
-        return status;
-    struct connection *connection =
-        connection_new(transport, handlers, user, address);
-    if (connection == NULL)
-        return error_set(error, STATUS_NO_MEMORY, "no memory to dial %s",
-                         address);
-    connection->protocol = SP_REQ;
-    connection->framing = framing;
-    int result = nng_stream_dialer_alloc(&connection->dialer, address);
-    if (result != 0) {
-        connection_release(connection);
-        return error_set(error, STATUS_IO, "cannot dial %s: %s", address,
-                         nng_strerror(result));
-    }
-    /* As of what is accepted: what is written leaves at once. */
-    if (framing == SP_TCP)
-        (void)nng_stream_dialer_set_bool(connection->dialer,
-                                         NNG_OPT_TCP_NODELAY, true);
+    bool dials = connection->state == CONNECTION_DIALING;
+    if (dials)
+        count(&connection->transport->counters.dial_failed, 1);
+    if (dials || connection->state == CONNECTION_HANDSHAKE)
+        connection_shut_locked(connection, STATUS_TIMEOUT,
+                               dials ? "no connection in time"
+                                     : "no handshake in time");
+}
+
+/* Its time is up, or somebody activated it: to dial, or to end. */
+static void on_timer(evutil_socket_t fd, short what, void *argument)
+{
+    (void)fd;
+    struct connection *connection = argument;
+    bool is_deadline = (what & EV_TIMEOUT) != 0;
     pthread_mutex_lock(&connection->lock);
-    status = transport_adopt(connection);
-    if (status == STATUS_OK) {
-        *out = connection;
-        nng_aio_set_timeout(connection->recv_aio,
-                            (nng_duration)transport->limits.handshake_ms);
-        nng_stream_dialer_dial(connection->dialer, connection->recv_aio);
-    }
+    enum connection_state state = connection->state;
+    if (state != CONNECTION_CLOSING && is_deadline)
+        expire_locked(connection);
     pthread_mutex_unlock(&connection->lock);
-    if (status != STATUS_OK) {
-        connection_release(connection);
-        return error_set(error, status, "cannot dial %s: the transport closes",
-                         address);
+    if (state == CONNECTION_CLOSING) {
+        if (dial_stop(connection))
+            connection_end(connection);
+    } else if (state == CONNECTION_DIALING && !is_deadline) {
+        dial_start(connection);
     }
-    return STATUS_OK;
 }
 
 enum status connection_send(struct connection *connection, uint32_t id,
@@ -515,11 +427,17 @@ enum status connection_send(struct connection *connection, uint32_t id,
     return status;
 }
 
-void connection_flush(struct connection *connection)
+void connection_flush_now(struct connection *connection)
 {
     pthread_mutex_lock(&connection->lock);
     flush_locked(connection);
     pthread_mutex_unlock(&connection->lock);
+}
+
+void connection_flush(struct connection *connection)
+{
+    if (!loop_defer_flush(connection))
+        connection_flush_now(connection);
 }
 
 void connection_close(struct connection *connection)

@@ -1,190 +1,207 @@
 /* SPDX-License-Identifier: MIT */
 #include "proto/transport_internal.h"
 
-#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/un.h>
+#include <unistd.h>
 
-/* After a failed accept (out of descriptors, mostly) the same failure would
- * come back at once; a tenth of a second keeps that from eating a core. */
-enum { REST_MS = 100 };
-
-static void name_peer(const struct listener *listener, nng_stream *stream,
-                      char *peer)
-{
-    nng_sockaddr address;
-    char host[INET6_ADDRSTRLEN];
-    if (nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address) == 0) {
-        if (address.s_family == NNG_AF_INET &&
-            inet_ntop(AF_INET, &address.s_in.sa_addr, host, sizeof(host))) {
-            snprintf(peer, ADDRESS_BYTES_MAX, "tcp://%s:%u", host,
-                     ntohs(address.s_in.sa_port));
-            return;
-        }
-        if (address.s_family == NNG_AF_INET6 &&
-            inet_ntop(AF_INET6, &address.s_in6.sa_addr, host, sizeof(host))) {
-            snprintf(peer, ADDRESS_BYTES_MAX, "tcp://[%s]:%u", host,
-                     ntohs(address.s_in6.sa_port));
-            return;
-        }
-    }
-    snprintf(peer, ADDRESS_BYTES_MAX, "%s", listener->address);
-}
+enum {
+    BACKLOG = 128,
+    /* After a failed accept (out of descriptors, mostly) the same failure would
+     * come back at once; a tenth of a second keeps that from eating a core. */
+    REST_US = 100 * 1000,
+};
 
 static bool admit(struct listener *listener)
 {
-    pthread_mutex_lock(&listener->lock);
-    bool room =
-        listener->connections < listener->transport->limits.connections_max;
-    listener->connections++;
-    pthread_mutex_unlock(&listener->lock);
-    return room;
+    size_t limit = listener->transport->limits.connections_max;
+    if (atomic_fetch_add(&listener->connections, 1) < limit)
+        return true;
+    atomic_fetch_sub(&listener->connections, 1);
+    return false;
 }
 
-void listener_forget_connection(struct listener *listener)
-{
-    pthread_mutex_lock(&listener->lock);
-    listener->connections--;
-    pthread_mutex_unlock(&listener->lock);
-}
-
-static void accept_stream(struct listener *listener, nng_stream *stream)
+static bool adopt(struct listener *listener, int fd,
+                  const struct sockaddr *name)
 {
     struct transport *transport = listener->transport;
     char peer[ADDRESS_BYTES_MAX];
-    name_peer(listener, stream, peer);
+    address_print(name, listener->name, peer);
+    struct connection *connection =
+        connection_new(transport, transport_next_loop(transport),
+                       listener->handlers, listener->user, peer);
+    if (connection == NULL)
+        return false;
+    connection->listener = listener;
+    connection->protocol = SP_REP;
+    connection->framing = listener->address.framing;
+    pthread_mutex_lock(&connection->lock);
+    connection->state = CONNECTION_HANDSHAKE;
+    bool is_adopted = transport_adopt(connection) == STATUS_OK;
+    if (is_adopted) {
+        count(&transport->counters.accepted, 1);
+        connection_begin_locked(connection, fd);
+    }
+    pthread_mutex_unlock(&connection->lock);
+    connection_release(connection);
+    return is_adopted;
+}
+
+static void on_accept(struct evconnlistener *acceptor, evutil_socket_t fd,
+                      struct sockaddr *name, int size, void *argument)
+{
+    (void)acceptor;
+    (void)size;
+    struct listener *listener = argument;
+    struct transport *transport = listener->transport;
+    if (!admit(listener)) {
+        count(&transport->counters.refused_connections, 1);
+        close(fd);
+        return;
+    }
     /* What is written leaves at once: frames are gathered before, and a small
      * one would wait 40 ms for the other end's delayed acknowledgement of the
      * one before it. And an end that vanished without a word is noticed some
      * day. Without either the connection works as well. */
-    if (listener->framing == SP_TCP) {
-        (void)nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
-        (void)nng_stream_set_bool(stream, NNG_OPT_TCP_KEEPALIVE, true);
+    const int on = 1;
+    if (listener->address.framing == SP_TCP) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     }
-    struct connection *connection =
-        connection_new(transport, listener->handlers, listener->user, peer);
-    if (connection == NULL) {
-        /* Nothing to hand to the reaper. No aio ever used this stream, so
-         * freeing it here has nothing to wait for. */
+    if (!adopt(listener, fd, name)) {
         count(&transport->counters.refused_connections, 1);
-        nng_stream_free(stream);
-        return;
+        atomic_fetch_sub(&listener->connections, 1);
+        close(fd);
     }
-    connection->listener = listener;
-    connection->protocol = SP_REP;
-    connection->framing = listener->framing;
-    bool room = admit(listener);
-    /* Never refused: the transport closes its listeners, and waits for this
-     * callback, before it looks for the last connection. But it may already
-     * be closing. */
-    if (transport_adopt(connection) != STATUS_OK) {
-        listener_forget_connection(listener);
-        connection_release(connection);
-        nng_stream_free(stream);
-        return;
-    }
-    if (room) {
-        count(&transport->counters.accepted, 1);
-        connection_accepted(connection, stream);
-    } else {
-        count(&transport->counters.refused_connections, 1);
-        connection_reject(connection, stream);
-    }
-    connection_release(connection);
 }
 
-static void on_accept(void *argument)
+static void on_accept_failed(struct evconnlistener *acceptor, void *argument)
 {
     struct listener *listener = argument;
-    int result = nng_aio_result(listener->aio);
-    pthread_mutex_lock(&listener->lock);
-    bool rested = listener->resting;
-    listener->resting = false;
-    pthread_mutex_unlock(&listener->lock);
-    if (!rested && result == 0)
-        accept_stream(listener, nng_aio_get_output(listener->aio, 0));
-
-    pthread_mutex_lock(&listener->lock);
-    if (!listener->closing) {
-        listener->resting = !rested && result != 0;
-        if (listener->resting)
-            nng_sleep_aio(REST_MS, listener->aio);
-        else
-            nng_stream_listener_accept(listener->stream_listener,
-                                       listener->aio);
-    }
-    pthread_mutex_unlock(&listener->lock);
+    const struct timeval time = {.tv_usec = REST_US};
+    if (evtimer_add(listener->rest, &time) == 0)
+        evconnlistener_disable(acceptor);
 }
 
-void listener_close(struct listener *listener)
+static void on_rested(evutil_socket_t fd, short what, void *argument)
 {
-    pthread_mutex_lock(&listener->lock);
-    listener->closing = true;
-    pthread_mutex_unlock(&listener->lock);
-    nng_stream_listener_close(listener->stream_listener);
-    nng_aio_stop(listener->aio);
+    (void)fd;
+    (void)what;
+    struct listener *listener = argument;
+    evconnlistener_enable(listener->acceptor);
 }
 
 void listener_free(struct listener *listener)
 {
-    if (listener->aio != NULL)
-        nng_aio_free(listener->aio);
-    if (listener->stream_listener != NULL)
-        nng_stream_listener_free(listener->stream_listener);
-    pthread_mutex_destroy(&listener->lock);
+    if (listener->acceptor != NULL) {
+        evconnlistener_free(listener->acceptor);
+        if (listener->address.framing == SP_IPC)
+            (void)unlink(listener->address.host);
+    }
+    if (listener->rest != NULL)
+        event_free(listener->rest);
     free(listener);
 }
 
-static int bind_address(struct listener *listener)
+/* A path that is bound and that nobody listens on any more was left by a
+ * process that was killed. */
+static bool is_abandoned(const struct place *place)
 {
-    int result = nng_stream_listener_alloc(&listener->stream_listener,
-                                           listener->address);
-    if (result != 0)
-        return result;
-    result = nng_aio_alloc(&listener->aio, on_accept, listener);
-    if (result != 0)
-        return result;
-    result = nng_stream_listener_listen(listener->stream_listener);
-    if (result == 0 && listener->framing == SP_TCP)
-        result = nng_stream_listener_get_int(
-            listener->stream_listener, NNG_OPT_TCP_BOUND_PORT, &listener->port);
-    return result;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool is_refused =
+        connect(fd, (const struct sockaddr *)&place->name, place->size) != 0 &&
+        errno == ECONNREFUSED;
+    close(fd);
+    return is_refused;
 }
 
-enum status transport_listen(struct transport *transport, const char *address,
+/* errno when it is NULL. */
+static struct evconnlistener *bind_to(struct listener *listener,
+                                      const struct place *place)
+{
+    return evconnlistener_new_bind(
+        listener->transport->loops[0].base, on_accept, listener,
+        LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE |
+            LEV_OPT_THREADSAFE | LEV_OPT_DISABLED,
+        BACKLOG, (const struct sockaddr *)&place->name, (int)place->size);
+}
+
+static int bound_port(struct evconnlistener *acceptor)
+{
+    struct sockaddr_storage name = {0};
+    socklen_t size = sizeof name;
+    (void)getsockname(evconnlistener_get_fd(acceptor), (struct sockaddr *)&name,
+                      &size);
+    if (name.ss_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)&name)->sin_port);
+    if (name.ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)&name)->sin6_port);
+    return 0;
+}
+
+/* NULL, or what failed. */
+static const char *start(struct listener *listener)
+{
+    struct places places;
+    int result = address_places(&listener->address, EVUTIL_AI_PASSIVE, &places);
+    if (result != 0)
+        return evutil_gai_strerror(result);
+    const struct place *place = &places.at[0];
+    listener->rest =
+        evtimer_new(listener->transport->loops[0].base, on_rested, listener);
+    if (listener->rest == NULL)
+        return strerror(ENOMEM);
+    listener->acceptor = bind_to(listener, place);
+    if (listener->acceptor == NULL && errno == EADDRINUSE &&
+        listener->address.framing == SP_IPC && is_abandoned(place)) {
+        (void)unlink(listener->address.host);
+        listener->acceptor = bind_to(listener, place);
+    }
+    if (listener->acceptor == NULL)
+        return strerror(errno);
+    evconnlistener_set_error_cb(listener->acceptor, on_accept_failed);
+    listener->port = bound_port(listener->acceptor);
+    if (evconnlistener_enable(listener->acceptor) != 0)
+        return strerror(ENOMEM);
+    return NULL;
+}
+
+enum status transport_listen(struct transport *transport, const char *text,
                              const struct transport_handlers *handlers,
                              void *user, struct listener **out,
                              struct error *error)
 {
-    enum sp_framing framing;
-    enum status status = address_framing(address, &framing, error);
+    struct address address;
+    enum status status = address_parse(text, &address, error);
     if (status != STATUS_OK)
         return status;
     struct listener *listener = calloc(1, sizeof(*listener));
     if (listener == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory to listen on %s",
-                         address);
+                         text);
     listener->transport = transport;
     listener->handlers = handlers;
     listener->user = user;
-    listener->framing = framing;
-    snprintf(listener->address, sizeof(listener->address), "%s", address);
-    pthread_mutex_init(&listener->lock, NULL);
-    int result = bind_address(listener);
-    if (result != 0) {
+    listener->address = address;
+    snprintf(listener->name, sizeof(listener->name), "%s", text);
+    const char *failure = start(listener);
+    if (failure != NULL) {
+        status = error_set(error, STATUS_IO, "cannot listen on %s: %s", text,
+                           failure);
         listener_free(listener);
-        return error_set(error, STATUS_IO, "cannot listen on %s: %s", address,
-                         nng_strerror(result));
+        return status;
     }
     pthread_mutex_lock(&transport->lock);
     listener->next = transport->listeners;
     transport->listeners = listener;
     pthread_mutex_unlock(&transport->lock);
     *out = listener;
-
-    pthread_mutex_lock(&listener->lock);
-    nng_stream_listener_accept(listener->stream_listener, listener->aio);
-    pthread_mutex_unlock(&listener->lock);
     return STATUS_OK;
 }
 

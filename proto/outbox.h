@@ -10,7 +10,7 @@
  *
  * Messages and their parts live in the outbox's arena, or in the event that
  * caused them: so the edge packs what is in the outbox before it lets go of
- * the event. Nothing here sends; proxy/ does over nng, tests/sim over its
+ * the event. Nothing here sends; proxy/ does over a network, tests/sim over its
  * simulated network. */
 
 /* Between two nodes each lane is a connection of its own, in order within a

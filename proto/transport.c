@@ -2,51 +2,50 @@
 #include "proto/transport_internal.h"
 
 #include <stdlib.h>
+#include <unistd.h>
+
+#include <event2/thread.h>
 
 #include "proto/assert.h"
 
-static struct connection *take_dead(struct transport *transport)
+static void use_threads(void)
 {
-    pthread_mutex_lock(&transport->lock);
-    while (transport->dead == NULL && !transport->reaper_stops)
-        pthread_cond_wait(&transport->changed, &transport->lock);
-    struct connection *newest = transport->dead;
-    transport->dead = NULL;
-    pthread_mutex_unlock(&transport->lock);
-
-    struct connection *oldest = NULL;
-    while (newest != NULL) {
-        struct connection *next = newest->next;
-        newest->next = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    return oldest;
+    ASSERT(evthread_use_pthreads() == 0);
 }
 
-static void *reaper_main(void *argument)
+/* What is left belongs to nobody else. */
+static void free_transport(struct transport *transport)
 {
-    struct transport *transport = argument;
-    struct connection *dead;
-    while ((dead = take_dead(transport)) != NULL) {
-        while (dead != NULL) {
-            struct connection *next = dead->next;
-            dead->next = NULL;
-            connection_reap(dead);
-            connection_release(dead);
-            pthread_mutex_lock(&transport->lock);
-            transport->unreaped--;
-            pthread_cond_broadcast(&transport->changed);
-            pthread_mutex_unlock(&transport->lock);
-            dead = next;
-        }
+    for (size_t i = 0; i < transport->loop_count; i++)
+        loop_stop(&transport->loops[i]);
+    while (transport->listeners != NULL) {
+        struct listener *next = transport->listeners->next;
+        listener_free(transport->listeners);
+        transport->listeners = next;
     }
-    return NULL;
+    if (transport->dns != NULL)
+        evdns_base_free(transport->dns, 0);
+    for (size_t i = 0; i < transport->loop_count; i++)
+        loop_free(&transport->loops[i]);
+    pthread_cond_destroy(&transport->changed);
+    pthread_mutex_destroy(&transport->lock);
+    free(transport);
+}
+
+static size_t loops_wanted(const struct transport_limits *limits)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t wanted = processors > 1 ? (size_t)processors : 1;
+    if (limits->loops > 0)
+        wanted = limits->loops;
+    return wanted < LOOPS_MAX ? wanted : LOOPS_MAX;
 }
 
 enum status transport_open(const struct transport_limits *limits,
                            struct transport **out, struct error *error)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, use_threads);
     ASSERT(limits->frame_bytes_max >= sizeof(uint32_t));
     struct transport *transport = calloc(1, sizeof(*transport));
     if (transport == NULL)
@@ -56,38 +55,48 @@ enum status transport_open(const struct transport_limits *limits,
         transport->limits.send_bytes_max = limits->frame_bytes_max;
     pthread_mutex_init(&transport->lock, NULL);
     pthread_cond_init(&transport->changed, NULL);
-    int failure =
-        pthread_create(&transport->reaper, NULL, reaper_main, transport);
-    if (failure != 0) {
-        pthread_cond_destroy(&transport->changed);
-        pthread_mutex_destroy(&transport->lock);
-        free(transport);
-        return error_set(error, STATUS_IO,
-                         "cannot start the transport's reaper thread: %s",
-                         strerror(failure));
+    size_t loops = loops_wanted(limits);
+    while (transport->loop_count < loops) {
+        if (!loop_start(&transport->loops[transport->loop_count])) {
+            free_transport(transport);
+            return error_set(error, STATUS_IO,
+                             "cannot start the transport's %zu threads", loops);
+        }
+        transport->loop_count++;
     }
     *out = transport;
     return STATUS_OK;
 }
 
+struct event_base *transport_next_loop(struct transport *transport)
+{
+    unsigned turn = atomic_fetch_add(&transport->next_loop, 1);
+    return transport->loops[turn % transport->loop_count].base;
+}
+
 enum status transport_adopt(struct connection *connection)
 {
     struct transport *transport = connection->transport;
+    uint32_t ms = transport->limits.handshake_ms;
+    const struct timeval time = {.tv_sec = ms / 1000,
+                                 .tv_usec = ms % 1000 * 1000};
     pthread_mutex_lock(&transport->lock);
     enum status status = transport->closing ? STATUS_CLOSED : STATUS_OK;
+    if (status == STATUS_OK && evtimer_add(connection->timer, &time) != 0)
+        status = STATUS_NO_MEMORY;
     if (status == STATUS_OK) {
         connection_retain(connection);
         connection->next = transport->live;
         if (connection->next != NULL)
             connection->next->previous = connection;
         transport->live = connection;
-        transport->unreaped++;
+        transport->unended++;
     }
     pthread_mutex_unlock(&transport->lock);
     return status;
 }
 
-void transport_condemn(struct connection *connection)
+void transport_forget(struct connection *connection)
 {
     struct transport *transport = connection->transport;
     pthread_mutex_lock(&transport->lock);
@@ -97,9 +106,13 @@ void transport_condemn(struct connection *connection)
         transport->live = connection->next;
     if (connection->next != NULL)
         connection->next->previous = connection->previous;
-    connection->previous = NULL;
-    connection->next = transport->dead;
-    transport->dead = connection;
+    pthread_mutex_unlock(&transport->lock);
+}
+
+void transport_ended(struct transport *transport)
+{
+    pthread_mutex_lock(&transport->lock);
+    transport->unended--;
     pthread_cond_broadcast(&transport->changed);
     pthread_mutex_unlock(&transport->lock);
 }
@@ -125,32 +138,17 @@ void transport_close(struct transport *transport)
 {
     if (transport == NULL)
         return;
+    /* From here on none is adopted. */
     pthread_mutex_lock(&transport->lock);
     transport->closing = true;
-    struct listener *listeners = transport->listeners;
     pthread_mutex_unlock(&transport->lock);
-
-    /* After this no listener's callback runs, so none accepts any more. */
-    for (struct listener *l = listeners; l != NULL; l = l->next)
-        listener_close(l);
     close_live_ones(transport);
 
     pthread_mutex_lock(&transport->lock);
-    while (transport->unreaped > 0)
+    while (transport->unended > 0)
         pthread_cond_wait(&transport->changed, &transport->lock);
-    transport->reaper_stops = true;
-    pthread_cond_broadcast(&transport->changed);
     pthread_mutex_unlock(&transport->lock);
-    pthread_join(transport->reaper, NULL);
-
-    while (listeners != NULL) {
-        struct listener *next = listeners->next;
-        listener_free(listeners);
-        listeners = next;
-    }
-    pthread_cond_destroy(&transport->changed);
-    pthread_mutex_destroy(&transport->lock);
-    free(transport);
+    free_transport(transport);
 }
 
 void transport_counters_read(struct transport *transport,
@@ -173,22 +171,4 @@ void transport_counters_read(struct transport *transport,
     READ(queue_full);
     READ(refused_connections);
 #undef READ
-}
-
-enum status address_framing(const char *address, enum sp_framing *framing,
-                            struct error *error)
-{
-    if (strlen(address) >= ADDRESS_BYTES_MAX)
-        return error_set(error, STATUS_IO,
-                         "address is longer than %d bytes: %.40s...",
-                         ADDRESS_BYTES_MAX - 1, address);
-    if (strncmp(address, "tcp://", 6) == 0)
-        *framing = SP_TCP;
-    else if (strncmp(address, "ipc://", 6) == 0)
-        *framing = SP_IPC;
-    else
-        return error_set(error, STATUS_IO,
-                         "address %s begins with neither tcp:// nor ipc://",
-                         address);
-    return STATUS_OK;
 }

@@ -5,10 +5,9 @@
 #include "proto/bytes.h"
 #include "proto/status.h"
 
-/* The Scalability Protocols' req/rep mapping, spoken over nng's byte streams
- * (tcp:// and ipc:// addresses), so that any nng REQ socket is a client. Why
- * not nng's SP sockets: they deadlock when a peer dies with requests in flight
- * and cost an order of magnitude more CPU a request (see WIRE.md).
+/* The Scalability Protocols' req/rep mapping over byte streams (tcp:// and
+ * ipc:// addresses), so that any nng REQ socket is a client. WIRE.md says why
+ * the streams are libevent's and not nng's.
  *
  * One connection carries any number of requests in flight, matched by their
  * 32-bit id. Reads take up to 256 KiB at once and hand every complete frame in
@@ -20,11 +19,12 @@
  *   or accept         |                        ^          called exactly once,
  *                     +------------------------+          also from HANDSHAKE)
  *
- * Threads: callbacks run on nng's threads, one at a time for a connection, in
- * parallel for different ones. connection_send, _flush and _close may be
- * called from any thread, in callbacks too. Connections are counted
- * references; what must not happen on an nng callback thread (stopping and
- * freeing aios) happens on the transport's own reaper thread. */
+ * Threads: a transport has a few loops, each a thread, and a connection belongs
+ * to one, whose thread makes all of its callbacks: what comes in is read,
+ * carried out and answered without another thread being woken. A callback that
+ * waits holds up all the connections of its loop. connection_send, _flush and
+ * _close may be called from any thread, in callbacks too. Connections are
+ * counted references. */
 
 struct transport;
 struct listener;
@@ -46,10 +46,9 @@ struct transport_handlers {
     /* The frames of one read, at least one; very many come in several calls. */
     void (*frames)(struct connection *connection, void *user,
                    const struct frame *frames, size_t count);
-    /* No further callback for this connection follows. Called on the reaper
-     * thread; nng closes the descriptor soon after. why is a sentence with
-     * the address in it: CLOSED when one side hung up, TIMEOUT for dial or
-     * handshake. */
+    /* No further callback for this connection follows; its descriptor is
+     * closed. why is a sentence with the address in it: CLOSED when one side
+     * hung up, TIMEOUT for dial or handshake. */
     void (*closed)(struct connection *connection, void *user,
                    const struct error *why);
 };
@@ -61,6 +60,7 @@ struct transport_limits {
     size_t queue_bytes_max; /* unsent bytes of more than one frame */
     size_t connections_max; /* accepted ones, per listener */
     uint32_t handshake_ms;  /* dial and handshake together */
+    unsigned loops;         /* threads, at most 16; 0: one a processor */
 };
 
 /* Ever-growing, readable at any time. */
@@ -107,7 +107,9 @@ enum status transport_dial(struct transport *transport, const char *address,
  * NO_MEMORY: nothing appended. */
 enum status connection_send(struct connection *connection, uint32_t id,
                             struct bytes hops, struct bytes payload) MUST_CHECK;
-/* Let what was appended leave. */
+/* Let what was appended leave: at once, or, in a callback, when those that are
+ * due on its thread are over, so that what is ready together leaves together.
+ */
 void connection_flush(struct connection *connection);
 /* Begin to close; closed follows unless it already did. Idempotent. */
 void connection_close(struct connection *connection);

@@ -6,39 +6,54 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include <nng/nng.h>
+#include <event2/dns.h>
+#include <event2/event.h>
+#include <event2/listener.h>
 
+#include "proto/address.h"
 #include "proto/sp.h"
 #include "proto/transport.h"
 
-/* What connection.c, listener.c and transport.c share.
+/* What connection.c, dial.c, listener.c, loop.c and transport.c share.
  *
- * A connection is on the transport's live list until it begins to close, then
- * on the reaper's queue, then nowhere. The reaper stops its aios (which waits
- * for their callbacks), frees what is nng's, and calls closed. So closed can
- * never run beside another callback of the same connection.
+ * A connection belongs to one loop, on whose thread everything that is heard
+ * of it happens: its events, the user's callbacks, and at last its end. Other
+ * threads append, write what the socket takes at once, and ask for its end by
+ * activating its timer. So closed can never run beside another callback of the
+ * same connection, and what libevent holds is given back where it is used.
  *
- * Locks, in the order they are taken: a connection's, a listener's, the
- * transport's. nng_stream_send and _recv are called under the connection's:
- * nng calls back for recv_aio and send_aio on its own threads, never inside the
- * call, and for try_aio not at all. The lock is what keeps the reaper from
- * freeing the stream meanwhile: after a send that failed nothing of nng's is
- * touched. No callback of the user is called under a lock. */
+ * Locks, in the order they are taken: a connection's, the transport's. Events
+ * are added and activated under the connection's, which is safe as libevent
+ * calls back without its own. No callback of the user is called under a
+ * lock. */
 
-enum { ADDRESS_BYTES_MAX = 160 };
+enum { LOOPS_MAX = 16, LOOP_DIRTY_MAX = 64 };
+
+struct loop {
+    struct event_base *base;
+    struct event *stop;  /* activated, it ends the loop */
+    struct event *flush; /* activated, it flushes what is dirty */
+    pthread_t thread;
+    /* Of the thread alone: what its callbacks flushed, of any transport. */
+    struct connection *dirty[LOOP_DIRTY_MAX];
+    size_t dirty_count;
+};
 
 struct transport {
     struct transport_limits limits;
     struct transport_counters counters; /* with __atomic operations */
-    pthread_mutex_t lock;
+    struct loop loops[LOOPS_MAX];
+    size_t loop_count;
+    atomic_uint next_loop;
+    /* Of the first loop's thread. */
+    struct evdns_base *dns; /* NULL until a name is dialed */
+    size_t lookups;         /* under way in it */
+    pthread_mutex_t lock;   /* what follows */
     pthread_cond_t changed;
     bool closing;
-    bool reaper_stops;
-    size_t unreaped; /* connections that are on either list, or in between */
-    struct connection *live;
-    struct connection *dead; /* newest first; the reaper turns it around */
+    struct connection *live; /* until they begin to close */
+    size_t unended;          /* connections whose closed is still to come */
     struct listener *listeners;
-    pthread_t reaper;
 };
 
 enum connection_state {
@@ -46,6 +61,14 @@ enum connection_state {
     CONNECTION_HANDSHAKE,
     CONNECTION_OPEN,
     CONNECTION_CLOSING,
+};
+
+/* What is needed until there is a socket that is connected. */
+struct dial {
+    struct address address;
+    struct places places;
+    size_t next; /* place to try */
+    struct evdns_getaddrinfo_request *lookup;
 };
 
 struct connection {
@@ -57,26 +80,26 @@ struct connection {
     enum sp_protocol protocol;
     enum sp_framing framing;
     char peer[ADDRESS_BYTES_MAX];
-    int64_t deadline_ms; /* of dial and handshake, monotonic */
+    struct event_base *base;
 
     pthread_mutex_t lock; /* what follows */
     enum connection_state state;
     void *user;
     struct error why;
-    nng_stream_dialer *dialer;
-    nng_stream *stream;
-    nng_aio *recv_aio; /* the dial's, too */
-    nng_aio *send_aio;
-    nng_aio *try_aio;      /* for writes that are done at once */
-    struct buffer pending; /* leaves with the next write */
-    struct buffer sending; /* under way, up to sent already gone */
+    int fd;
+    struct event *timer; /* the handshake's deadline; activated, the end */
+    struct event *readable;
+    struct event *writable; /* added when the socket takes no more */
+    struct buffer pending;  /* leaves with the next write */
+    struct buffer sending;  /* under way, up to sent already gone */
     size_t sent;
     bool send_busy;
     bool greeting;     /* sending is the handshake, which no limit counts */
     bool flush_wanted; /* before it was open */
     atomic_size_t queued;
 
-    /* Of the receive callback alone. */
+    /* Of the loop's thread alone. */
+    struct dial *dial; /* while DIALING */
     uint8_t *input;
     size_t input_size, input_capacity;
 };
@@ -86,15 +109,12 @@ struct listener {
     const struct transport_handlers *handlers;
     void *user;
     struct listener *next;
-    enum sp_framing framing;
-    char address[ADDRESS_BYTES_MAX];
+    struct address address;
+    char name[ADDRESS_BYTES_MAX];
     int port;
-    nng_stream_listener *stream_listener;
-    nng_aio *aio;
-    pthread_mutex_t lock; /* what follows */
-    bool closing;
-    bool resting; /* the aio sleeps after a failed accept */
-    size_t connections;
+    struct evconnlistener *acceptor;
+    struct event *rest; /* ends the pause after a failed accept */
+    atomic_size_t connections;
 };
 
 static inline void count(uint64_t *counter, uint64_t more)
@@ -102,24 +122,44 @@ static inline void count(uint64_t *counter, uint64_t more)
     __atomic_fetch_add(counter, more, __ATOMIC_RELAXED);
 }
 
+/* False, and nothing is held, when there is no memory or thread for it. */
+bool loop_start(struct loop *loop);
+void loop_stop(struct loop *loop);
+void loop_free(struct loop *loop);
+/* On a loop's thread: flush it when the callbacks that are due are over. False:
+ * it was not put off. */
+bool loop_defer_flush(struct connection *connection);
+
+/* The one that the next connection belongs to. */
+struct event_base *transport_next_loop(struct transport *transport);
+
 /* NULL when memory is short. Not on any list yet. */
 struct connection *connection_new(struct transport *transport,
+                                  struct event_base *base,
                                   const struct transport_handlers *handlers,
                                   void *user, const char *peer);
-/* Put it on the live list with a reference of the transport's. CLOSED when the
- * transport is closing. */
+/* Put it on the live list with a reference of the transport's, and let the time
+ * for its handshake run. CLOSED when the transport is closing. */
 enum status transport_adopt(struct connection *connection) MUST_CHECK;
-/* From the live list to the reaper. Called under the connection's lock. */
-void transport_condemn(struct connection *connection);
-void connection_accepted(struct connection *connection, nng_stream *stream);
-/* Give it to the reaper unheard: the user is never told of it. */
-void connection_reject(struct connection *connection, nng_stream *stream);
-void connection_reap(struct connection *connection);
-void listener_close(struct listener *listener);
+/* Off the live list. Called under the connection's lock. */
+void transport_forget(struct connection *connection);
+/* Behind closed. */
+void transport_ended(struct transport *transport);
+/* A socket that is connected, which it owns from here on: shake hands. The
+ * functions named *_locked are called under the connection's lock. */
+void connection_begin_locked(struct connection *connection, int fd);
+void connection_flush_now(struct connection *connection);
+void connection_shut_locked(struct connection *connection, enum status status,
+                            const char *what);
+/* On its loop's thread, CLOSING, and nothing of a dial is under way. */
+void connection_end(struct connection *connection);
+
+/* On the connection's loop. */
+void dial_start(struct connection *connection);
+/* False: what dialed still has to hear that it is over, and ends the
+ * connection. */
+bool dial_stop(struct connection *connection);
+
 void listener_free(struct listener *listener);
-void listener_forget_connection(struct listener *listener);
-/* IO unless tcp:// or ipc:// and short enough to name in messages. */
-enum status address_framing(const char *address, enum sp_framing *framing,
-                            struct error *error) MUST_CHECK;
 
 #endif

@@ -261,7 +261,8 @@ static void *reader_main(void *argument)
 
 enum status readers_start(struct storage *storage)
 {
-    /* nng runs two task threads a core: half of them may wait for a disk. */
+    /* Two transports, each with a loop a core: half of them may wait for a
+     * disk. */
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     measure(storage);
     atomic_store(&storage->permits, cores > 1 ? (int)cores : 1);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# catches.sh format|length|purity|tsan: that check passes what is right and fails
-# what is wrong, each wrong thing alone.
+# catches.sh format|length|purity: that check passes what is right and fails what
+# is wrong, each wrong thing alone.
 set -eu
 checks=$(realpath "$(dirname "$0")")
 work=$(mktemp -d)
@@ -94,53 +94,9 @@ check_purity() {
     says 'nothing is defined' purity "$work/missing.a"
 }
 
-check_tsan() {
-    export TSAN_OPTIONS="suppressions=$checks/../tsan.supp"
-    program() {
-        printf '%s\n' "$1" '#include <pthread.h>' '#include <stdlib.h>
-            struct thing { pthread_mutex_t lock; int used, seen; };
-            static int seen(struct thing *t, int order)
-            { return __atomic_load_n(&t->seen, order); }
-            static void *user(void *argument) {
-                struct thing *t = argument;
-                pthread_mutex_lock(&t->lock);
-                t->used++;
-                pthread_mutex_unlock(&t->lock);
-                __atomic_store_n(&t->seen, 1, ORDER);
-                return 0; }
-            int main(void) {
-                static struct thing fixed;
-                struct thing *t = FREE ? calloc(1, sizeof(*t)) : &fixed;
-                pthread_t thread;
-                pthread_mutex_init(&t->lock, 0);
-                pthread_create(&thread, 0, user, t);
-                while (!seen(t, ORDER)) {}
-                READ;
-                pthread_mutex_destroy(&t->lock);
-                if (FREE) free(t);
-                pthread_join(thread, 0);
-                return 0; }' > "$work/race.c"
-        ${CC:-cc} -g -O1 -fsanitize=thread -pthread "$work/race.c" \
-            -o "$work/race"
-    }
-    program '#define ORDER __ATOMIC_SEQ_CST
-        #define FREE 1
-        #define READ'
-    passes "$work/race"
-    program '#define ORDER __ATOMIC_RELAXED
-        #define FREE 1
-        #define READ'
-    says 'data race' "$work/race"
-    program '#define ORDER __ATOMIC_RELAXED
-        #define FREE 0
-        #define READ t->used++'
-    says 'data race' "$work/race"
-}
-
 case $1 in
 format) check_format ;;
 length) check_length ;;
 purity) check_purity ;;
-tsan) check_tsan ;;
 *) exit 2 ;;
 esac

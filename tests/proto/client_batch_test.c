@@ -60,10 +60,11 @@ static void assert_ended(const struct replikv_result *result,
 
 /* The index-th message that the node saw is a batch of these keys, and of
  * writes with the ids that the results say. */
-static void assert_saw(const struct test_node *node, size_t index,
+static void assert_saw(struct test_node *node, size_t index,
                        const struct replikv_result *whole, const size_t *places,
                        const char *const *keys, size_t count)
 {
+    assert_in_range(index, 0, node_seen(node) - 1);
     const struct node_request *seen = &node->requests[index];
     struct arena arena;
     arena_init(&arena, envelope_budget(seen->size));

@@ -43,16 +43,6 @@ static size_t open_descriptors(void)
     return count;
 }
 
-/* nng closes descriptors on a thread of its own, after closed was called. The
- * bound is work, not time: a leak never goes away. */
-static void descriptors_come_back_to(size_t wanted)
-{
-    enum { TRIES = 20000 };
-    for (int i = 0; i < TRIES && open_descriptors() > wanted; i++)
-        sched_yield();
-    assert_in_range(open_descriptors(), 0, wanted);
-}
-
 /* does: dial or listen. *output becomes readable when the process has had its
  * first reply, or listens. */
 static pid_t spawn_victim(const char *does, const char *address, int *output)
@@ -123,7 +113,7 @@ static void deaths_leave_nothing_behind(const char *address, int waves)
             bury(victims[i]);
         gone += WAVE + 1;
         probe_wait(&pair.server_probe, &pair.server_probe.closed, gone);
-        descriptors_come_back_to(descriptors);
+        assert_int_equal(open_descriptors(), descriptors);
     }
     struct transport_counters counters;
     transport_counters_read(pair.server, &counters);
@@ -218,9 +208,8 @@ static void every_restart_is_reconnected_to(const char *address)
         pid_t server = spawn_victim("listen", address, &output);
         struct connection *connection = dial_a_starting_server(&pair, output);
         load_and_kill(&pair, connection, server);
-        descriptors_come_back_to(descriptors);
+        assert_int_equal(open_descriptors(), descriptors);
     }
-    assert_int_equal(open_descriptors(), descriptors);
     assert_int_equal(pair.client_probe.bad, 0);
     assert_int_equal(pair.client_probe.opened, RESTARTS);
     transport_close(pair.client);

@@ -20,8 +20,8 @@
 
 static const char any_port[] = "tcp://127.0.0.1:0";
 
-/* In place of the C library's, for nng too: how many sockets were told to send
- * at once what is written. */
+/* In place of the C library's: how many sockets were told to send at once what
+ * is written. */
 static atomic_size_t nodelay_sockets;
 
 int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
@@ -84,7 +84,7 @@ static void many_in_flight_come_back_over_ipc(void **state)
     char address[150];
     ipc_address(directory, sizeof(directory), address, sizeof(address));
     echo_many(address);
-    /* nng removes the socket; what is left would make this fail. */
+    /* It removes the socket; what is left would make this fail. */
     assert_int_equal(rmdir(directory), 0);
 }
 

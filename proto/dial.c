@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+#include "proto/transport_internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Everything here runs on the connection's loop, but for transport_dial. */
+
+static void failed_locked(struct connection *connection, const char *what)
+{
+    count(&connection->transport->counters.dial_failed, 1);
+    connection_shut_locked(connection, STATUS_IO, what);
+}
+
+static void on_connected(evutil_socket_t fd, short what, void *argument);
+
+/* 0 when it is connected, EINPROGRESS, or what failed. */
+static int start_connect(struct connection *connection,
+                         const struct place *place, int *out)
+{
+    int family = place->name.ss_family;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return errno;
+    *out = fd;
+    /* As of what is accepted: what is written leaves at once. */
+    const int on = 1;
+    if (connection->framing == SP_TCP)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    int result =
+        connect(fd, (const struct sockaddr *)&place->name, place->size);
+    return result == 0 ? 0 : errno;
+}
+
+static void dialed_locked(struct connection *connection, int fd)
+{
+    count(&connection->transport->counters.dialed, 1);
+    free(connection->dial);
+    connection->dial = NULL;
+    connection_begin_locked(connection, fd);
+}
+
+/* Try one place after the other until one is worth waiting for. */
+static void try_places_locked(struct connection *connection, int failure)
+{
+    struct dial *dial = connection->dial;
+    while (dial->next < dial->places.count) {
+        int fd = -1;
+        failure =
+            start_connect(connection, &dial->places.at[dial->next++], &fd);
+        if (failure == 0) {
+            dialed_locked(connection, fd);
+            return;
+        }
+        if (failure == EINPROGRESS) {
+            connection->writable = event_new(connection->base, fd, EV_WRITE,
+                                             on_connected, connection);
+            if (connection->writable != NULL &&
+                event_add(connection->writable, NULL) == 0) {
+                connection->fd = fd;
+                return;
+            }
+            failure = ENOMEM;
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    failed_locked(connection, strerror(failure));
+}
+
+static void on_connected(evutil_socket_t fd, short what, void *argument)
+{
+    (void)what;
+    struct connection *connection = argument;
+    int failure = 0;
+    socklen_t size = sizeof failure;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
+        failure = errno;
+    pthread_mutex_lock(&connection->lock);
+    if (connection->state == CONNECTION_DIALING) {
+        event_free(connection->writable);
+        connection->writable = NULL;
+        connection->fd = -1;
+        if (failure == 0) {
+            dialed_locked(connection, fd);
+        } else {
+            close(fd);
+            try_places_locked(connection, failure);
+        }
+    }
+    pthread_mutex_unlock(&connection->lock);
+}
+
+static void on_looked_up(int result, struct evutil_addrinfo *found,
+                         void *argument)
+{
+    struct connection *connection = argument;
+    struct dial *dial = connection->dial;
+    dial->lookup = NULL;
+    connection->transport->lookups--;
+    if (found != NULL)
+        places_take(&dial->places, found);
+    pthread_mutex_lock(&connection->lock);
+    bool closing = connection->state == CONNECTION_CLOSING;
+    if (!closing && result != 0)
+        failed_locked(connection, evutil_gai_strerror(result));
+    else if (!closing)
+        try_places_locked(connection, EHOSTUNREACH);
+    pthread_mutex_unlock(&connection->lock);
+    if (closing)
+        connection_end(connection);
+}
+
+/* Made anew when no other lookup needs it, so that it knows what resolv.conf and
+ * hosts say now. Without either it answers that a name is not known. */
+static struct evdns_base *resolver(struct transport *transport)
+{
+    if (transport->lookups > 0)
+        return transport->dns;
+    if (transport->dns != NULL)
+        evdns_base_free(transport->dns, 0);
+    transport->dns = evdns_base_new(transport->loops[0].base,
+                                    EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    if (transport->dns != NULL)
+        (void)evdns_base_resolv_conf_parse(transport->dns, DNS_OPTIONS_ALL,
+                                           "/etc/resolv.conf");
+    return transport->dns;
+}
+
+static void look_up(struct connection *connection)
+{
+    struct transport *transport = connection->transport;
+    struct dial *dial = connection->dial;
+    struct evdns_base *dns = resolver(transport);
+    transport->lookups++;
+    if (dns == NULL) {
+        on_looked_up(EVUTIL_EAI_MEMORY, NULL, connection);
+        return;
+    }
+    const struct evutil_addrinfo hints = address_hints(0);
+    struct evdns_getaddrinfo_request *lookup =
+        evdns_getaddrinfo(dns, dial->address.host, dial->address.port, &hints,
+                          on_looked_up, connection);
+    /* NULL: it was called already, and there may be no dial any more. */
+    if (lookup != NULL)
+        dial->lookup = lookup;
+}
+
+void dial_start(struct connection *connection)
+{
+    struct dial *dial = connection->dial;
+    if (dial->places.count == 0) {
+        look_up(connection);
+        return;
+    }
+    pthread_mutex_lock(&connection->lock);
+    if (connection->state == CONNECTION_DIALING)
+        try_places_locked(connection, 0);
+    pthread_mutex_unlock(&connection->lock);
+}
+
+bool dial_stop(struct connection *connection)
+{
+    struct dial *dial = connection->dial;
+    if (dial == NULL || dial->lookup == NULL)
+        return true;
+    evdns_getaddrinfo_cancel(dial->lookup);
+    return false;
+}
+
+enum status transport_dial(struct transport *transport, const char *text,
+                           const struct transport_handlers *handlers,
+                           void *user, struct connection **out,
+                           struct error *error)
+{
+    struct address address;
+    enum status status = address_parse(text, &address, error);
+    if (status != STATUS_OK)
+        return status;
+    struct dial *dial = calloc(1, sizeof *dial);
+    /* A name is looked up by the first loop, whose the resolver is. */
+    struct event_base *base = transport->loops[0].base;
+    if (dial != NULL &&
+        address_places(&address, EVUTIL_AI_NUMERICHOST, &dial->places) == 0)
+        base = transport_next_loop(transport);
+    struct connection *connection =
+        connection_new(transport, base, handlers, user, text);
+    if (dial == NULL || connection == NULL) {
+        free(dial);
+        connection_release(connection);
+        return error_set(error, STATUS_NO_MEMORY, "no memory to dial %s", text);
+    }
+    dial->address = address;
+    connection->dial = dial;
+    connection->protocol = SP_REQ;
+    connection->framing = address.framing;
+    pthread_mutex_lock(&connection->lock);
+    status = transport_adopt(connection);
+    if (status == STATUS_OK) {
+        *out = connection;
+        event_active(connection->timer, EV_READ, 0);
+    }
+    pthread_mutex_unlock(&connection->lock);
+    if (status != STATUS_OK) {
+        connection_release(connection);
+        return error_set(error, status, "cannot dial %s: the transport closes",
+                         text);
+    }
+    return STATUS_OK;
+}
