@@ -346,6 +346,7 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
         recv(fd, connection->input + connection->input_size, room, 0);
     if (size > 0) {
         received(connection, (size_t)size);
+        loop_flush_if_due();
     } else if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
         int failure = size == 0 ? 0 : errno;
         pthread_mutex_lock(&connection->lock);
@@ -427,17 +428,17 @@ enum status connection_send(struct connection *connection, uint32_t id,
     return status;
 }
 
-void connection_flush_now(struct connection *connection)
+void connection_flush(struct connection *connection)
 {
     pthread_mutex_lock(&connection->lock);
     flush_locked(connection);
     pthread_mutex_unlock(&connection->lock);
 }
 
-void connection_flush(struct connection *connection)
+void connection_flush_soon(struct connection *connection)
 {
     if (!loop_defer_flush(connection))
-        connection_flush_now(connection);
+        connection_flush(connection);
 }
 
 void connection_close(struct connection *connection)

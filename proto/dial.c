@@ -115,8 +115,8 @@ static void on_looked_up(int result, struct evutil_addrinfo *found,
         connection_end(connection);
 }
 
-/* Made anew when no other lookup needs it, so that it knows what resolv.conf and
- * hosts say now. Without either it answers that a name is not known. */
+/* Made anew when no other lookup needs it, so that it knows what resolv.conf
+ * and hosts say now. */
 static struct evdns_base *resolver(struct transport *transport)
 {
     if (transport->lookups > 0)

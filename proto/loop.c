@@ -2,13 +2,17 @@
 #include "proto/transport_internal.h"
 
 #include "proto/assert.h"
+#include "proto/clock.h"
+
+/* What a system call that is saved is worth waiting for: a few of them. */
+enum { PUT_OFF_US = 100 };
 
 static _Thread_local struct loop *loop_here;
 
 static void flush_dirty(struct loop *loop)
 {
     for (size_t i = 0; i < loop->dirty_count; i++) {
-        connection_flush_now(loop->dirty[i]);
+        connection_flush(loop->dirty[i]);
         connection_release(loop->dirty[i]);
     }
     loop->dirty_count = 0;
@@ -82,8 +86,18 @@ bool loop_defer_flush(struct connection *connection)
             return true;
     if (loop->dirty_count == LOOP_DIRTY_MAX)
         return false;
-    if (loop->dirty_count == 0)
+    if (loop->dirty_count == 0) {
         event_active(loop->flush, EV_WRITE, 0);
+        loop->dirty_since_us = clock_now_us();
+    }
     loop->dirty[loop->dirty_count++] = connection_retain(connection);
     return true;
+}
+
+void loop_flush_if_due(void)
+{
+    struct loop *loop = loop_here;
+    if (loop->dirty_count > 0 &&
+        clock_now_us() - loop->dirty_since_us > PUT_OFF_US)
+        flush_dirty(loop);
 }

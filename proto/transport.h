@@ -107,10 +107,12 @@ enum status transport_dial(struct transport *transport, const char *address,
  * NO_MEMORY: nothing appended. */
 enum status connection_send(struct connection *connection, uint32_t id,
                             struct bytes hops, struct bytes payload) MUST_CHECK;
-/* Let what was appended leave: at once, or, in a callback, when those that are
- * due on its thread are over, so that what is ready together leaves together.
- */
+/* Let what was appended leave. */
 void connection_flush(struct connection *connection);
+/* The same, but in a callback it may wait until those that are due on its
+ * thread are over, for 100 us or one callback: what is ready together leaves
+ * together. Not before something that waits for a disk. */
+void connection_flush_soon(struct connection *connection);
 /* Begin to close; closed follows unless it already did. Idempotent. */
 void connection_close(struct connection *connection);
 

@@ -37,6 +37,7 @@ struct loop {
     /* Of the thread alone: what its callbacks flushed, of any transport. */
     struct connection *dirty[LOOP_DIRTY_MAX];
     size_t dirty_count;
+    int64_t dirty_since_us;
 };
 
 struct transport {
@@ -129,6 +130,8 @@ void loop_free(struct loop *loop);
 /* On a loop's thread: flush it when the callbacks that are due are over. False:
  * it was not put off. */
 bool loop_defer_flush(struct connection *connection);
+/* What was put off, when that is long ago. Behind a callback. */
+void loop_flush_if_due(void);
 
 /* The one that the next connection belongs to. */
 struct event_base *transport_next_loop(struct transport *transport);
@@ -148,7 +151,6 @@ void transport_ended(struct transport *transport);
 /* A socket that is connected, which it owns from here on: shake hands. The
  * functions named *_locked are called under the connection's lock. */
 void connection_begin_locked(struct connection *connection, int fd);
-void connection_flush_now(struct connection *connection);
 void connection_shut_locked(struct connection *connection, enum status status,
                             const char *what);
 /* On its loop's thread, CLOSING, and nothing of a dial is under way. */

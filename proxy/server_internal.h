@@ -58,7 +58,8 @@ struct turn {
     /* Connections with something to flush; each a reference. */
     struct connection **dirty;
     size_t dirty_count, dirty_capacity;
-    size_t steps; /* since the lock was taken */
+    bool has_writes; /* submitted, and storage_run is still to come */
+    size_t steps;    /* since the lock was taken */
 };
 
 /* A request of ours that will not be answered, to be told the node. */

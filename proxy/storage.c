@@ -147,6 +147,11 @@ void storage_run(struct storage *storage)
     pthread_mutex_unlock(&storage->lock);
 }
 
+bool storage_blocks(const struct storage *storage)
+{
+    return !storage_is_inline(storage);
+}
+
 void storage_renew(struct storage *storage)
 {
     atomic_store(&storage->renew, true);

@@ -130,6 +130,9 @@ void storage_run(struct storage *storage);
 bool storage_read(struct storage *storage, const struct storage_op *op,
                   struct buffer *value, struct storage_result *result);
 
+/* Whether storage_run and storage_read may wait for a disk. */
+bool storage_blocks(const struct storage *storage);
+
 /* Draw a new incarnation before the next dot. */
 void storage_renew(struct storage *storage);
 

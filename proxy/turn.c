@@ -170,10 +170,12 @@ static void carry_out_storage(struct server *server, struct turn *turn)
         storage_renew(server->storage);
     for (size_t i = 0; i < effects->storage_count; i++) {
         const struct storage_op *op = &effects->storage[i];
-        if (op->kind == STORAGE_READ || op->kind == STORAGE_SCAN)
+        if (op->kind == STORAGE_READ || op->kind == STORAGE_SCAN) {
             add_read(turn, op);
-        else
+        } else {
             storage_submit(server->storage, op);
+            turn->has_writes = true;
+        }
     }
 }
 
@@ -229,10 +231,21 @@ void turn_settle(struct server *server, struct turn *turn)
     }
 }
 
-static void flush(struct turn *turn)
+/* What this turn still has to read or write, and may wait for. */
+static bool waits_for_disk(const struct server *server, const struct turn *turn)
 {
+    return (turn->has_writes || turn->read_count > 0) &&
+           storage_blocks(server->storage);
+}
+
+static void flush(struct server *server, struct turn *turn)
+{
+    bool now = waits_for_disk(server, turn);
     for (size_t i = 0; i < turn->dirty_count; i++) {
-        connection_flush(turn->dirty[i]);
+        if (now)
+            connection_flush(turn->dirty[i]);
+        else
+            connection_flush_soon(turn->dirty[i]);
         connection_release(turn->dirty[i]);
     }
     turn->dirty_count = 0;
@@ -288,7 +301,8 @@ static void run_out(struct server *server, struct turn *turn)
     turn_settle(server, turn);
     for (;;) {
         pthread_mutex_unlock(&server->lock);
-        flush(turn);
+        flush(server, turn);
+        turn->has_writes = false;
         storage_run(server->storage);
         if (turn->read_count == 0)
             break;
