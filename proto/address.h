@@ -12,7 +12,8 @@
 
 /* "tcp://host:port" and "ipc:///path", taken apart, and the places that a
  * socket connects or is bound to. A host is a name, an IPv4 address, an IPv6
- * address in brackets, or, to listen on every interface, "*" or nothing. */
+ * address in brackets, or, to listen on every interface (IPv4), "*" or
+ * nothing. */
 
 enum { ADDRESS_BYTES_MAX = 160, PLACES_MAX = 8 };
 
@@ -42,7 +43,7 @@ struct evutil_addrinfo address_hints(int flags);
 /* NULL: every interface. */
 const char *address_node(const struct address *address);
 /* Waits for whom it asks, unless the address is a path or flags forbids it. 0
- * or the code of evutil_gai_strerror. */
+ * or the code of gai_strerror. */
 int address_places(const struct address *address, int flags,
                    struct places *places);
 /* Take over and free what getaddrinfo found; the first PLACES_MAX. */

@@ -21,6 +21,13 @@ static void on_timer(evutil_socket_t fd, short what, void *argument);
 static void on_readable(evutil_socket_t fd, short what, void *argument);
 static void on_writable(evutil_socket_t fd, short what, void *argument);
 
+/* Persistent, or activating it would end its deadline. */
+static struct event *new_timer(struct connection *connection,
+                               struct event_base *base)
+{
+    return event_new(base, -1, EV_PERSIST, on_timer, connection);
+}
+
 struct connection *connection_new(struct transport *transport,
                                   struct event_base *base,
                                   const struct transport_handlers *handlers,
@@ -38,8 +45,7 @@ struct connection *connection_new(struct transport *transport,
     connection->fd = -1;
     snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
     pthread_mutex_init(&connection->lock, NULL);
-    /* Persistent, or activating it would end its deadline. */
-    connection->timer = event_new(base, -1, EV_PERSIST, on_timer, connection);
+    connection->timer = new_timer(connection, base);
     if (connection->timer == NULL) {
         connection_release(connection);
         return NULL;
@@ -132,6 +138,7 @@ static void sent_locked(struct connection *connection, size_t size)
  * once; on_writable goes on when it takes more. */
 static void send_locked(struct connection *connection)
 {
+    connection->send_busy = false;
     while (connection->sending.size > 0) {
         ssize_t size =
             send(connection->fd, connection->sending.data + connection->sent,
@@ -155,8 +162,13 @@ static void flush_locked(struct connection *connection)
 {
     if (connection->state < CONNECTION_OPEN)
         connection->flush_wanted = true;
-    if (connection->state != CONNECTION_OPEN || connection->send_busy ||
-        connection->pending.size == 0)
+    if (connection->state != CONNECTION_OPEN || connection->pending.size == 0)
+        return;
+    /* Its loop may be at the callback that makes all this, and not yet see that
+     * the socket takes more. */
+    if (connection->send_busy && connection->pending.size >= WRITE_BYTES_KEPT)
+        send_locked(connection);
+    if (connection->send_busy)
         return;
     struct buffer empty = connection->sending;
     connection->sending = connection->pending;
@@ -170,12 +182,22 @@ static void on_writable(evutil_socket_t fd, short what, void *argument)
     (void)what;
     struct connection *connection = argument;
     pthread_mutex_lock(&connection->lock);
-    connection->send_busy = false;
     if (connection->state != CONNECTION_CLOSING)
         send_locked(connection);
     if (connection->state == CONNECTION_OPEN)
         flush_locked(connection);
     pthread_mutex_unlock(&connection->lock);
+}
+
+/* Its socket's events, of the loop that it belongs to. */
+static bool watch(struct connection *connection, struct event_base *base,
+                  struct event **readable, struct event **writable)
+{
+    int fd = connection->fd;
+    *readable =
+        event_new(base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+    *writable = event_new(base, fd, EV_WRITE, on_writable, connection);
+    return *readable != NULL && *writable != NULL;
 }
 
 static bool prepare_locked(struct connection *connection)
@@ -184,13 +206,9 @@ static bool prepare_locked(struct connection *connection)
     sp_handshake(connection->protocol, handshake);
     connection->input_capacity = READ_BYTES;
     connection->input = malloc(READ_BYTES);
-    connection->readable =
-        event_new(connection->base, connection->fd, EV_READ | EV_PERSIST,
-                  on_readable, connection);
-    connection->writable = event_new(connection->base, connection->fd, EV_WRITE,
-                                     on_writable, connection);
-    return connection->input != NULL && connection->readable != NULL &&
-           connection->writable != NULL &&
+    return connection->input != NULL &&
+           watch(connection, connection->base, &connection->readable,
+                 &connection->writable) &&
            buffer_append(&connection->sending,
                          bytes_of(handshake, sizeof(handshake))) == STATUS_OK &&
            event_add(connection->readable, NULL) == 0;
@@ -199,8 +217,6 @@ static bool prepare_locked(struct connection *connection)
 void connection_begin_locked(struct connection *connection, int fd)
 {
     connection->fd = fd;
-    if (connection->state == CONNECTION_CLOSING)
-        return;
     connection->state = CONNECTION_HANDSHAKE;
     connection->greeting = true;
     if (prepare_locked(connection))
@@ -319,7 +335,10 @@ static void received(struct connection *connection, size_t size)
     /* Only this callback leaves HANDSHAKE for OPEN. */
     pthread_mutex_lock(&connection->lock);
     bool handshake = connection->state == CONNECTION_HANDSHAKE;
+    bool closing = connection->state == CONNECTION_CLOSING;
     pthread_mutex_unlock(&connection->lock);
+    if (closing)
+        return;
     bool whole = connection->input_size >= SP_HANDSHAKE_BYTES;
     if (handshake && whole) {
         if (!finish_handshake(connection))
@@ -336,6 +355,33 @@ static void received(struct connection *connection, size_t size)
     make_room(connection, at, frame_size);
 }
 
+static void swap(struct event **one, struct event **other)
+{
+    struct event *event = *one;
+    *one = *other;
+    *other = event;
+}
+
+/* To the express loop, whose thread takes over when the lock is free. Without
+ * memory it stays. */
+static void move_locked(struct connection *connection)
+{
+    struct event_base *base = connection->transport->loops[0].base;
+    struct event *readable = NULL, *writable = NULL;
+    struct event *timer = new_timer(connection, base);
+    if (watch(connection, base, &readable, &writable) && timer != NULL &&
+        event_add(readable, NULL) == 0 &&
+        (!connection->send_busy || event_add(writable, NULL) == 0)) {
+        connection->base = base;
+        swap(&connection->timer, &timer);
+        swap(&connection->readable, &readable);
+        swap(&connection->writable, &writable);
+    }
+    free_event(&timer);
+    free_event(&readable);
+    free_event(&writable);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *argument)
 {
     (void)what;
@@ -344,15 +390,21 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
     ASSERT(room > 0);
     ssize_t size =
         recv(fd, connection->input + connection->input_size, room, 0);
+    int failure = errno;
     if (size > 0) {
         received(connection, (size_t)size);
-        loop_flush_if_due();
-    } else if (size == 0 || (errno != EAGAIN && errno != EINTR)) {
-        int failure = size == 0 ? 0 : errno;
-        pthread_mutex_lock(&connection->lock);
-        fail_locked(connection, failure);
-        pthread_mutex_unlock(&connection->lock);
+        loop_flush_due();
     }
+    pthread_mutex_lock(&connection->lock);
+    if (size == 0)
+        fail_locked(connection, 0);
+    else if (size < 0 && failure != EAGAIN && failure != EINTR)
+        fail_locked(connection, failure);
+    bool moves = connection->wants_express;
+    connection->wants_express = false;
+    if (moves && connection->state == CONNECTION_OPEN)
+        move_locked(connection);
+    pthread_mutex_unlock(&connection->lock);
 }
 
 void connection_end(struct connection *connection)
@@ -386,7 +438,9 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 {
     (void)fd;
     struct connection *connection = argument;
-    bool is_deadline = (what & EV_TIMEOUT) != 0;
+    /* A loop that was held up finds the deadline over before it dialed. */
+    bool starts = connection->dial != NULL && !connection->dial->started;
+    bool is_deadline = (what & EV_TIMEOUT) != 0 && !starts;
     pthread_mutex_lock(&connection->lock);
     enum connection_state state = connection->state;
     if (state != CONNECTION_CLOSING && is_deadline)
@@ -395,7 +449,7 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
     if (state == CONNECTION_CLOSING) {
         if (dial_stop(connection))
             connection_end(connection);
-    } else if (state == CONNECTION_DIALING && !is_deadline) {
+    } else if (starts) {
         dial_start(connection);
     }
 }
@@ -444,6 +498,13 @@ void connection_flush_soon(struct connection *connection)
 void connection_close(struct connection *connection)
 {
     shut(connection, STATUS_CLOSED, "closed by this side");
+}
+
+void connection_express(struct connection *connection)
+{
+    pthread_mutex_lock(&connection->lock);
+    connection->wants_express = connection->transport->loop_count > 1;
+    pthread_mutex_unlock(&connection->lock);
 }
 
 void connection_set_user(struct connection *connection, void *user)

@@ -2,11 +2,16 @@
 #include "proto/transport_internal.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#define RESOLV_CONF "/etc/resolv.conf"
+#define HOSTS "/etc/hosts"
 
 /* Everything here runs on the connection's loop, but for transport_dial. */
 
@@ -44,6 +49,21 @@ static void dialed_locked(struct connection *connection, int fd)
     connection_begin_locked(connection, fd);
 }
 
+static bool await(struct connection *connection, int fd)
+{
+    struct event *event =
+        event_new(connection->base, fd, EV_WRITE, on_connected, connection);
+    if (event == NULL)
+        return false;
+    if (event_add(event, NULL) != 0) {
+        event_free(event);
+        return false;
+    }
+    connection->writable = event;
+    connection->fd = fd;
+    return true;
+}
+
 /* Try one place after the other until one is worth waiting for. */
 static void try_places_locked(struct connection *connection, int failure)
 {
@@ -57,13 +77,8 @@ static void try_places_locked(struct connection *connection, int failure)
             return;
         }
         if (failure == EINPROGRESS) {
-            connection->writable = event_new(connection->base, fd, EV_WRITE,
-                                             on_connected, connection);
-            if (connection->writable != NULL &&
-                event_add(connection->writable, NULL) == 0) {
-                connection->fd = fd;
+            if (await(connection, fd))
                 return;
-            }
             failure = ENOMEM;
         }
         if (fd >= 0)
@@ -101,13 +116,12 @@ static void on_looked_up(int result, struct evutil_addrinfo *found,
     struct connection *connection = argument;
     struct dial *dial = connection->dial;
     dial->lookup = NULL;
-    connection->transport->lookups--;
     if (found != NULL)
         places_take(&dial->places, found);
     pthread_mutex_lock(&connection->lock);
     bool closing = connection->state == CONNECTION_CLOSING;
     if (!closing && result != 0)
-        failed_locked(connection, evutil_gai_strerror(result));
+        failed_locked(connection, gai_strerror(result));
     else if (!closing)
         try_places_locked(connection, EHOSTUNREACH);
     pthread_mutex_unlock(&connection->lock);
@@ -115,28 +129,51 @@ static void on_looked_up(int result, struct evutil_addrinfo *found,
         connection_end(connection);
 }
 
-/* Made anew when no other lookup needs it, so that it knows what resolv.conf
- * and hosts say now. */
+/* Changed since the last call? */
+static bool have_changed(struct timespec changed[2])
+{
+    static const char *const files[] = {RESOLV_CONF, HOSTS};
+    bool have = false;
+    for (size_t i = 0; i < 2; i++) {
+        struct stat found = {0};
+        (void)stat(files[i], &found);
+        have |= memcmp(&changed[i], &found.st_mtim, sizeof changed[i]) != 0;
+        changed[i] = found.st_mtim;
+    }
+    return have;
+}
+
+/* It reads what names are known by again when that has changed: a client may be
+ * older than its network. */
 static struct evdns_base *resolver(struct transport *transport)
 {
-    if (transport->lookups > 0)
-        return transport->dns;
-    if (transport->dns != NULL)
-        evdns_base_free(transport->dns, 0);
-    transport->dns = evdns_base_new(transport->loops[0].base,
-                                    EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-    if (transport->dns != NULL)
+    bool is_new = transport->dns == NULL;
+    if (is_new) {
+        transport->dns = evdns_base_new(transport->loops[0].base,
+                                        EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+        if (transport->dns == NULL)
+            return NULL;
+        /* One server that is silent, or answers for one family only, leaves
+         * time for the next. Servers may change the case of a name. */
+        (void)evdns_base_set_option(transport->dns, "timeout", "1");
+        (void)evdns_base_set_option(transport->dns, "getaddrinfo-allow-skew",
+                                    "0.2");
+        (void)evdns_base_set_option(transport->dns, "randomize-case", "0");
+    }
+    if (have_changed(transport->dns_files) || is_new) {
+        evdns_base_clear_host_addresses(transport->dns);
+        (void)evdns_base_clear_nameservers_and_suspend(transport->dns);
         (void)evdns_base_resolv_conf_parse(transport->dns, DNS_OPTIONS_ALL,
-                                           "/etc/resolv.conf");
+                                           RESOLV_CONF);
+        (void)evdns_base_resume(transport->dns);
+    }
     return transport->dns;
 }
 
 static void look_up(struct connection *connection)
 {
-    struct transport *transport = connection->transport;
     struct dial *dial = connection->dial;
-    struct evdns_base *dns = resolver(transport);
-    transport->lookups++;
+    struct evdns_base *dns = resolver(connection->transport);
     if (dns == NULL) {
         on_looked_up(EVUTIL_EAI_MEMORY, NULL, connection);
         return;
@@ -153,6 +190,7 @@ static void look_up(struct connection *connection)
 void dial_start(struct connection *connection)
 {
     struct dial *dial = connection->dial;
+    dial->started = true;
     if (dial->places.count == 0) {
         look_up(connection);
         return;
@@ -181,6 +219,8 @@ enum status transport_dial(struct transport *transport, const char *text,
     enum status status = address_parse(text, &address, error);
     if (status != STATUS_OK)
         return status;
+    if (address.framing == SP_TCP && address_node(&address) == NULL)
+        return error_set(error, STATUS_IO, "address %s names no host", text);
     struct dial *dial = calloc(1, sizeof *dial);
     /* A name is looked up by the first loop, whose the resolver is. */
     struct event_base *base = transport->loops[0].base;
@@ -207,8 +247,9 @@ enum status transport_dial(struct transport *transport, const char *text,
     pthread_mutex_unlock(&connection->lock);
     if (status != STATUS_OK) {
         connection_release(connection);
-        return error_set(error, status, "cannot dial %s: the transport closes",
-                         text);
+        return error_set(error, status, "cannot dial %s: %s", text,
+                         status == STATUS_CLOSED ? "the transport closes"
+                                                 : "no memory");
     }
     return STATUS_OK;
 }

@@ -2,15 +2,16 @@
 #include "proto/transport_internal.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/un.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
-    BACKLOG = 128,
+    BACKLOG = SOMAXCONN, /* as long as the system allows */
     /* After a failed accept (out of descriptors, mostly) the same failure would
      * come back at once; a tenth of a second keeps that from eating a core. */
     REST_US = 100 * 1000,
@@ -51,10 +52,19 @@ static bool adopt(struct listener *listener, int fd,
     return is_adopted;
 }
 
+/* Also for what was accepted and cannot be kept. It ends libevent's round of
+ * accepting, too. */
+static void on_accept_failed(struct evconnlistener *acceptor, void *argument)
+{
+    struct listener *listener = argument;
+    const struct timeval time = {.tv_usec = REST_US};
+    if (evtimer_add(listener->rest, &time) == 0)
+        evconnlistener_disable(acceptor);
+}
+
 static void on_accept(struct evconnlistener *acceptor, evutil_socket_t fd,
                       struct sockaddr *name, int size, void *argument)
 {
-    (void)acceptor;
     (void)size;
     struct listener *listener = argument;
     struct transport *transport = listener->transport;
@@ -76,15 +86,8 @@ static void on_accept(struct evconnlistener *acceptor, evutil_socket_t fd,
         count(&transport->counters.refused_connections, 1);
         atomic_fetch_sub(&listener->connections, 1);
         close(fd);
+        on_accept_failed(acceptor, listener);
     }
-}
-
-static void on_accept_failed(struct evconnlistener *acceptor, void *argument)
-{
-    struct listener *listener = argument;
-    const struct timeval time = {.tv_usec = REST_US};
-    if (evtimer_add(listener->rest, &time) == 0)
-        evconnlistener_disable(acceptor);
 }
 
 static void on_rested(evutil_socket_t fd, short what, void *argument)
@@ -92,25 +95,30 @@ static void on_rested(evutil_socket_t fd, short what, void *argument)
     (void)fd;
     (void)what;
     struct listener *listener = argument;
-    evconnlistener_enable(listener->acceptor);
+    if (evconnlistener_enable(listener->acceptor) != 0)
+        on_accept_failed(listener->acceptor, listener);
 }
 
 void listener_free(struct listener *listener)
 {
     if (listener->acceptor != NULL) {
-        evconnlistener_free(listener->acceptor);
+        /* Before another process finds that nobody listens, and takes it. */
         if (listener->address.framing == SP_IPC)
             (void)unlink(listener->address.host);
+        evconnlistener_free(listener->acceptor);
     }
     if (listener->rest != NULL)
         event_free(listener->rest);
     free(listener);
 }
 
-/* A path that is bound and that nobody listens on any more was left by a
- * process that was killed. */
-static bool is_abandoned(const struct place *place)
+/* A socket that nobody listens on any more was left by a process that was
+ * killed. */
+static bool is_abandoned(const struct place *place, const char *path)
 {
+    struct stat found;
+    if (lstat(path, &found) != 0 || !S_ISSOCK(found.st_mode))
+        return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
@@ -151,20 +159,23 @@ static const char *start(struct listener *listener)
     struct places places;
     int result = address_places(&listener->address, EVUTIL_AI_PASSIVE, &places);
     if (result != 0)
-        return evutil_gai_strerror(result);
+        return gai_strerror(result);
     const struct place *place = &places.at[0];
     listener->rest =
         evtimer_new(listener->transport->loops[0].base, on_rested, listener);
     if (listener->rest == NULL)
         return strerror(ENOMEM);
     listener->acceptor = bind_to(listener, place);
-    if (listener->acceptor == NULL && errno == EADDRINUSE &&
-        listener->address.framing == SP_IPC && is_abandoned(place)) {
-        (void)unlink(listener->address.host);
+    int failure = errno;
+    const char *path = listener->address.host;
+    if (listener->acceptor == NULL && failure == EADDRINUSE &&
+        listener->address.framing == SP_IPC && is_abandoned(place, path)) {
+        (void)unlink(path);
         listener->acceptor = bind_to(listener, place);
+        failure = errno;
     }
     if (listener->acceptor == NULL)
-        return strerror(errno);
+        return strerror(failure);
     evconnlistener_set_error_cb(listener->acceptor, on_accept_failed);
     listener->port = bound_port(listener->acceptor);
     if (evconnlistener_enable(listener->acceptor) != 0)

@@ -74,6 +74,14 @@ void loop_free(struct loop *loop)
     event_base_free(loop->base);
 }
 
+void loop_flush_due(void)
+{
+    struct loop *loop = loop_here;
+    if (loop != NULL && loop->dirty_count > 0 &&
+        clock_now_us() - loop->dirty_since_us > PUT_OFF_US)
+        flush_dirty(loop);
+}
+
 /* Activated, an event comes behind all that are active already: what is ready
  * together is answered together. */
 bool loop_defer_flush(struct connection *connection)
@@ -81,6 +89,7 @@ bool loop_defer_flush(struct connection *connection)
     struct loop *loop = loop_here;
     if (loop == NULL)
         return false;
+    loop_flush_due();
     for (size_t i = 0; i < loop->dirty_count; i++)
         if (loop->dirty[i] == connection)
             return true;
@@ -92,12 +101,4 @@ bool loop_defer_flush(struct connection *connection)
     }
     loop->dirty[loop->dirty_count++] = connection_retain(connection);
     return true;
-}
-
-void loop_flush_if_due(void)
-{
-    struct loop *loop = loop_here;
-    if (loop->dirty_count > 0 &&
-        clock_now_us() - loop->dirty_since_us > PUT_OFF_US)
-        flush_dirty(loop);
 }

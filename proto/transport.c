@@ -8,9 +8,12 @@
 
 #include "proto/assert.h"
 
+static bool has_threads;
+
+/* It fails in a program that gave libevent locks of its own. */
 static void use_threads(void)
 {
-    ASSERT(evthread_use_pthreads() == 0);
+    has_threads = evthread_use_pthreads() == 0;
 }
 
 /* What is left belongs to nobody else. */
@@ -35,7 +38,7 @@ static void free_transport(struct transport *transport)
 static size_t loops_wanted(const struct transport_limits *limits)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = processors > 1 ? (size_t)processors : 1;
+    size_t wanted = processors > 1 ? (size_t)processors + 1 : 2;
     if (limits->loops > 0)
         wanted = limits->loops;
     return wanted < LOOPS_MAX ? wanted : LOOPS_MAX;
@@ -47,6 +50,9 @@ enum status transport_open(const struct transport_limits *limits,
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, use_threads);
     ASSERT(limits->frame_bytes_max >= sizeof(uint32_t));
+    if (!has_threads)
+        return error_set(error, STATUS_IO,
+                         "libevent has other locks than those of pthreads");
     struct transport *transport = calloc(1, sizeof(*transport));
     if (transport == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for a transport");
@@ -71,7 +77,8 @@ enum status transport_open(const struct transport_limits *limits,
 struct event_base *transport_next_loop(struct transport *transport)
 {
     unsigned turn = atomic_fetch_add(&transport->next_loop, 1);
-    return transport->loops[turn % transport->loop_count].base;
+    size_t others = transport->loop_count - 1;
+    return transport->loops[others == 0 ? 0 : 1 + turn % others].base;
 }
 
 enum status transport_adopt(struct connection *connection)

@@ -60,7 +60,9 @@ struct transport_limits {
     size_t queue_bytes_max; /* unsent bytes of more than one frame */
     size_t connections_max; /* accepted ones, per listener */
     uint32_t handshake_ms;  /* dial and handshake together */
-    unsigned loops;         /* threads, at most 16; 0: one a processor */
+    /* Threads, at most 17; 0: one a processor, and one for listeners and what
+     * is express. */
+    unsigned loops;
 };
 
 /* Ever-growing, readable at any time. */
@@ -110,9 +112,16 @@ enum status connection_send(struct connection *connection, uint32_t id,
 /* Let what was appended leave. */
 void connection_flush(struct connection *connection);
 /* The same, but in a callback it may wait until those that are due on its
- * thread are over, for 100 us or one callback: what is ready together leaves
- * together. Not before something that waits for a disk. */
+ * thread are over, so that what is ready together leaves together: for 100 us,
+ * as far as loop_flush_due or another flush_soon is called in time, and until
+ * the callback returns at most. */
 void connection_flush_soon(struct connection *connection);
+/* Flush what waits for longer than that. Before something that takes long;
+ * outside of a callback there is nothing to do. */
+void loop_flush_due(void);
+/* In one of its callbacks: move it to a loop that serves nothing but listeners
+ * and what is express, so that it never waits for the callbacks of others. */
+void connection_express(struct connection *connection);
 /* Begin to close; closed follows unless it already did. Idempotent. */
 void connection_close(struct connection *connection);
 

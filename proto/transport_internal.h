@@ -27,7 +27,12 @@
  * calls back without its own. No callback of the user is called under a
  * lock. */
 
-enum { LOOPS_MAX = 16, LOOP_DIRTY_MAX = 64 };
+enum {
+    /* Where more processors are, they have shards of their own. */
+    LOOPS_MAX = 17,
+    /* As many peers and clients share a write; the next are written at once. */
+    LOOP_DIRTY_MAX = 64,
+};
 
 struct loop {
     struct event_base *base;
@@ -43,13 +48,15 @@ struct loop {
 struct transport {
     struct transport_limits limits;
     struct transport_counters counters; /* with __atomic operations */
+    /* The first has the listeners, the resolver and what is express; and
+     * everything else, if it is the only one. */
     struct loop loops[LOOPS_MAX];
     size_t loop_count;
     atomic_uint next_loop;
     /* Of the first loop's thread. */
     struct evdns_base *dns; /* NULL until a name is dialed */
-    size_t lookups;         /* under way in it */
-    pthread_mutex_t lock;   /* what follows */
+    struct timespec dns_files[2];
+    pthread_mutex_t lock; /* what follows */
     pthread_cond_t changed;
     bool closing;
     struct connection *live; /* until they begin to close */
@@ -69,6 +76,7 @@ struct dial {
     struct address address;
     struct places places;
     size_t next; /* place to try */
+    bool started;
     struct evdns_getaddrinfo_request *lookup;
 };
 
@@ -97,6 +105,7 @@ struct connection {
     bool send_busy;
     bool greeting;     /* sending is the handshake, which no limit counts */
     bool flush_wanted; /* before it was open */
+    bool wants_express;
     atomic_size_t queued;
 
     /* Of the loop's thread alone. */
@@ -130,8 +139,6 @@ void loop_free(struct loop *loop);
 /* On a loop's thread: flush it when the callbacks that are due are over. False:
  * it was not put off. */
 bool loop_defer_flush(struct connection *connection);
-/* What was put off, when that is long ago. Behind a callback. */
-void loop_flush_if_due(void);
 
 /* The one that the next connection belongs to. */
 struct event_base *transport_next_loop(struct transport *transport);

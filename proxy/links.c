@@ -382,10 +382,13 @@ static void on_frames(struct connection *connection, void *user,
     }
 }
 
+/* Hello waits in its queue since it was dialled. No disk that holds up a loop
+ * holds up what says that this node lives. */
 static void on_opened(struct connection *connection, void *user)
 {
-    (void)connection; /* Hello waits in its queue since it was dialled */
-    (void)user;
+    const struct link *link = user;
+    if (link->lane == LANE_CONTROL)
+        connection_express(connection);
 }
 
 static void on_closed(struct connection *connection, void *user,

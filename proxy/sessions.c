@@ -255,6 +255,8 @@ static void greet(struct server *server, struct turn *turn,
         memcpy(session->node.bytes, message->hello->self->id.data,
                NODE_ID_SIZE);
         session->lane = message->hello->lane;
+        if (session->lane == LANE_CONTROL)
+            connection_express(session->connection);
     }
     turn_step(server, turn, event);
     /* The verdict, before the next frame is looked at. */

@@ -261,8 +261,7 @@ static void *reader_main(void *argument)
 
 enum status readers_start(struct storage *storage)
 {
-    /* Two transports, each with a loop a core: half of them may wait for a
-     * disk. */
+    /* Of two loops a core: no more than half of them wait for a disk. */
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     measure(storage);
     atomic_store(&storage->permits, cores > 1 ? (int)cores : 1);

@@ -97,6 +97,8 @@ static void an_address_that_is_none_is_refused_with_its_name(void **state)
         "tcp://host:99999999999",
         "tcp://host:1a",
         "tcp://::1:1",
+        "tcp://:1",
+        "tcp://*:1",
         "ipc://",
     };
     for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {

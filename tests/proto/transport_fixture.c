@@ -14,7 +14,7 @@ const struct transport_limits test_limits = {
     .queue_bytes_max = 64u << 20,
     .connections_max = 64,
     .handshake_ms = 60000,
-    .loops = 2,
+    .loops = 3,
 };
 
 void probe_init(struct probe *probe)

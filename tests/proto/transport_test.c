@@ -34,15 +34,6 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     return (int)syscall(SYS_setsockopt, fd, level, name, value, size);
 }
 
-/* Likewise, and what else it is for is not ours. */
-static atomic_size_t sends;
-
-ssize_t send(int fd, const void *data, size_t size, int flags)
-{
-    atomic_fetch_add(&sends, 1);
-    return syscall(SYS_sendto, fd, data, size, flags, NULL, 0);
-}
-
 static void echo_many(const char *address)
 {
     enum { IN_FLIGHT = 1000, AGAIN = 20000 };
@@ -82,60 +73,6 @@ static void neither_end_holds_back_what_is_written(void **state)
     send_one(connection, 1, "payload");
     probe_wait(&pair.client_probe, &pair.client_probe.frames, 1);
     assert_int_equal(atomic_load(&nodelay_sockets), 2);
-    connection_release(connection);
-    pair_close(&pair);
-}
-
-static void flush_each(struct connection *connection, void *user,
-                       const struct frame *frames, size_t count)
-{
-    (void)user;
-    for (size_t i = 0; i < count; i++) {
-        if (connection_send(connection, frames[i].id, frames[i].hops,
-                            frames[i].payload) != STATUS_OK)
-            abort();
-        connection_flush_soon(connection);
-    }
-}
-
-static void no_event(struct connection *connection, void *user)
-{
-    (void)connection;
-    (void)user;
-}
-
-static void no_end(struct connection *connection, void *user,
-                   const struct error *why)
-{
-    (void)connection;
-    (void)user;
-    (void)why;
-}
-
-static void what_callbacks_flush_leaves_together(void **state)
-{
-    (void)state;
-    enum { FRAMES = 2000, A_FEW = 200 };
-    static const struct transport_handlers handlers = {
-        .opened = no_event, .frames = flush_each, .closed = no_end};
-    struct pair pair;
-    pair_open(&pair, any_port, &test_limits);
-    struct listener *listener;
-    assert_int_equal(transport_listen(pair.server, any_port, &handlers, NULL,
-                                      &listener, NULL),
-                     STATUS_OK);
-    snprintf(pair.address, sizeof pair.address, "tcp://127.0.0.1:%d",
-             listener_port(listener));
-    struct connection *connection = pair_dial(&pair);
-    for (uint32_t i = 0; i < FRAMES; i++)
-        assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
-                                         bytes_of(NULL, 0),
-                                         bytes_of_string("payload")),
-                         STATUS_OK);
-    atomic_store(&sends, 0);
-    connection_flush(connection);
-    probe_wait(&pair.client_probe, &pair.client_probe.frames, FRAMES);
-    assert_in_range(atomic_load(&sends), 2, A_FEW);
     connection_release(connection);
     pair_close(&pair);
 }
@@ -520,7 +457,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_in_flight_come_back_over_tcp),
         cmocka_unit_test(neither_end_holds_back_what_is_written),
-        cmocka_unit_test(what_callbacks_flush_leaves_together),
         cmocka_unit_test(many_in_flight_come_back_over_ipc),
         cmocka_unit_test(frames_larger_than_the_read_buffer_come_back_whole),
         cmocka_unit_test(a_plain_nng_req_socket_is_a_client),

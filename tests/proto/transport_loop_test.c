@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/proto/transport_fixture.h"
+
+/* What a loop's thread does for one connection, and the others see of it. */
+
+static const char any_port[] = "tcp://127.0.0.1:0";
+
+/* In place of the C library's: how many were called, and how many more have no
+ * descriptor left. */
+static atomic_int accepts, accepts_to_fail;
+static atomic_size_t sends;
+
+int accept4(int fd, struct sockaddr *name, socklen_t *size, int flags)
+{
+    atomic_fetch_add(&accepts, 1);
+    if (atomic_fetch_sub(&accepts_to_fail, 1) > 0) {
+        errno = EMFILE;
+        return -1;
+    }
+    return (int)syscall(SYS_accept4, fd, name, size, flags);
+}
+
+ssize_t send(int fd, const void *data, size_t size, int flags)
+{
+    atomic_fetch_add(&sends, 1);
+    return syscall(SYS_sendto, fd, data, size, flags, NULL, 0);
+}
+
+static void answer(struct connection *connection, const struct frame *frame)
+{
+    if (connection_send(connection, frame->id, frame->hops, frame->payload) !=
+        STATUS_OK)
+        abort();
+}
+
+static void no_event(struct connection *connection, void *user)
+{
+    (void)connection;
+    (void)user;
+}
+
+static void no_end(struct connection *connection, void *user,
+                   const struct error *why)
+{
+    (void)connection;
+    (void)user;
+    (void)why;
+}
+
+/* A server with handlers of its own, in place of the one that echoes. */
+static void serve(struct pair *pair, const struct transport_limits *limits,
+                  const struct transport_handlers *handlers, void *user)
+{
+    struct listener *listener;
+    pair_open(pair, any_port, limits);
+    assert_int_equal(transport_listen(pair->server, any_port, handlers, user,
+                                      &listener, NULL),
+                     STATUS_OK);
+    snprintf(pair->address, sizeof pair->address, "tcp://127.0.0.1:%d",
+             listener_port(listener));
+}
+
+static void flush_each(struct connection *connection, void *user,
+                       const struct frame *frames, size_t count)
+{
+    (void)user;
+    for (size_t i = 0; i < count; i++) {
+        answer(connection, &frames[i]);
+        connection_flush_soon(connection);
+    }
+}
+
+/* Each write would be a frame if they left at once. */
+static void what_callbacks_flush_leaves_together(void **state)
+{
+    (void)state;
+    enum { FRAMES = 2000, HALF = FRAMES / 2 };
+    static const struct transport_handlers handlers = {
+        .opened = no_event, .frames = flush_each, .closed = no_end};
+    struct pair pair;
+    serve(&pair, &test_limits, &handlers, NULL);
+    struct connection *connection = pair_dial(&pair);
+    for (uint32_t i = 0; i < FRAMES; i++)
+        assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
+                                         bytes_of(NULL, 0),
+                                         bytes_of_string("payload")),
+                         STATUS_OK);
+    atomic_store(&sends, 0);
+    connection_flush(connection);
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, FRAMES);
+    assert_in_range(atomic_load(&sends), 2, HALF);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
+/* A callback that is held up until it is let go. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_held, is_open;
+};
+
+static void hold(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->is_held = true;
+    pthread_cond_broadcast(&gate->changed);
+    while (!gate->is_open)
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static void hold_or_answer(struct connection *connection, void *user,
+                           const struct frame *frames, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (bytes_equal(frames[i].payload, bytes_of_string("hold")))
+            hold(user);
+        if (bytes_equal(frames[i].payload, bytes_of_string("express")))
+            connection_express(connection);
+        answer(connection, &frames[i]);
+    }
+    connection_flush(connection);
+}
+
+static void what_is_express_does_not_wait_for_others(void **state)
+{
+    (void)state;
+    static const struct transport_handlers handlers = {
+        .opened = no_event, .frames = hold_or_answer, .closed = no_end};
+    struct transport_limits limits = test_limits;
+    limits.loops = 2; /* of which one serves the two connections */
+    struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                        .changed = PTHREAD_COND_INITIALIZER};
+    struct pair pair;
+    serve(&pair, &limits, &handlers, &gate);
+    struct connection *express = pair_dial(&pair), *held = pair_dial(&pair);
+    send_one(express, 1, "express");
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, 1);
+    send_one(held, 2, "hold");
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.is_held)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    for (uint32_t i = 3; i < 100; i++)
+        send_one(express, i, "meanwhile");
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, 98);
+    assert_string_equal(pair.client_probe.last, "meanwhile");
+    pthread_mutex_lock(&gate.lock);
+    gate.is_open = true;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, 99);
+    assert_string_equal(pair.client_probe.last, "hold");
+    connection_release(express);
+    connection_release(held);
+    pair_close(&pair);
+}
+
+enum { LARGE = 64 * 1024, LARGE_COUNT = 256 };
+
+/* Many times what the queue and the socket hold, in one callback. */
+static void answer_at_length(struct connection *connection, void *user,
+                             const struct frame *frames, size_t count)
+{
+    static const uint8_t large[LARGE];
+    (void)user;
+    (void)count;
+    for (size_t i = 0; i < LARGE_COUNT;) {
+        enum status status =
+            connection_send(connection, frames->id, frames->hops,
+                            bytes_of(large, sizeof large));
+        connection_flush(connection);
+        if (status == STATUS_OK)
+            i++;
+        else
+            sched_yield();
+    }
+}
+
+static void a_queue_drains_while_its_loop_is_busy(void **state)
+{
+    (void)state;
+    static const struct transport_handlers handlers = {
+        .opened = no_event, .frames = answer_at_length, .closed = no_end};
+    struct transport_limits limits = test_limits;
+    limits.queue_bytes_max = 1 << 20;
+    struct pair pair;
+    serve(&pair, &limits, &handlers, NULL);
+    struct connection *connection = pair_dial(&pair);
+    send_one(connection, 1, "go on");
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, LARGE_COUNT);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
+static void a_listener_rests_when_descriptors_are_short(void **state)
+{
+    (void)state;
+    enum { FAILURES = 3 };
+    struct pair pair;
+    pair_open(&pair, any_port, &test_limits);
+    atomic_store(&accepts, 0);
+    atomic_store(&accepts_to_fail, FAILURES);
+    struct connection *connection = pair_dial(&pair);
+    probe_wait(&pair.client_probe, &pair.client_probe.opened, 1);
+    /* Those that failed, the one that did not, and what found no other. */
+    assert_in_range(atomic_load(&accepts), FAILURES + 1, FAILURES + 2);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
+static void a_file_is_not_taken_for_a_socket_that_was_left(void **state)
+{
+    (void)state;
+    char directory[100];
+    char address[150];
+    ipc_address(directory, sizeof(directory), address, sizeof(address));
+    const char *path = address + strlen("ipc://");
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    struct pair pair;
+    pair_open(&pair, any_port, &test_limits);
+    struct listener *listener;
+    struct error error;
+    assert_int_equal(transport_listen(pair.server, address, &echo_handlers,
+                                      &pair.server_probe, &listener, &error),
+                     STATUS_IO);
+    assert_non_null(strstr(error.text, "in use"));
+    pair_close(&pair);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(directory), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_callbacks_flush_leaves_together),
+        cmocka_unit_test(what_is_express_does_not_wait_for_others),
+        cmocka_unit_test(a_queue_drains_while_its_loop_is_busy),
+        cmocka_unit_test(a_listener_rests_when_descriptors_are_short),
+        cmocka_unit_test(a_file_is_not_taken_for_a_socket_that_was_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
