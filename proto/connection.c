@@ -362,16 +362,14 @@ static void swap(struct event **one, struct event **other)
     *other = event;
 }
 
-/* To the express loop, whose thread takes over when the lock is free. Without
- * memory it stays. */
-static void move_locked(struct connection *connection)
+/* To another loop, whose thread takes over when the lock is free. Without
+ * memory for its events it stays. */
+static void move_locked(struct connection *connection, struct event_base *base)
 {
-    struct event_base *base = connection->transport->loops[0].base;
     struct event *readable = NULL, *writable = NULL;
     struct event *timer = new_timer(connection, base);
-    if (watch(connection, base, &readable, &writable) && timer != NULL &&
-        event_add(readable, NULL) == 0 &&
-        (!connection->send_busy || event_add(writable, NULL) == 0)) {
+    bool moves = watch(connection, base, &readable, &writable) && timer != NULL;
+    if (moves) {
         connection->base = base;
         swap(&connection->timer, &timer);
         swap(&connection->readable, &readable);
@@ -380,6 +378,10 @@ static void move_locked(struct connection *connection)
     free_event(&timer);
     free_event(&readable);
     free_event(&writable);
+    if (moves &&
+        (event_add(connection->readable, NULL) != 0 ||
+         (connection->send_busy && event_add(connection->writable, NULL) != 0)))
+        fail_locked(connection, ENOMEM);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *argument)
@@ -400,10 +402,10 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
         fail_locked(connection, 0);
     else if (size < 0 && failure != EAGAIN && failure != EINTR)
         fail_locked(connection, failure);
-    bool moves = connection->wants_express;
-    connection->wants_express = false;
-    if (moves && connection->state == CONNECTION_OPEN)
-        move_locked(connection);
+    struct event_base *base = connection->moves_to;
+    connection->moves_to = NULL;
+    if (base != NULL && connection->state == CONNECTION_OPEN)
+        move_locked(connection, base);
     pthread_mutex_unlock(&connection->lock);
 }
 
@@ -500,10 +502,10 @@ void connection_close(struct connection *connection)
     shut(connection, STATUS_CLOSED, "closed by this side");
 }
 
-void connection_express(struct connection *connection)
+void connection_move(struct connection *connection, enum loop_kind kind)
 {
     pthread_mutex_lock(&connection->lock);
-    connection->wants_express = connection->transport->loop_count > 1;
+    connection->moves_to = transport_loop(connection->transport, kind);
     pthread_mutex_unlock(&connection->lock);
 }
 

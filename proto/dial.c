@@ -226,7 +226,7 @@ enum status transport_dial(struct transport *transport, const char *text,
     struct event_base *base = transport->loops[0].base;
     if (dial != NULL &&
         address_places(&address, EVUTIL_AI_NUMERICHOST, &dial->places) == 0)
-        base = transport_next_loop(transport);
+        base = transport_loop(transport, LOOP_COMMON);
     struct connection *connection =
         connection_new(transport, base, handlers, user, text);
     if (dial == NULL || connection == NULL) {

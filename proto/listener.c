@@ -33,7 +33,7 @@ static bool adopt(struct listener *listener, int fd,
     char peer[ADDRESS_BYTES_MAX];
     address_print(name, listener->name, peer);
     struct connection *connection =
-        connection_new(transport, transport_next_loop(transport),
+        connection_new(transport, transport_loop(transport, LOOP_COMMON),
                        listener->handlers, listener->user, peer);
     if (connection == NULL)
         return false;

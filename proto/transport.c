@@ -38,10 +38,13 @@ static void free_transport(struct transport *transport)
 static size_t loops_wanted(const struct transport_limits *limits)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t wanted = processors > 1 ? (size_t)processors + 1 : 2;
+    size_t common = processors > 1 ? (size_t)processors : 1;
+    if (limits->loops == 1)
+        return 1;
     if (limits->loops > 0)
-        wanted = limits->loops;
-    return wanted < LOOPS_MAX ? wanted : LOOPS_MAX;
+        common = limits->loops;
+    return LOOP_COMMON +
+           (common < COMMON_LOOPS_MAX ? common : COMMON_LOOPS_MAX);
 }
 
 enum status transport_open(const struct transport_limits *limits,
@@ -74,11 +77,14 @@ enum status transport_open(const struct transport_limits *limits,
     return STATUS_OK;
 }
 
-struct event_base *transport_next_loop(struct transport *transport)
+struct event_base *transport_loop(struct transport *transport,
+                                  enum loop_kind kind)
 {
-    unsigned turn = atomic_fetch_add(&transport->next_loop, 1);
-    size_t others = transport->loop_count - 1;
-    return transport->loops[others == 0 ? 0 : 1 + turn % others].base;
+    size_t loop = kind;
+    if (kind == LOOP_COMMON && transport->loop_count > LOOP_COMMON)
+        loop += atomic_fetch_add(&transport->next_loop, 1) %
+                (transport->loop_count - LOOP_COMMON);
+    return transport->loops[transport->loop_count == 1 ? 0 : loop].base;
 }
 
 enum status transport_adopt(struct connection *connection)

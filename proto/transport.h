@@ -19,7 +19,7 @@
  *   or accept         |                        ^          called exactly once,
  *                     +------------------------+          also from HANDSHAKE)
  *
- * Threads: a transport has a few loops, each a thread, and a connection belongs
+ * Threads: a transport has loops, each a thread, and a connection belongs
  * to one, whose thread makes all of its callbacks: what comes in is read,
  * carried out and answered without another thread being woken. A callback that
  * waits holds up all the connections of its loop. connection_send, _flush and
@@ -60,8 +60,8 @@ struct transport_limits {
     size_t queue_bytes_max; /* unsent bytes of more than one frame */
     size_t connections_max; /* accepted ones, per listener */
     uint32_t handshake_ms;  /* dial and handshake together */
-    /* Threads, at most 17; 0: one a processor, and one for listeners and what
-     * is express. */
+    /* 1: one for everything; otherwise so many common ones, at most 16, and
+     * one for each of the other kinds. 0: one a processor. */
     unsigned loops;
 };
 
@@ -119,9 +119,13 @@ void connection_flush_soon(struct connection *connection);
 /* Flush what waits for longer than that. Before something that takes long;
  * outside of a callback there is nothing to do. */
 void loop_flush_due(void);
-/* In one of its callbacks: move it to a loop that serves nothing but listeners
- * and what is express, so that it never waits for the callbacks of others. */
-void connection_express(struct connection *connection);
+
+/* Whose callbacks are beside a connection's, and may hold it up. Listeners are
+ * express; a connection is common until it is moved. */
+enum loop_kind { LOOP_EXPRESS, LOOP_BULK, LOOP_COMMON };
+
+/* In one of its callbacks: a loop of this kind makes those that follow. */
+void connection_move(struct connection *connection, enum loop_kind kind);
 /* Begin to close; closed follows unless it already did. Idempotent. */
 void connection_close(struct connection *connection);
 

@@ -28,8 +28,8 @@
  * lock. */
 
 enum {
-    /* Where more processors are, they have shards of their own. */
-    LOOPS_MAX = 17,
+    COMMON_LOOPS_MAX = 16,
+    LOOPS_MAX = LOOP_COMMON + COMMON_LOOPS_MAX,
     /* As many peers and clients share a write; the next are written at once. */
     LOOP_DIRTY_MAX = 64,
 };
@@ -48,8 +48,8 @@ struct loop {
 struct transport {
     struct transport_limits limits;
     struct transport_counters counters; /* with __atomic operations */
-    /* The first has the listeners, the resolver and what is express; and
-     * everything else, if it is the only one. */
+    /* By kind, the common ones from LOOP_COMMON on; or one for all. The first
+     * has the listeners and the resolver. */
     struct loop loops[LOOPS_MAX];
     size_t loop_count;
     atomic_uint next_loop;
@@ -105,7 +105,7 @@ struct connection {
     bool send_busy;
     bool greeting;     /* sending is the handshake, which no limit counts */
     bool flush_wanted; /* before it was open */
-    bool wants_express;
+    struct event_base *moves_to; /* or NULL */
     atomic_size_t queued;
 
     /* Of the loop's thread alone. */
@@ -140,8 +140,9 @@ void loop_free(struct loop *loop);
  * it was not put off. */
 bool loop_defer_flush(struct connection *connection);
 
-/* The one that the next connection belongs to. */
-struct event_base *transport_next_loop(struct transport *transport);
+/* Of the common ones, each in turn. */
+struct event_base *transport_loop(struct transport *transport,
+                                  enum loop_kind kind);
 
 /* NULL when memory is short. Not on any list yet. */
 struct connection *connection_new(struct transport *transport,

@@ -382,13 +382,19 @@ static void on_frames(struct connection *connection, void *user,
     }
 }
 
-/* Hello waits in its queue since it was dialled. No disk that holds up a loop
- * holds up what says that this node lives. */
+void links_take_lane(struct connection *connection, uint32_t lane)
+{
+    if (lane == LANE_CONTROL)
+        connection_move(connection, LOOP_EXPRESS);
+    else if (lane == LANE_BULK)
+        connection_move(connection, LOOP_BULK);
+}
+
 static void on_opened(struct connection *connection, void *user)
 {
+    /* Hello waits in its queue since it was dialled. */
     const struct link *link = user;
-    if (link->lane == LANE_CONTROL)
-        connection_express(connection);
+    links_take_lane(connection, link->lane);
 }
 
 static void on_closed(struct connection *connection, void *user,

@@ -69,6 +69,10 @@ void links_send(struct server *server, struct turn *turn,
 void links_forget(struct links *links);
 /* The node is there: what waits to be dialled again is, when next needed. */
 void links_wake(struct links *links, struct node_id node);
+/* A new connection's lane, dialled or said by its Hello. No disk that holds up
+ * a loop holds up what says that this node lives, and nothing bulky what people
+ * wait for. In one of its callbacks. */
+void links_take_lane(struct connection *connection, uint32_t lane);
 /* Close lanes that are silent with requests outstanding. */
 void links_tick(struct server *server, int64_t now_ms);
 /* Bytes that have not left, of lanes that are up. */

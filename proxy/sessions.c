@@ -255,8 +255,7 @@ static void greet(struct server *server, struct turn *turn,
         memcpy(session->node.bytes, message->hello->self->id.data,
                NODE_ID_SIZE);
         session->lane = message->hello->lane;
-        if (session->lane == LANE_CONTROL)
-            connection_express(session->connection);
+        links_take_lane(session->connection, session->lane);
     }
     turn_step(server, turn, event);
     /* The verdict, before the next frame is looked at. */

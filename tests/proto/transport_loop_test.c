@@ -108,20 +108,37 @@ static void what_callbacks_flush_leaves_together(void **state)
     pair_close(&pair);
 }
 
-/* A callback that is held up until it is let go. */
+/* Callbacks are held up until it is opened. */
 struct gate {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool is_held, is_open;
+    size_t held;
+    bool is_open;
 };
 
 static void hold(struct gate *gate)
 {
     pthread_mutex_lock(&gate->lock);
-    gate->is_held = true;
+    gate->held++;
     pthread_cond_broadcast(&gate->changed);
     while (!gate->is_open)
         pthread_cond_wait(&gate->changed, &gate->lock);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static void wait_held(struct gate *gate, size_t held)
+{
+    pthread_mutex_lock(&gate->lock);
+    while (gate->held < held)
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static void let_go(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->is_open = true;
+    pthread_cond_broadcast(&gate->changed);
     pthread_mutex_unlock(&gate->lock);
 }
 
@@ -132,43 +149,59 @@ static void hold_or_answer(struct connection *connection, void *user,
         if (bytes_equal(frames[i].payload, bytes_of_string("hold")))
             hold(user);
         if (bytes_equal(frames[i].payload, bytes_of_string("express")))
-            connection_express(connection);
+            connection_move(connection, LOOP_EXPRESS);
+        if (bytes_equal(frames[i].payload, bytes_of_string("bulk")))
+            connection_move(connection, LOOP_BULK);
         answer(connection, &frames[i]);
     }
     connection_flush(connection);
 }
 
-static void what_is_express_does_not_wait_for_others(void **state)
+/* Sends text until the answer is here. */
+static void is_served(struct pair *pair, struct connection *connection,
+                      const char *text)
+{
+    static uint32_t number;
+    struct probe *probe = &pair->client_probe;
+    size_t frames = probe_read(probe, &probe->frames);
+    send_one(connection, number++, text);
+    probe_wait(probe, &probe->frames, frames + 1);
+    assert_string_equal(probe->last, text);
+}
+
+static void connections_wait_for_none_of_another_kind(void **state)
 {
     (void)state;
     static const struct transport_handlers handlers = {
         .opened = no_event, .frames = hold_or_answer, .closed = no_end};
     struct transport_limits limits = test_limits;
-    limits.loops = 2; /* of which one serves the two connections */
+    limits.loops = 2;
     struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER,
                         .changed = PTHREAD_COND_INITIALIZER};
     struct pair pair;
     serve(&pair, &limits, &handlers, &gate);
-    struct connection *express = pair_dial(&pair), *held = pair_dial(&pair);
-    send_one(express, 1, "express");
-    probe_wait(&pair.client_probe, &pair.client_probe.frames, 1);
-    send_one(held, 2, "hold");
-    pthread_mutex_lock(&gate.lock);
-    while (!gate.is_held)
-        pthread_cond_wait(&gate.changed, &gate.lock);
-    pthread_mutex_unlock(&gate.lock);
-    for (uint32_t i = 3; i < 100; i++)
-        send_one(express, i, "meanwhile");
-    probe_wait(&pair.client_probe, &pair.client_probe.frames, 98);
-    assert_string_equal(pair.client_probe.last, "meanwhile");
-    pthread_mutex_lock(&gate.lock);
-    gate.is_open = true;
-    pthread_cond_broadcast(&gate.changed);
-    pthread_mutex_unlock(&gate.lock);
-    probe_wait(&pair.client_probe, &pair.client_probe.frames, 99);
-    assert_string_equal(pair.client_probe.last, "hold");
-    connection_release(express);
-    connection_release(held);
+    /* The last two are on a common loop each. */
+    struct connection *connections[4];
+    for (size_t i = 0; i < 4; i++) {
+        connections[i] = pair_dial(&pair);
+        static const char *const kinds[] = {"express", "bulk", "", ""};
+        is_served(&pair, connections[i], kinds[i]);
+    }
+    struct connection *express = connections[0], *bulk = connections[1];
+    send_one(connections[2], 0, "hold");
+    send_one(connections[3], 0, "hold");
+    wait_held(&gate, 2);
+    for (size_t i = 0; i < 100; i++) {
+        is_served(&pair, express, "meanwhile");
+        is_served(&pair, bulk, "too");
+    }
+    send_one(bulk, 0, "hold");
+    wait_held(&gate, 3);
+    for (size_t i = 0; i < 100; i++)
+        is_served(&pair, express, "all the time");
+    let_go(&gate);
+    for (size_t i = 0; i < 4; i++)
+        connection_release(connections[i]);
     pair_close(&pair);
 }
 
@@ -252,7 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_callbacks_flush_leaves_together),
-        cmocka_unit_test(what_is_express_does_not_wait_for_others),
+        cmocka_unit_test(connections_wait_for_none_of_another_kind),
         cmocka_unit_test(a_queue_drains_while_its_loop_is_busy),
         cmocka_unit_test(a_listener_rests_when_descriptors_are_short),
         cmocka_unit_test(a_file_is_not_taken_for_a_socket_that_was_left),
