@@ -158,17 +158,24 @@ static void send_locked(struct connection *connection)
     }
 }
 
+/* Its loop may be at the callback that makes all this, and not yet see that the
+ * socket takes more. */
+static bool is_filled(const struct connection *connection)
+{
+    size_t queued = atomic_load(&connection->queued);
+    return queued >= WRITE_BYTES_KEPT ||
+           queued >= connection->transport->limits.queue_bytes_max / 2;
+}
+
 static void flush_locked(struct connection *connection)
 {
     if (connection->state < CONNECTION_OPEN)
         connection->flush_wanted = true;
     if (connection->state != CONNECTION_OPEN || connection->pending.size == 0)
         return;
-    /* Its loop may be at the callback that makes all this, and not yet see that
-     * the socket takes more. */
-    if (connection->send_busy && connection->pending.size >= WRITE_BYTES_KEPT)
+    if (connection->send_busy && is_filled(connection))
         send_locked(connection);
-    if (connection->send_busy)
+    if (connection->send_busy || connection->state != CONNECTION_OPEN)
         return;
     struct buffer empty = connection->sending;
     connection->sending = connection->pending;
@@ -404,7 +411,8 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
         fail_locked(connection, failure);
     struct event_base *base = connection->moves_to;
     connection->moves_to = NULL;
-    if (base != NULL && connection->state == CONNECTION_OPEN)
+    if (base != NULL && base != connection->base &&
+        connection->state == CONNECTION_OPEN)
         move_locked(connection, base);
     pthread_mutex_unlock(&connection->lock);
 }

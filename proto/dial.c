@@ -7,11 +7,12 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define RESOLV_CONF "/etc/resolv.conf"
 #define HOSTS "/etc/hosts"
+/* Of libevent's: the file is read, and has no name server. */
+enum { RESOLV_CONF_NAMES_NONE = 6 };
 
 /* Everything here runs on the connection's loop, but for transport_dial. */
 
@@ -120,6 +121,7 @@ static void on_looked_up(int result, struct evutil_addrinfo *found,
         places_take(&dial->places, found);
     pthread_mutex_lock(&connection->lock);
     bool closing = connection->state == CONNECTION_CLOSING;
+    connection->moves_to = transport_loop(connection->transport, LOOP_COMMON);
     if (!closing && result != 0)
         failed_locked(connection, gai_strerror(result));
     else if (!closing)
@@ -130,43 +132,63 @@ static void on_looked_up(int result, struct evutil_addrinfo *found,
 }
 
 /* Changed since the last call? */
-static bool have_changed(struct timespec changed[2])
+static bool have_changed(struct transport *transport)
 {
-    static const char *const files[] = {RESOLV_CONF, HOSTS};
+    static const char *const files[DNS_FILES] = {RESOLV_CONF, HOSTS};
+    struct stat now[DNS_FILES];
+    memset(now, 0, sizeof now);
+    for (size_t i = 0; i < DNS_FILES; i++)
+        (void)stat(files[i], &now[i]);
     bool have = false;
-    for (size_t i = 0; i < 2; i++) {
-        struct stat found = {0};
-        (void)stat(files[i], &found);
-        have |= memcmp(&changed[i], &found.st_mtim, sizeof changed[i]) != 0;
-        changed[i] = found.st_mtim;
+    for (size_t i = 0; i < DNS_FILES; i++) {
+        const struct stat *then = &transport->dns_files[i];
+        have |= then->st_dev != now[i].st_dev ||
+                then->st_ino != now[i].st_ino ||
+                then->st_size != now[i].st_size ||
+                then->st_mtim.tv_sec != now[i].st_mtim.tv_sec ||
+                then->st_mtim.tv_nsec != now[i].st_mtim.tv_nsec;
     }
+    memcpy(transport->dns_files, now, sizeof now);
     return have;
 }
 
-/* It reads what names are known by again when that has changed: a client may be
- * older than its network. */
+/* One server that is silent, or one family that is not answered for, leaves
+ * time for the next within a dial's second, whatever resolv.conf says: it means
+ * programs that wait for longer. Servers may change the case of a name. A probe
+ * of a server that failed would not survive its being read anew. */
+static const char *const dns_options[][2] = {
+    {"timeout", "0.15"},
+    {"attempts", "8"},
+    {"randomize-case", "0"},
+    {"getaddrinfo-allow-skew", "0.5"},
+    {"initial-probe-timeout", "3600"},
+};
+
+static void read_files(struct transport *transport)
+{
+    struct evdns_base *dns = transport->dns;
+    evdns_base_search_clear(dns);
+    evdns_base_clear_host_addresses(dns);
+    (void)evdns_base_clear_nameservers_and_suspend(dns);
+    int failure =
+        evdns_base_resolv_conf_parse(dns, DNS_OPTIONS_ALL, RESOLV_CONF);
+    if (failure != 0 && failure != RESOLV_CONF_NAMES_NONE)
+        memset(transport->dns_files, 0, sizeof transport->dns_files);
+    for (size_t i = 0; i < sizeof dns_options / sizeof *dns_options; i++)
+        (void)evdns_base_set_option(dns, dns_options[i][0], dns_options[i][1]);
+    (void)evdns_base_resume(dns);
+}
+
+/* It reads what names are known by again when that has changed, or could not be
+ * read: a client may be older than its network. */
 static struct evdns_base *resolver(struct transport *transport)
 {
     bool is_new = transport->dns == NULL;
-    if (is_new) {
+    if (is_new)
         transport->dns = evdns_base_new(transport->loops[0].base,
                                         EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-        if (transport->dns == NULL)
-            return NULL;
-        /* One server that is silent, or answers for one family only, leaves
-         * time for the next. Servers may change the case of a name. */
-        (void)evdns_base_set_option(transport->dns, "timeout", "1");
-        (void)evdns_base_set_option(transport->dns, "getaddrinfo-allow-skew",
-                                    "0.2");
-        (void)evdns_base_set_option(transport->dns, "randomize-case", "0");
-    }
-    if (have_changed(transport->dns_files) || is_new) {
-        evdns_base_clear_host_addresses(transport->dns);
-        (void)evdns_base_clear_nameservers_and_suspend(transport->dns);
-        (void)evdns_base_resolv_conf_parse(transport->dns, DNS_OPTIONS_ALL,
-                                           RESOLV_CONF);
-        (void)evdns_base_resume(transport->dns);
-    }
+    if (transport->dns != NULL && (have_changed(transport) || is_new))
+        read_files(transport);
     return transport->dns;
 }
 

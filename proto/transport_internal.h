@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include <event2/dns.h>
 #include <event2/event.h>
@@ -32,6 +33,7 @@ enum {
     LOOPS_MAX = LOOP_COMMON + COMMON_LOOPS_MAX,
     /* As many peers and clients share a write; the next are written at once. */
     LOOP_DIRTY_MAX = 64,
+    DNS_FILES = 2, /* resolv.conf, hosts */
 };
 
 struct loop {
@@ -54,9 +56,9 @@ struct transport {
     size_t loop_count;
     atomic_uint next_loop;
     /* Of the first loop's thread. */
-    struct evdns_base *dns; /* NULL until a name is dialed */
-    struct timespec dns_files[2];
-    pthread_mutex_t lock; /* what follows */
+    struct evdns_base *dns;           /* NULL until a name is dialed */
+    struct stat dns_files[DNS_FILES]; /* as they were read */
+    pthread_mutex_t lock;             /* what follows */
     pthread_cond_t changed;
     bool closing;
     struct connection *live; /* until they begin to close */

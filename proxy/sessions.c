@@ -196,6 +196,7 @@ static void judge(struct server *server, struct session *session,
                     envelope->hello_reply->status == RKV__STATUS__OK;
     session->state = accepted ? SESSION_OPEN : SESSION_REFUSED;
     if (accepted) {
+        links_take_lane(session->connection, session->lane);
         close_older(server, session);
         links_wake(&server->links, session->node);
     } else {
@@ -255,7 +256,6 @@ static void greet(struct server *server, struct turn *turn,
         memcpy(session->node.bytes, message->hello->self->id.data,
                NODE_ID_SIZE);
         session->lane = message->hello->lane;
-        links_take_lane(session->connection, session->lane);
     }
     turn_step(server, turn, event);
     /* The verdict, before the next frame is looked at. */

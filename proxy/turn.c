@@ -302,12 +302,13 @@ static void run_out(struct server *server, struct turn *turn)
     for (;;) {
         pthread_mutex_unlock(&server->lock);
         flush(server, turn);
+        if (waits_for_disk(server, turn))
+            loop_flush_due();
         if (turn->has_writes)
             storage_run(server->storage);
         turn->has_writes = false;
         if (turn->read_count == 0)
             break;
-        loop_flush_due();
         run_reads(server, turn);
         turn_lock(server, turn);
         step_reads(server, turn);

@@ -245,6 +245,73 @@ static void a_queue_drains_while_its_loop_is_busy(void **state)
     pair_close(&pair);
 }
 
+/* More than the socket takes from one that does not read before it moves. */
+static void fill_and_move(struct connection *connection, void *user,
+                          const struct frame *frames, size_t count)
+{
+    static const uint8_t large[LARGE];
+    (void)count;
+    for (size_t i = 0; i < LARGE_COUNT; i++)
+        if (connection_send(connection, frames->id, frames->hops,
+                            bytes_of(large, sizeof large)) != STATUS_OK)
+            abort();
+    connection_flush(connection);
+    connection_move(connection, LOOP_BULK);
+    let_go(user);
+}
+
+struct slow_reader {
+    struct gate gate;
+    struct probe *probe;
+};
+
+static void reader_opened(struct connection *connection, void *user)
+{
+    client_handlers.opened(connection, ((struct slow_reader *)user)->probe);
+}
+
+static void reader_frames(struct connection *connection, void *user,
+                          const struct frame *frames, size_t count)
+{
+    struct slow_reader *reader = user;
+    hold(&reader->gate);
+    client_handlers.frames(connection, reader->probe, frames, count);
+}
+
+static void reader_closed(struct connection *connection, void *user,
+                          const struct error *why)
+{
+    client_handlers.closed(connection, ((struct slow_reader *)user)->probe,
+                           why);
+}
+
+static void what_waits_moves_along(void **state)
+{
+    (void)state;
+    static const struct transport_handlers handlers = {
+        .opened = no_event, .frames = fill_and_move, .closed = no_end};
+    static const struct transport_handlers slow_handlers = {
+        .opened = reader_opened,
+        .frames = reader_frames,
+        .closed = reader_closed};
+    struct transport_limits limits = test_limits;
+    limits.loops = 2;
+    limits.queue_bytes_max = (size_t)2 * LARGE * LARGE_COUNT;
+    struct pair pair;
+    struct slow_reader reader = {.gate = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                                          .changed = PTHREAD_COND_INITIALIZER},
+                                 .probe = &pair.client_probe};
+    serve(&pair, &limits, &handlers, &reader.gate);
+    struct connection *connection;
+    assert_int_equal(transport_dial(pair.client, pair.address, &slow_handlers,
+                                    &reader, &connection, NULL),
+                     STATUS_OK);
+    send_one(connection, 1, "go on");
+    probe_wait(reader.probe, &reader.probe->frames, LARGE_COUNT);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
 static void a_listener_rests_when_descriptors_are_short(void **state)
 {
     (void)state;
@@ -290,6 +357,7 @@ int main(void)
         cmocka_unit_test(what_callbacks_flush_leaves_together),
         cmocka_unit_test(connections_wait_for_none_of_another_kind),
         cmocka_unit_test(a_queue_drains_while_its_loop_is_busy),
+        cmocka_unit_test(what_waits_moves_along),
         cmocka_unit_test(a_listener_rests_when_descriptors_are_short),
         cmocka_unit_test(a_file_is_not_taken_for_a_socket_that_was_left),
     };
