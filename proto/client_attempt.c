@@ -10,12 +10,6 @@ enum {
     AVOID_SLOW_MS = 1000,
     /* When a node does not say how long to wait. */
     RETRY_AFTER_MS = 50,
-    /* A node closes the connection of a frame beyond its limit, which is that
-     * of its values and some. Sent again for ever, such a request would take
-     * all others with it: after this many losses for each endpoint it is given
-     * up. Smaller ones are beyond suspicion. */
-    SUSPECT_BYTES = 64 * 1024,
-    SUSPECT_LOSSES = 2,
     /* Everything is momentarily in the way: a connection that is closing, a
      * full queue. */
     PAUSE_MIN_MS = 10,
@@ -193,21 +187,10 @@ static void on_opened(struct connection *connection, void *user)
 static void lost(struct replikv *client, struct request *request,
                  const struct error *why, int64_t now_ms)
 {
-    bool sent = request->state == ATTEMPT_SENT;
-    bool suspect = sent && request->packed.size > SUSPECT_BYTES;
-    if (sent)
+    if (request->state == ATTEMPT_SENT)
         request->maybe_applied = true;
-    if (suspect)
-        request->losses++;
-    error_set(&request->last, STATUS_UNAVAILABLE,
-              suspect ? "%s; is this request, %zu bytes, beyond the node's "
-                        "limits.value_bytes_max?"
-                      : "%s",
-              why->text, request->packed.size);
-    if (request->losses > SUSPECT_LOSSES * client->endpoint_count)
-        client_finish(client, request, REPLIKV_UNAVAILABLE);
-    else
-        client_attempt(client, request, request->endpoint + 1, now_ms);
+    error_set(&request->last, STATUS_UNAVAILABLE, "%s", why->text);
+    client_attempt(client, request, request->endpoint + 1, now_ms);
 }
 
 static void on_closed(struct connection *connection, void *user,

@@ -59,7 +59,6 @@ struct request {
     enum attempt_state state;
     size_t endpoint;
     uint32_t refusals; /* answers that another endpoint may not give */
-    uint32_t losses;   /* of its connection, if it may be the reason */
     int64_t deadline_ms, due_ms, sent_ms;
     bool is_write;
     bool maybe_applied; /* an attempt left and its answer is not known */

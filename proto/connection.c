@@ -16,6 +16,9 @@ enum { READ_BYTES = 256 * 1024 };
 enum { BATCH_FRAMES = 256 };
 /* A write buffer that grew beyond this for a burst is given back. */
 enum { WRITE_BYTES_KEPT = 256 * 1024 };
+/* Of a frame that is too long and may be told of, before that is a peer that
+ * means no request. */
+enum { SKIP_BYTES_MAX = 1 << 30 };
 
 static void on_timer(evutil_socket_t fd, short what, void *argument);
 static void on_readable(evutil_socket_t fd, short what, void *argument);
@@ -267,6 +270,28 @@ static bool still_open(struct connection *connection, void **user)
     return open;
 }
 
+/* Past a frame that is too long, if there is somebody to tell: what of it is
+ * still to come is dropped by received. */
+static enum sp_result skip(struct connection *connection, void *user,
+                           size_t *at, size_t *size)
+{
+    struct bytes input =
+        bytes_of(connection->input + *at, connection->input_size - *at);
+    struct frame frame;
+    if (connection->handlers->oversized == NULL || *size > SKIP_BYTES_MAX)
+        return SP_OVERSIZED;
+    enum sp_result result = sp_parse_head(connection->framing, input, &frame);
+    if (result == SP_FRAME) {
+        count(&connection->transport->counters.oversized, 1);
+        connection->handlers->oversized(connection, user, &frame, *size);
+        size_t here = *size < input.size ? *size : input.size;
+        *at += here;
+        connection->skipping = *size - here;
+    }
+    *size = 0;
+    return result;
+}
+
 /* Hand over every whole frame from *at on and leave *at behind the last, and
  * in *size what the next one takes. */
 static enum sp_result deliver(struct connection *connection, size_t *at,
@@ -293,6 +318,8 @@ static enum sp_result deliver(struct connection *connection, size_t *at,
         count(&transport->counters.frames_in, frame_count);
         if (frame_count > 0)
             connection->handlers->frames(connection, user, frames, frame_count);
+        if (result == SP_OVERSIZED && still_open(connection, &user))
+            result = skip(connection, user, at, size);
     }
     return result;
 }
@@ -337,7 +364,10 @@ static void received(struct connection *connection, size_t size)
 {
     count(&connection->transport->counters.bytes_in, size);
     connection->input_size += size;
-    size_t at = 0;
+    size_t at = connection->skipping < connection->input_size
+                    ? connection->skipping
+                    : connection->input_size;
+    connection->skipping -= at;
     size_t frame_size = 0;
     /* Only this callback leaves HANDSHAKE for OPEN. */
     pthread_mutex_lock(&connection->lock);

@@ -41,13 +41,16 @@ static void write_number(uint8_t *data, size_t size, uint64_t number)
     }
 }
 
+/* MORE: there are hops, and no id yet. */
 static enum sp_result parse_body(struct bytes body, struct frame *frame)
 {
     size_t at = 0;
     while (at + WORD <= body.size && (body.data[at] & TOP_BIT) == 0)
         at += WORD;
-    if (at + WORD > body.size || at / WORD > SP_HOPS_MAX)
+    if (at / WORD > SP_HOPS_MAX)
         return SP_MALFORMED;
+    if (at + WORD > body.size)
+        return SP_MORE;
     size_t end = at + WORD;
     frame->id = (uint32_t)read_number(body.data + at, WORD);
     frame->hops = bytes_of(body.data, at);
@@ -65,14 +68,27 @@ enum sp_result sp_parse(enum sp_framing framing, size_t frame_bytes_max,
     if (input.size < header)
         return SP_MORE;
     uint64_t length = read_number(input.data + header - LENGTH, LENGTH);
-    if (length > frame_bytes_max)
+    if (length > frame_bytes_max) {
+        *size = length > SIZE_MAX - header ? SIZE_MAX : header + length;
         return SP_OVERSIZED;
+    }
     if (length < WORD)
         return SP_MALFORMED;
     *size = header + (size_t)length;
     if (input.size < *size)
         return SP_MORE;
-    return parse_body(bytes_of(input.data + header, (size_t)length), frame);
+    enum sp_result result =
+        parse_body(bytes_of(input.data + header, (size_t)length), frame);
+    return result == SP_MORE ? SP_MALFORMED : result;
+}
+
+enum sp_result sp_parse_head(enum sp_framing framing, struct bytes input,
+                             struct frame *frame)
+{
+    size_t header = header_size(framing);
+    ASSERT(input.size >= header);
+    return parse_body(bytes_of(input.data + header, input.size - header),
+                      frame);
 }
 
 size_t sp_frame_size(enum sp_framing framing, struct bytes hops,

@@ -28,15 +28,22 @@ enum status sp_handshake_check(const uint8_t in[SP_HANDSHAKE_BYTES],
 enum sp_result {
     SP_FRAME,     /* *frame is the first one and *size its bytes */
     SP_MORE,      /* not whole yet; *size is what it takes, header included */
-    SP_OVERSIZED, /* it says that it is longer than frame_bytes_max */
+    SP_OVERSIZED, /* it says that it is so many bytes, beyond the limit */
     SP_MALFORMED,
 };
 
 /* Look at the first frame of input. frame_bytes_max bounds what the header
- * counts: hops, id and payload. *size never exceeds frame_bytes_max + 9. */
+ * counts: hops, id and payload. But for OVERSIZED, *size never exceeds
+ * frame_bytes_max + 9. */
 enum sp_result sp_parse(enum sp_framing framing, size_t frame_bytes_max,
                         struct bytes input, struct frame *frame,
                         size_t *size) MUST_CHECK;
+
+/* Of an OVERSIZED frame that begins input: its hops and id, and what is here of
+ * its payload. MORE: they are not all here, which takes at most 64 bytes behind
+ * the header. */
+enum sp_result sp_parse_head(enum sp_framing framing, struct bytes input,
+                             struct frame *frame) MUST_CHECK;
 
 /* What sp_append takes for such a frame, header included. */
 size_t sp_frame_size(enum sp_framing framing, struct bytes hops,

@@ -46,6 +46,11 @@ struct transport_handlers {
     /* The frames of one read, at least one; very many come in several calls. */
     void (*frames)(struct connection *connection, void *user,
                    const struct frame *frames, size_t count);
+    /* One that is longer than frame_bytes_max: size, header included, of which
+     * payload is what happens to be here. It is skipped, and the connection
+     * goes on. NULL, or beyond 1 GiB: the connection is closed. */
+    void (*oversized)(struct connection *connection, void *user,
+                      const struct frame *frame, size_t size);
     /* No further callback for this connection follows; its descriptor is
      * closed. why is a sentence with the address in it: CLOSED when one side
      * hung up, TIMEOUT for dial or handshake. */
@@ -54,7 +59,7 @@ struct transport_handlers {
 };
 
 struct transport_limits {
-    /* Received and longer: counted, closed, before memory is taken. */
+    /* Received and longer: counted, skipped or closed; no memory is taken. */
     size_t frame_bytes_max;
     size_t send_bytes_max;  /* longer ones are not sent; 0: as received ones */
     size_t queue_bytes_max; /* unsent bytes of more than one frame */

@@ -114,6 +114,7 @@ struct connection {
     struct dial *dial; /* while DIALING */
     uint8_t *input;
     size_t input_size, input_capacity;
+    size_t skipping; /* so much of what comes in is not looked at */
 };
 
 struct listener {

@@ -31,7 +31,7 @@ static enum status listen_on(struct server *server, struct transport *transport,
 {
     struct error why;
     enum status status =
-        transport_listen(transport, address, &session_handlers,
+        transport_listen(transport, address, &session_handlers[kind],
                          &server->sessions.acceptors[kind], listener, &why);
     if (status != STATUS_OK)
         return error_set(error, status, "%s: %s", key, why.text);
@@ -53,6 +53,7 @@ static enum status open_sockets(struct server *server, struct error *error)
         .connections_max = config->connections_max,
         .handshake_ms = HANDSHAKE_MS,
     };
+    server->request_bytes_max = limits.frame_bytes_max;
     server->reply_bytes_max = record;
     struct transport_limits peer_limits = limits;
     peer_limits.frame_bytes_max = record;

@@ -81,7 +81,7 @@ struct server {
     struct effects effects;
     struct sessions sessions;
     struct batches batches;
-    size_t reply_bytes_max; /* of a frame to a client */
+    size_t request_bytes_max, reply_bytes_max; /* of a client's frames */
     struct links links;
     struct buffer packed;
     bool has_lost_results; /* of the storage, for lack of memory */

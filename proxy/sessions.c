@@ -232,17 +232,18 @@ void sessions_reply(struct server *server, struct turn *turn,
 
 /* --- requests --- */
 
-static void answer_malformed(struct server *server, struct turn *turn,
-                             struct session *session, uint32_t id,
-                             const struct error *error)
+static void answer_alone(struct server *server, struct turn *turn,
+                         struct session *session, uint32_t id,
+                         const char *event, const struct error *error)
 {
-    server->counters[EDGE_FRAMES_MALFORMED]++;
-    log_line("event=malformed peer=%s why=\"%s\"",
+    log_line("event=%s peer=%s why=\"%s\"", event,
              connection_peer(session->connection), error->text);
-    const Rkv__Envelope *envelope =
+    Rkv__Envelope *envelope =
         envelope_result(&server->effects.arena, error->status, error->text);
-    if (envelope != NULL)
-        sessions_reply(server, turn, sessions_token(session, id), envelope);
+    if (envelope == NULL)
+        return;
+    envelope->result->outcome = RKV__OUTCOME__NOT_APPLIED;
+    sessions_reply(server, turn, sessions_token(session, id), envelope);
 }
 
 static void greet(struct server *server, struct turn *turn,
@@ -311,10 +312,13 @@ static void frames_heard(struct session *session, const struct frame *frames,
     for (size_t i = 0; i < count; i++) {
         if (frames[i].hops.size > 0)
             route_keep(session, &frames[i]);
-        if (messages[i] == NULL)
-            answer_malformed(server, turn, session, frames[i].id, &errors[i]);
-        else
+        if (messages[i] != NULL) {
             heard(server, turn, session, &frames[i], messages[i]);
+            continue;
+        }
+        server->counters[EDGE_FRAMES_MALFORMED]++;
+        answer_alone(server, turn, session, frames[i].id, "malformed",
+                     &errors[i]);
     }
     turn_end(server, turn);
 }
@@ -329,6 +333,29 @@ static void on_frames(struct connection *connection, void *user,
         frames += some;
         count -= some;
     }
+}
+
+/* A request, as large as it may be: the others of its connection go on. */
+static void on_oversized(struct connection *connection, void *user,
+                         const struct frame *frame, size_t size)
+{
+    struct session *session = user;
+    struct server *server = session->server;
+    struct error error;
+    struct turn *turn = turn_begin(server);
+    if (turn == NULL) {
+        connection_close(connection);
+        return;
+    }
+    error_set(&error, STATUS_TOO_LARGE,
+              "request: %zu bytes, allowed are %zu: limits.value_bytes_max and "
+              "%d KiB",
+              size, server->request_bytes_max,
+              CONFIG_REQUEST_OVERHEAD_BYTES >> 10);
+    if (frame->hops.size > 0)
+        route_keep(session, frame);
+    answer_alone(server, turn, session, frame->id, "oversized", &error);
+    turn_end(server, turn);
 }
 
 /* --- coming and going --- */
@@ -392,10 +419,14 @@ static void on_closed(struct connection *connection, void *user,
     free(session);
 }
 
-const struct transport_handlers session_handlers = {
-    .opened = on_opened,
-    .frames = on_frames,
-    .closed = on_closed,
+const struct transport_handlers session_handlers[] = {
+    [SESSION_CLIENT] = {.opened = on_opened,
+                        .frames = on_frames,
+                        .oversized = on_oversized,
+                        .closed = on_closed},
+    [SESSION_PEER] = {.opened = on_opened,
+                      .frames = on_frames,
+                      .closed = on_closed},
 };
 
 static bool is_stalled(struct server *server, struct session *session,

@@ -56,7 +56,7 @@ struct sessions {
     size_t count, capacity;
 };
 
-extern const struct transport_handlers session_handlers;
+extern const struct transport_handlers session_handlers[]; /* by kind */
 
 void sessions_init(struct sessions *sessions, struct server *server);
 /* After the transports are closed. */

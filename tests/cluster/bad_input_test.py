@@ -224,6 +224,11 @@ class BadInput(unittest.TestCase):
             self.assertEqual(result.outcome, rkv.APPLIED, result.message)
             self.assertEqual(client.get(key, r=-2)[1],
                              [bytes(VALUE_BYTES_MAX)])
+            # And far beyond it, where not even the request is read.
+            for size in (2 * VALUE_BYTES_MAX, 10 * VALUE_BYTES_MAX):
+                result, _ = client.put(b"value", bytes(size))
+                self.assert_refused(result, rkv.TOO_LARGE, "request",
+                                    "value_bytes_max")
 
     def test_a_context_belongs_to_its_key(self):
         clients = self.clients()

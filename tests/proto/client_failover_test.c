@@ -135,27 +135,6 @@ static void slow_request_stays_where_others_are_answered(void **state)
     tally_fini(&tally);
 }
 
-static void request_that_nodes_hang_up_on_is_given_up(void **state)
-{
-    (void)state;
-    static const char large[100000];
-    node_open(&a, NULL, HANGS_UP);
-    node_open(&b, NULL, HANGS_UP);
-    struct replikv *client =
-        client_of(&a, &b, (struct replikv_options){.timeout_ms = 600000});
-    struct replikv_result *result =
-        replikv_put(client, bytes_from("k"),
-                    replikv_bytes_of(large, sizeof(large)), bytes_from(""));
-    assert_int_equal(result->status, REPLIKV_UNAVAILABLE);
-    assert_int_equal(result->outcome, REPLIKV_UNKNOWN);
-    assert_int_equal(result->attempts, 5);
-    assert_non_null(strstr(result->message, "value_bytes_max"));
-    replikv_result_free(result);
-    replikv_close(client);
-    node_close(&a);
-    node_close(&b);
-}
-
 static void overloaded_is_waited_out(void **state)
 {
     (void)state;
@@ -354,7 +333,6 @@ int main(void)
         cmocka_unit_test(what_one_node_cannot_another_can),
         cmocka_unit_test(reads_move_on_too),
         cmocka_unit_test(slow_request_stays_where_others_are_answered),
-        cmocka_unit_test(request_that_nodes_hang_up_on_is_given_up),
         cmocka_unit_test(overloaded_is_waited_out),
         cmocka_unit_test(overloaded_to_the_end_is_not_applied),
         cmocka_unit_test(deadline_leaves_a_sent_write_unknown),

@@ -115,6 +115,41 @@ static void every_split_gives_the_same_frames(void **state)
     }
 }
 
+static void what_is_oversized_has_a_head(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+        enum sp_result result;
+        size_t hops, payload;
+    } cases[] = {
+        {"\0\0\1\0\0\0\0\0", 8, SP_MORE, 0, 0},
+        {"\0\0\1\0\0\0\0\0\x80\0\0", 11, SP_MORE, 0, 0},
+        {"\0\0\1\0\0\0\0\0\x80\0\0\7", 12, SP_FRAME, 0, 0},
+        {"\0\0\1\0\0\0\0\0\0\0\0\1", 12, SP_MORE, 0, 0},
+        {"\0\0\1\0\0\0\0\0\0\0\0\1\x80\0\0\7x", 17, SP_FRAME, 4, 1},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct frame frame;
+        struct bytes input = bytes_of(cases[i].bytes, cases[i].size);
+        size_t size;
+        assert_int_equal(sp_parse(SP_TCP, LIMIT, input, &frame, &size),
+                         SP_OVERSIZED);
+        assert_int_equal(size, 8 + (UINT64_C(1) << 40));
+        assert_int_equal(sp_parse_head(SP_TCP, input, &frame), cases[i].result);
+        if (cases[i].result != SP_FRAME)
+            continue;
+        assert_int_equal(frame.id, 0x80000007);
+        assert_int_equal(frame.hops.size, cases[i].hops);
+        assert_int_equal(frame.payload.size, cases[i].payload);
+    }
+    static uint8_t hops[8 + 4 * (SP_HOPS_MAX + 1)] = {[2] = 1};
+    struct frame frame;
+    assert_int_equal(sp_parse_head(SP_TCP, bytes_of(hops, sizeof hops), &frame),
+                     SP_MALFORMED);
+}
+
 static void hostile_headers_are_refused_before_their_bytes_come(void **state)
 {
     (void)state;
@@ -173,6 +208,7 @@ int main(void)
         cmocka_unit_test(handshake_is_the_eight_bytes_of_the_mapping),
         cmocka_unit_test(frame_is_laid_out_as_wire_md_says),
         cmocka_unit_test(every_split_gives_the_same_frames),
+        cmocka_unit_test(what_is_oversized_has_a_head),
         cmocka_unit_test(hostile_headers_are_refused_before_their_bytes_come),
         cmocka_unit_test(more_hops_than_any_device_allows_are_malformed),
     };

@@ -312,6 +312,57 @@ static void what_waits_moves_along(void **state)
     pair_close(&pair);
 }
 
+/* The size, in place of what was sent. */
+static void answer_size(struct connection *connection, void *user,
+                        const struct frame *frame, size_t size)
+{
+    (void)user;
+    char text[40];
+    snprintf(text, sizeof text, "%zu", size);
+    if (connection_send(connection, frame->id, frame->hops,
+                        bytes_of_string(text)) != STATUS_OK)
+        abort();
+    connection_flush(connection);
+}
+
+/* Within what one read brings, and far beyond it. */
+static void what_is_too_long_is_answered_and_skipped(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1000, 1001, 5000, 300000, 7000000};
+    static const struct transport_handlers handlers = {.opened = no_event,
+                                                       .frames = flush_each,
+                                                       .oversized = answer_size,
+                                                       .closed = no_end};
+    static uint8_t large[7000000];
+    struct transport_limits limits = test_limits;
+    limits.frame_bytes_max = 1000;
+    struct pair pair;
+    serve(&pair, &limits, &handlers, NULL);
+    struct connection *connection = pair_dial(&pair);
+    struct probe *probe = &pair.client_probe;
+    for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char expected[40];
+        snprintf(expected, sizeof expected, "%zu", sizes[i] + 8 + 4);
+        assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
+                                         bytes_of(NULL, 0),
+                                         bytes_of(large, sizes[i])),
+                         STATUS_OK);
+        connection_flush(connection);
+        probe_wait(probe, &probe->frames, 2 * i + 1);
+        pthread_mutex_lock(&probe->lock);
+        assert_string_equal(probe->last, expected);
+        pthread_mutex_unlock(&probe->lock);
+        is_served(&pair, connection, "and on it goes");
+    }
+    struct transport_counters counters;
+    transport_counters_read(pair.server, &counters);
+    assert_int_equal(counters.oversized, sizeof sizes / sizeof *sizes);
+    assert_int_equal(probe_read(probe, &probe->closed), 0);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
 static void a_listener_rests_when_descriptors_are_short(void **state)
 {
     (void)state;
@@ -358,6 +409,7 @@ int main(void)
         cmocka_unit_test(connections_wait_for_none_of_another_kind),
         cmocka_unit_test(a_queue_drains_while_its_loop_is_busy),
         cmocka_unit_test(what_waits_moves_along),
+        cmocka_unit_test(what_is_too_long_is_answered_and_skipped),
         cmocka_unit_test(a_listener_rests_when_descriptors_are_short),
         cmocka_unit_test(a_file_is_not_taken_for_a_socket_that_was_left),
     };

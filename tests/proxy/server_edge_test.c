@@ -527,8 +527,10 @@ static void count_oversized(struct cluster *cluster, struct stranger *stranger)
                      STATUS_OK);
     connection_flush(connection);
     free(bytes);
-    probe_wait(probe, &probe->closed, 2);
+    probe_wait(probe, &probe->frames, 4);
+    connection_close(connection);
     connection_release(connection);
+    probe_wait(probe, &probe->closed, 2);
     assert_int_equal(cluster_counter(cluster, 0, "frames_oversized"), 1);
 }
 
