@@ -100,7 +100,9 @@ class Client:
 
 def main():
     address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:3001"
-    host, port = address.rsplit(":", 1)
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        sys.exit(__doc__)
     client = Client(host, int(port))
     key = f"example-python-{os.getpid()}".encode()
 
