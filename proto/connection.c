@@ -275,21 +275,33 @@ static bool still_open(struct connection *connection, void **user)
 static enum sp_result skip(struct connection *connection, void *user,
                            size_t *at, size_t *size)
 {
-    struct bytes input =
-        bytes_of(connection->input + *at, connection->input_size - *at);
-    struct frame frame;
-    if (connection->handlers->oversized == NULL || *size > SKIP_BYTES_MAX)
+    size_t whole = *size, here = connection->input_size - *at;
+    if (connection->handlers->oversized == NULL || whole > SKIP_BYTES_MAX)
         return SP_OVERSIZED;
-    enum sp_result result = sp_parse_head(connection->framing, input, &frame);
-    if (result == SP_FRAME) {
-        count(&connection->transport->counters.oversized, 1);
-        connection->handlers->oversized(connection, user, &frame, *size);
-        size_t here = *size < input.size ? *size : input.size;
-        *at += here;
-        connection->skipping = *size - here;
-    }
+    if (here > whole)
+        here = whole;
+    struct frame frame;
+    enum sp_result result = sp_parse_head(
+        connection->framing, bytes_of(connection->input + *at, here), &frame);
     *size = 0;
-    return result;
+    if (result == SP_MORE && here == whole)
+        return SP_MALFORMED;
+    if (result != SP_FRAME)
+        return result;
+    count(&connection->transport->counters.oversized, 1);
+    connection->handlers->oversized(
+        connection, user, &frame, whole - sp_header_size(connection->framing));
+    *at += here;
+    connection->skipping = whole - here;
+    return SP_FRAME;
+}
+
+/* Closing: what is left in the input stays as it is. */
+static enum sp_result stop_reading(const struct connection *connection,
+                                   size_t *size)
+{
+    *size = connection->input_capacity;
+    return SP_MORE;
 }
 
 /* Hand over every whole frame from *at on and leave *at behind the last, and
@@ -314,12 +326,15 @@ static enum sp_result deliver(struct connection *connection, size_t *at,
         }
         void *user;
         if (!still_open(connection, &user))
-            return SP_MORE;
+            return stop_reading(connection, size);
         count(&transport->counters.frames_in, frame_count);
         if (frame_count > 0)
             connection->handlers->frames(connection, user, frames, frame_count);
-        if (result == SP_OVERSIZED && still_open(connection, &user))
-            result = skip(connection, user, at, size);
+        if (result != SP_OVERSIZED)
+            continue;
+        if (!still_open(connection, &user))
+            return stop_reading(connection, size);
+        result = skip(connection, user, at, size);
     }
     return result;
 }
@@ -439,11 +454,12 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
         fail_locked(connection, 0);
     else if (size < 0 && failure != EAGAIN && failure != EINTR)
         fail_locked(connection, failure);
-    struct event_base *base = connection->moves_to;
-    connection->moves_to = NULL;
-    if (base != NULL && base != connection->base &&
-        connection->state == CONNECTION_OPEN)
-        move_locked(connection, base);
+    if (connection->state == CONNECTION_OPEN) {
+        struct event_base *base = connection->moves_to;
+        connection->moves_to = NULL;
+        if (base != NULL && base != connection->base)
+            move_locked(connection, base);
+    }
     pthread_mutex_unlock(&connection->lock);
 }
 

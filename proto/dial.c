@@ -154,13 +154,14 @@ static bool have_changed(struct transport *transport)
 
 /* One server that is silent, or one family that is not answered for, leaves
  * time for the next within a dial's second, whatever resolv.conf says: it means
- * programs that wait for longer. Servers may change the case of a name. A probe
- * of a server that failed would not survive its being read anew. */
+ * programs that wait for longer. That is too short to call a server failed, nor
+ * would a probe of one survive its being read anew. Without a decimal point,
+ * which is another character in other locales. */
 static const char *const dns_options[][2] = {
-    {"timeout", "0.15"},
+    {"timeout", "15e-2"},
     {"attempts", "8"},
-    {"randomize-case", "0"},
-    {"getaddrinfo-allow-skew", "0.5"},
+    {"max-timeouts", "255"},
+    {"getaddrinfo-allow-skew", "5e-1"},
     {"initial-probe-timeout", "3600"},
 };
 

@@ -20,7 +20,7 @@ enum status sp_handshake_check(const uint8_t in[SP_HANDSHAKE_BYTES],
     return memcmp(in, wanted, sizeof(wanted)) == 0 ? STATUS_OK : STATUS_INVALID;
 }
 
-static size_t header_size(enum sp_framing framing)
+size_t sp_header_size(enum sp_framing framing)
 {
     return framing == SP_IPC ? 1 + LENGTH : LENGTH;
 }
@@ -61,7 +61,7 @@ static enum sp_result parse_body(struct bytes body, struct frame *frame)
 enum sp_result sp_parse(enum sp_framing framing, size_t frame_bytes_max,
                         struct bytes input, struct frame *frame, size_t *size)
 {
-    size_t header = header_size(framing);
+    size_t header = sp_header_size(framing);
     if (framing == SP_IPC && input.size > 0 && input.data[0] != IPC_MESSAGE)
         return SP_MALFORMED;
     *size = header;
@@ -85,7 +85,7 @@ enum sp_result sp_parse(enum sp_framing framing, size_t frame_bytes_max,
 enum sp_result sp_parse_head(enum sp_framing framing, struct bytes input,
                              struct frame *frame)
 {
-    size_t header = header_size(framing);
+    size_t header = sp_header_size(framing);
     ASSERT(input.size >= header);
     return parse_body(bytes_of(input.data + header, input.size - header),
                       frame);
@@ -94,7 +94,7 @@ enum sp_result sp_parse_head(enum sp_framing framing, struct bytes input,
 size_t sp_frame_size(enum sp_framing framing, struct bytes hops,
                      struct bytes payload)
 {
-    return header_size(framing) + hops.size + WORD + payload.size;
+    return sp_header_size(framing) + hops.size + WORD + payload.size;
 }
 
 enum status sp_append(enum sp_framing framing, const struct frame *frame,
@@ -106,7 +106,7 @@ enum status sp_append(enum sp_framing framing, const struct frame *frame,
     enum status status = buffer_reserve(out, size);
     if (status != STATUS_OK)
         return status;
-    size_t header = header_size(framing);
+    size_t header = sp_header_size(framing);
     uint8_t *data = out->data + out->size;
     data[0] = IPC_MESSAGE;
     write_number(data + header - LENGTH, LENGTH, size - header);

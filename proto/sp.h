@@ -39,9 +39,12 @@ enum sp_result sp_parse(enum sp_framing framing, size_t frame_bytes_max,
                         struct bytes input, struct frame *frame,
                         size_t *size) MUST_CHECK;
 
-/* Of an OVERSIZED frame that begins input: its hops and id, and what is here of
- * its payload. MORE: they are not all here, which takes at most 64 bytes behind
- * the header. */
+/* Before what the header counts. */
+size_t sp_header_size(enum sp_framing framing);
+
+/* Of an OVERSIZED frame, of which input is what is here: its hops and id, and
+ * the beginning of its payload. MORE: they are not all here, which takes at
+ * most 64 bytes behind the header. */
 enum sp_result sp_parse_head(enum sp_framing framing, struct bytes input,
                              struct frame *frame) MUST_CHECK;
 

@@ -46,9 +46,9 @@ struct transport_handlers {
     /* The frames of one read, at least one; very many come in several calls. */
     void (*frames)(struct connection *connection, void *user,
                    const struct frame *frames, size_t count);
-    /* One that is longer than frame_bytes_max: size, header included, of which
-     * payload is what happens to be here. It is skipped, and the connection
-     * goes on. NULL, or beyond 1 GiB: the connection is closed. */
+    /* One of size bytes, beyond frame_bytes_max, of whose payload is what
+     * happens to be here. It is skipped, and the connection goes on. NULL, or
+     * beyond 1 GiB: the connection is closed. */
     void (*oversized)(struct connection *connection, void *user,
                       const struct frame *frame, size_t size);
     /* No further callback for this connection follows; its descriptor is

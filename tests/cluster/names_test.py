@@ -42,7 +42,7 @@ class NameServer:
                 end += 1 + question[end]
             name = b".".join(labels).decode()
             kind, = struct.unpack_from("!H", question, end + 1)
-            self.asked.append((name, kind))
+            self.asked.append((name.lower(), kind))
             if kind in self.mute:
                 continue
             known = name.lower() == self.name

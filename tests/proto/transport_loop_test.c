@@ -343,7 +343,7 @@ static void what_is_too_long_is_answered_and_skipped(void **state)
     struct probe *probe = &pair.client_probe;
     for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char expected[40];
-        snprintf(expected, sizeof expected, "%zu", sizes[i] + 8 + 4);
+        snprintf(expected, sizeof expected, "%zu", sizes[i] + 4);
         assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
                                          bytes_of(NULL, 0),
                                          bytes_of(large, sizes[i])),
@@ -359,6 +359,40 @@ static void what_is_too_long_is_answered_and_skipped(void **state)
     transport_counters_read(pair.server, &counters);
     assert_int_equal(counters.oversized, sizeof sizes / sizeof *sizes);
     assert_int_equal(probe_read(probe, &probe->closed), 0);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
+/* One flush, so that one read has several of them and parts of others. */
+static void what_is_skipped_takes_nothing_along(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {10,   1001, 20,     300000, 30,  1001,
+                                   1001, 40,   600000, 2000,   200, 50};
+    enum { COUNT = sizeof sizes / sizeof *sizes, LONG = 6 };
+    static const struct transport_handlers handlers = {.opened = no_event,
+                                                       .frames = flush_each,
+                                                       .oversized = answer_size,
+                                                       .closed = no_end};
+    static uint8_t large[600000];
+    struct transport_limits limits = test_limits;
+    limits.frame_bytes_max = 1000;
+    struct pair pair;
+    serve(&pair, &limits, &handlers, NULL);
+    struct connection *connection = pair_dial(&pair);
+    for (uint32_t round = 0; round < 20; round++)
+        for (uint32_t i = 0; i < COUNT; i++)
+            assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
+                                             bytes_of(NULL, 0),
+                                             bytes_of(large, sizes[i])),
+                             STATUS_OK);
+    connection_flush(connection);
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, 20 * COUNT);
+    is_served(&pair, connection, "and on it goes");
+    struct transport_counters counters;
+    transport_counters_read(pair.server, &counters);
+    assert_int_equal(counters.oversized, 20 * LONG);
+    assert_int_equal(counters.malformed, 0);
     connection_release(connection);
     pair_close(&pair);
 }
@@ -410,6 +444,7 @@ int main(void)
         cmocka_unit_test(a_queue_drains_while_its_loop_is_busy),
         cmocka_unit_test(what_waits_moves_along),
         cmocka_unit_test(what_is_too_long_is_answered_and_skipped),
+        cmocka_unit_test(what_is_skipped_takes_nothing_along),
         cmocka_unit_test(a_listener_rests_when_descriptors_are_short),
         cmocka_unit_test(a_file_is_not_taken_for_a_socket_that_was_left),
     };

@@ -230,6 +230,53 @@ static void oversized_frame_is_counted_and_closed_with_the_peer(void **state)
     pair_close(&pair);
 }
 
+static void answer_too_long(struct connection *connection, void *user,
+                            const struct frame *frame, size_t size)
+{
+    (void)user;
+    (void)size;
+    if (connection_send(connection, frame->id, frame->hops,
+                        bytes_of_string("long")) != STATUS_OK)
+        abort();
+    connection_flush(connection);
+}
+
+/* Byte by byte, so that each read ends elsewhere in its head. */
+static void a_long_frame_may_come_in_pieces(void **state)
+{
+    (void)state;
+    static const char sent[] = "\0SP\0\0\x30\0\0"
+                               "\0\0\0\0\0\0\x04\0" /* 1024, limit 1000 */
+                               "\0\0\0\1\x80\0\0\7";
+    static const char expected[] = "\0SP\0\0\x31\0\0"
+                                   "\0\0\0\0\0\0\0\x0c"
+                                   "\0\0\0\1\x80\0\0\7long"
+                                   "\0\0\0\0\0\0\0\6\x80\0\0\1ok";
+    struct transport_handlers handlers = echo_handlers;
+    handlers.oversized = answer_too_long;
+    struct transport_limits limits = test_limits;
+    limits.frame_bytes_max = 1000;
+    struct pair pair;
+    pair_open(&pair, any_port, &limits);
+    assert_int_equal(transport_listen(pair.server, any_port, &handlers,
+                                      &pair.server_probe, &pair.listener, NULL),
+                     STATUS_OK);
+    int descriptor = raw_connect(&pair);
+    const int on = 1;
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    for (size_t i = 0; i < sizeof sent - 1; i++)
+        raw_send(descriptor, sent + i, 1);
+    for (size_t i = 0; i < 1024 - 8; i++)
+        raw_send(descriptor, "x", 1);
+    raw_send(descriptor, "\0\0\0\0\0\0\0\6\x80\0\0\1ok", 14);
+    char heard[sizeof expected - 1];
+    assert_int_equal(recv(descriptor, heard, sizeof heard, MSG_WAITALL),
+                     sizeof heard);
+    assert_memory_equal(heard, expected, sizeof heard);
+    close(descriptor);
+    pair_close(&pair);
+}
+
 static void what_is_not_req_is_refused(void **state)
 {
     (void)state;
@@ -462,6 +509,7 @@ int main(void)
         cmocka_unit_test(a_plain_nng_req_socket_is_a_client),
         cmocka_unit_test(a_plain_nng_rep_socket_is_a_server),
         cmocka_unit_test(oversized_frame_is_counted_and_closed_with_the_peer),
+        cmocka_unit_test(a_long_frame_may_come_in_pieces),
         cmocka_unit_test(what_is_not_req_is_refused),
         cmocka_unit_test(a_stream_cut_into_bytes_is_still_understood),
         cmocka_unit_test(silence_ends_at_the_handshake_deadline),
