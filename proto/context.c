@@ -51,7 +51,18 @@ enum status context_join(const struct context *a, const struct context *b,
     return STATUS_OK;
 }
 
-/* format u8, key hash u64, context, checksum u64 */
+struct context record_seen(const struct record *record)
+{
+    struct context seen = record->context;
+    if (record->kind != RECORD_LWW)
+        return seen;
+    for (size_t i = 0; i < record->value_count; i++)
+        if (record->values[i].stamp > seen.stamp)
+            seen.stamp = record->values[i].stamp;
+    return seen;
+}
+
+/* format u8, key hash u64, stamp u64, context, checksum u64 */
 enum status context_encode(const struct context *context, uint64_t key_hash,
                            struct buffer *out)
 {
@@ -59,6 +70,7 @@ enum status context_encode(const struct context *context, uint64_t key_hash,
     struct writer writer = {.out = out};
     put_number(&writer, CONTEXT_FORMAT, 1);
     put_number(&writer, key_hash, 8);
+    put_number(&writer, context->stamp, 8);
     put_context(&writer, context);
     put_checksum(&writer, start);
     if (writer.status != STATUS_OK)
@@ -79,7 +91,9 @@ enum status context_decode(struct bytes encoded, uint64_t key_hash,
         return STATUS_INVALID;
     uint64_t named = take_number(&reader, 8);
     struct context decoded;
+    uint64_t stamp = take_number(&reader, 8);
     take_context(&reader, &decoded);
+    decoded.stamp = stamp;
     if (reader.status == STATUS_NO_MEMORY)
         return STATUS_NO_MEMORY;
     if (reader.status != STATUS_OK || reader.rest.size != 0)

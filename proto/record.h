@@ -48,6 +48,7 @@ struct dot {
 struct context {
     struct dot *entries;
     size_t count;
+    uint64_t stamp; /* see record_seen; 0 in records */
 };
 
 enum record_kind { RECORD_SIBLINGS = 0, RECORD_LWW = 1 };
@@ -159,7 +160,11 @@ int64_t record_ripe_ms(const struct record *record);
 uint64_t context_counter(const struct context *context, struct actor actor);
 bool context_covers(const struct context *context, struct dot dot);
 
-/* The opaque bytes of a record's context, which name the key by its hash and
+/* What a client that has read the record holds: its context, and in lww the
+ * stamp to write above. */
+struct context record_seen(const struct record *record);
+
+/* The opaque bytes of such a context, which name the key by its hash and
  * carry a checksum. */
 enum status context_encode(const struct context *context, uint64_t key_hash,
                            struct buffer *out) MUST_CHECK;

@@ -27,7 +27,7 @@
  * equal records have equal bytes without a rule about shortest forms. */
 
 enum {
-    CONTEXT_FORMAT = 1,
+    CONTEXT_FORMAT = 2,
     CHECKSUM_SIZE = 8,
     DOT_SIZE = 8 + 4 + 8,
     /* A value has a dot and may have no data. */

@@ -97,7 +97,8 @@ ProtobufCBinaryData context_for_client(const struct record *record,
 {
     struct buffer encoded = {0};
     struct bytes copy = {0};
-    if (context_encode(&record->context, hash, &encoded) == STATUS_OK) {
+    const struct context seen = record_seen(record);
+    if (context_encode(&seen, hash, &encoded) == STATUS_OK) {
         copy.data = arena_copy(arena, encoded.data, encoded.size);
         copy.size = copy.data == NULL ? 0 : encoded.size;
     }

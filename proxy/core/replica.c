@@ -97,10 +97,14 @@ static struct dot next_dot(struct replica *replica, enum table table,
                              table == TABLE_HINTS ? &nothing : own);
 }
 
-/* Above what the key has, whoever's clock that is of: what is acknowledged must
- * not be lost to what came before it. */
-static uint64_t stamp_over(const struct record *own, uint64_t stamp)
+/* Above what the key has here, and what the client has seen of it, whoever's
+ * clock that is of: what is acknowledged must not be lost to what came before
+ * it. */
+static uint64_t stamp_over(const struct record *own, const struct context *seen,
+                           uint64_t stamp)
 {
+    if (seen->stamp >= stamp && seen->stamp < UINT64_MAX)
+        stamp = seen->stamp + 1;
     for (size_t i = 0; i < own->value_count; i++)
         if (own->values[i].stamp >= stamp && own->values[i].stamp < UINT64_MAX)
             stamp = own->values[i].stamp + 1;
@@ -150,7 +154,7 @@ static void coordinate(struct replica *replica, const struct storage_op *op,
         .request = op->request,
         .dot = next_dot(replica, op->key.table, &own.context),
         .now_ms = op->wall_ms,
-        .stamp = stamp_over(&own, op->stamp),
+        .stamp = stamp_over(&own, &seen, op->stamp),
         .tombstone = op->tombstone,
         .expires_ms = op->expires_ms,
         .data = op->tombstone ? (struct bytes){0} : op->data,

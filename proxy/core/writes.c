@@ -210,9 +210,9 @@ static enum status keep_context(struct write_op *op, struct request_id request,
     if (record.value_count != 1 ||
         !request_id_equal(record.values[0].request, request))
         return STATUS_OK;
+    const struct context seen = record_seen(&record);
     return context_encode(
-        &record.context,
-        key_hash(op->bucket->id, bytes_of(op->key, op->key_size)),
+        &seen, key_hash(op->bucket->id, bytes_of(op->key, op->key_size)),
         &op->context);
 }
 

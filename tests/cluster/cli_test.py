@@ -242,7 +242,7 @@ class OneCluster(Cli):
                                           expect=REFUSED))
 
     def test_request_far_beyond_the_limit_is_named(self):
-        said = self.error("put", "huge", given=b"x" * 2**22, expect=UNKNOWN)
+        said = self.error("put", "huge", given=b"x" * 2**22, expect=REFUSED)
         self.assertIn("value_bytes_max", said)
         self.run_cli("get", "huge", expect=NOT_FOUND)
 

@@ -459,7 +459,7 @@ static void writes_without_a_request_or_of_a_seen_dot_are_invalid(void **state)
         record_apply(&own, &write, WINDOW_MS, arena, &written, &duplicate),
         STATUS_INVALID);
     write.request = request_of(1);
-    write.seen = (struct context){&dot, 1};
+    write.seen = (struct context){.entries = &dot, .count = 1};
     assert_int_equal(
         record_apply(&own, &write, WINDOW_MS, arena, &written, &duplicate),
         STATUS_INVALID);
@@ -496,10 +496,12 @@ static void contexts_come_back_and_name_their_key(void **state)
     struct record record = sample(arena);
     struct context back;
     struct buffer out = {0};
+    record.context.stamp = UINT64_C(1) << 63 | 7;
     assert_int_equal(context_encode(&record.context, 42, &out), STATUS_OK);
     assert_int_equal(context_decode(buffer_bytes(&out), 42, arena, &back),
                      STATUS_OK);
     assert_int_equal(back.count, record.context.count);
+    assert_int_equal(back.stamp, record.context.stamp);
     for (size_t i = 0; i < back.count; i++)
         assert_true(context_covers(&record.context, back.entries[i]) &&
                     context_covers(&back, record.context.entries[i]));
@@ -532,11 +534,11 @@ static void actors_are_extended_only_by_their_own_copy(void **state)
     assert_int_equal(first.counter, 1);
     assert_int_equal(other.counter, 1);
     assert_int_not_equal(first.actor.epoch, other.actor.epoch);
-    struct context own = {&first, 1};
+    struct context own = {.entries = &first, .count = 1};
     struct dot next = actor_source_next(&source, &own);
     assert_int_equal(next.counter, 2);
     assert_int_equal(next.actor.epoch, first.actor.epoch);
-    struct context further = {&next, 1};
+    struct context further = {.entries = &next, .count = 1};
     assert_false(actor_source_is_behind(&source, &own, &own));
     assert_false(actor_source_is_behind(&source, &further, &own));
     assert_true(actor_source_is_behind(&source, &own, &further));
@@ -546,7 +548,7 @@ static void actors_are_extended_only_by_their_own_copy(void **state)
     assert_false(actor_source_is_behind(&source, &none, &own));
     assert_int_equal(actor_source_next(&source, &own).actor.incarnation, 6);
     struct dot last = dot_of(6, 9, UINT64_MAX);
-    struct context full = {&last, 1};
+    struct context full = {.entries = &last, .count = 1};
     assert_int_equal(actor_source_next(&source, &full).counter, 1);
 }
 

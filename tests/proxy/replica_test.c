@@ -123,9 +123,10 @@ static struct bytes context_of(struct bytes encoded)
 {
     struct record record = decoded(encoded);
     struct storage_key key = data_key();
+    struct context seen = record_seen(&record);
     struct buffer buffer = {0};
     assert_int_equal(
-        context_encode(&record.context, key_hash(key.bucket, key.key), &buffer),
+        context_encode(&seen, key_hash(key.bucket, key.key), &buffer),
         STATUS_OK);
     struct bytes context = kept(buffer_bytes(&buffer));
     buffer_fini(&buffer);
@@ -296,6 +297,40 @@ static void a_write_wins_over_one_of_a_clock_that_is_ahead(void **state)
     struct record record = decoded(toy_get(&world.toys[1], &key));
     assert_int_equal(record.value_count, 1);
     assert_true(bytes_equal(record.values[0].data, bytes_of_string("later")));
+}
+
+/* Whatever the clock of the replica that it is written through, which lacks
+ * what was read elsewhere. */
+static void a_write_wins_over_what_its_client_has_seen(void **state)
+{
+    (void)state;
+    struct storage_key key = data_key();
+    struct storage_op op = {.kind = STORAGE_COORDINATE,
+                            .key = key,
+                            .record_kind = RECORD_LWW,
+                            .wall_ms = WALL_MS,
+                            .data = bytes_of_string("read"),
+                            .request = new_request(),
+                            .stamp = UINT64_MAX / 2};
+    struct storage_result result;
+    toy_run(&world.toys[0], &op, &result);
+    struct bytes read = kept(result.record);
+    op.request = new_request();
+    op.data = bytes_of_string("written over it");
+    op.stamp = 1;
+    op.context = context_of(read);
+    toy_run(&world.toys[1], &op, &result);
+    assert_int_equal(result.status, STATUS_OK);
+    struct storage_op merge_it = {.kind = STORAGE_MERGE,
+                                  .key = key,
+                                  .record_kind = RECORD_LWW,
+                                  .wall_ms = WALL_MS,
+                                  .data = read};
+    toy_run(&world.toys[1], &merge_it, &result);
+    struct record record = decoded(toy_get(&world.toys[1], &key));
+    assert_int_equal(record.value_count, 1);
+    assert_true(
+        bytes_equal(record.values[0].data, bytes_of_string("written over it")));
 }
 
 static void a_context_of_another_key_is_refused(void **state)
@@ -500,6 +535,7 @@ int main(void)
         WITH(another_copy_that_is_further_than_ours_renews_the_incarnation),
         WITH(an_old_copy_that_comes_late_brings_nothing_back),
         WITH(a_write_wins_over_one_of_a_clock_that_is_ahead),
+        WITH(a_write_wins_over_what_its_client_has_seen),
         WITH(a_context_of_another_key_is_refused),
         WITH(a_write_that_cannot_be_is_told_why),
         WITH(a_write_beyond_a_hundred_siblings_is_refused_a_merge_never),

@@ -65,8 +65,16 @@ static void check_lww_bucket(const struct history *history, uint32_t key,
                        "key %u: %zu values in a lww bucket", key, count);
     for (uint32_t w = 1; w <= history->write_count; w++) {
         const struct write *write = &history->writes[w];
-        if (write->key != key || write->fate != FATE_APPLIED || write->remove)
+        if (write->key != key || write->fate != FATE_APPLIED ||
+            (write->remove && count == 0))
             continue;
+        /* Coordinated again, it may have come back as a later write. */
+        if (count == 1 && set_has(&write->seen, live[0]) &&
+            history->writes[live[0]].dot_count == 1)
+            verdict_unsafe(verdict, "acked-durable",
+                           "key %u: write %u was acknowledged, and what it "
+                           "replaced is there",
+                           key, w);
         /* Nothing live: some delete, of any fate, has a higher stamp, or what
          * has it is expired. */
         bool excused = count == 1 &&

@@ -245,6 +245,34 @@ static void a_lower_stamp_in_lww_is_caught(void **state)
     expect("acked-durable");
 }
 
+static void a_replaced_value_in_lww_that_is_back_is_caught(void **state)
+{
+    (void)state;
+    history.key_is_lww[0] = true;
+    uint32_t a = write_of(false, 0), b = write_of(false, a);
+    history.writes[a].stamp_min = history.writes[a].stamp_max = 20;
+    history.writes[b].stamp_min = history.writes[b].stamp_max = 10;
+    history.writes[a].dot_count = 2;
+    check_acked_durable(&history, 0, &a, 1, &verdict);
+    expect(NULL);
+    history.writes[a].dot_count = 1;
+    check_acked_durable(&history, 0, &a, 1, &verdict);
+    expect("acked-durable");
+}
+
+static void a_lost_delete_in_lww_is_caught(void **state)
+{
+    (void)state;
+    history.key_is_lww[0] = true;
+    uint32_t a = write_of(false, 0), b = write_of(true, 0);
+    history.writes[a].stamp_min = history.writes[a].stamp_max = 10;
+    history.writes[b].stamp_min = history.writes[b].stamp_max = 20;
+    check_acked_durable(&history, 0, NULL, 0, &verdict);
+    expect(NULL);
+    check_acked_durable(&history, 0, &a, 1, &verdict);
+    expect("acked-durable");
+}
+
 /* Coordinated twice, it may live as long as the longer of both. */
 static void an_expired_value_that_is_shown_is_caught(void **state)
 {
@@ -449,6 +477,8 @@ int main(void)
         WITH(what_lasts_excuses_what_it_had_seen),
         WITH(a_deleted_value_that_is_back_is_caught),
         WITH(a_lower_stamp_in_lww_is_caught),
+        WITH(a_replaced_value_in_lww_that_is_back_is_caught),
+        WITH(a_lost_delete_in_lww_is_caught),
         WITH(an_expired_value_that_is_shown_is_caught),
         WITH(an_expired_value_may_be_gone),
         WITH(a_delete_that_was_prepared_excuses),

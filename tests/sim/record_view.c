@@ -116,8 +116,9 @@ bool context_view_read(struct record_view *view, const uint8_t *data,
     view->context_count = 0;
     if (size == 0)
         return true;
-    number(&r, 1);
-    number(&r, 8);
+    number(&r, 1); /* format */
+    number(&r, 8); /* key hash */
+    number(&r, 8); /* stamp */
     view->context = dots(&r, view, &view->context_count);
     number(&r, 8);
     return !r.failed && r.at == size;
