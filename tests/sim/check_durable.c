@@ -91,6 +91,23 @@ static void check_lww_bucket(const struct history *history, uint32_t key,
     }
 }
 
+void check_lifetime(const struct history *history,
+                    const struct record_view *record, struct verdict *verdict)
+{
+    for (size_t i = 0; i < record->value_count; i++) {
+        const struct view_value *value = &record->values[i];
+        if (value->tombstone || value->write > history->write_count)
+            continue;
+        const struct write *write = &history->writes[value->write];
+        bool may = write->expires ? value->expires_ms >= write->expires_min_ms
+                                  : value->expires_ms == 0;
+        if (!may)
+            verdict_unsafe(verdict, "acked-durable",
+                           "write %u expires at %lld, which is too early",
+                           value->write, (long long)value->expires_ms);
+    }
+}
+
 void check_not_expired(const struct history *history, uint32_t write,
                        int64_t wall_ms, struct verdict *verdict)
 {

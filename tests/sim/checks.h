@@ -67,6 +67,9 @@ void check_acked_durable(const struct history *history, uint32_t key,
                          const uint32_t *live, size_t count,
                          struct verdict *verdict);
 
+/* A record that was written: its values are kept as long as was asked. */
+void check_lifetime(const struct history *history,
+                    const struct record_view *record, struct verdict *verdict);
 /* A node whose wall clock shows that answers a read with the write. */
 void check_not_expired(const struct history *history, uint32_t write,
                        int64_t wall_ms, struct verdict *verdict);

@@ -287,6 +287,25 @@ static void an_expired_value_that_is_shown_is_caught(void **state)
     expect("no-resurrection");
 }
 
+static void a_life_that_is_cut_short_is_caught(void **state)
+{
+    (void)state;
+    static struct record_view view;
+    uint32_t a = write_of(false, 0);
+    struct buffer record = record_with((struct made[]){{a, 7, 1}}, 1);
+    assert_true(record_view_read(&view, record.data, record.size));
+    check_lifetime(&history, &view, &verdict);
+    expect(NULL);
+    history.writes[a].expires = true;
+    history.writes[a].expires_min_ms = view.values[0].expires_ms = 100;
+    check_lifetime(&history, &view, &verdict);
+    expect(NULL);
+    view.values[0].expires_ms = 99;
+    check_lifetime(&history, &view, &verdict);
+    expect("acked-durable");
+    buffer_fini(&record);
+}
+
 static void an_expired_value_may_be_gone(void **state)
 {
     (void)state;
@@ -480,6 +499,7 @@ int main(void)
         WITH(a_replaced_value_in_lww_that_is_back_is_caught),
         WITH(a_lost_delete_in_lww_is_caught),
         WITH(an_expired_value_that_is_shown_is_caught),
+        WITH(a_life_that_is_cut_short_is_caught),
         WITH(an_expired_value_may_be_gone),
         WITH(a_delete_that_was_prepared_excuses),
         WITH(a_write_from_before_a_night_may_be_back),

@@ -110,6 +110,18 @@ static void begin_read(struct sim *sim, struct client *client, uint32_t key,
           envelope_new(&sim->arena, RKV__ENVELOPE__BODY_READ, &read));
 }
 
+/* What any clock may show from now on. */
+static int64_t earliest_wall_ms(const struct sim *sim)
+{
+    int64_t earliest_ms = INT64_MAX;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *host = &sim->hosts[i];
+        int64_t wall_ms = host_wall_ms(sim, host) - host->wall_offset_ms;
+        earliest_ms = wall_ms < earliest_ms ? wall_ms : earliest_ms;
+    }
+    return earliest_ms - WALL_OFFSET_MAX_MS;
+}
+
 static void begin_write(struct sim *sim, struct client *client, uint32_t key,
                         bool remove)
 {
@@ -145,6 +157,8 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
                            ? random_range(random, 20, 1500)
                            : INT64_C(1000) * 86400000;
         sim->history.writes[number].expires = true;
+        sim->history.writes[number].expires_min_ms =
+            earliest_wall_ms(sim) + write.ttl_ms;
     }
     write.context = binary_of_bytes(buffer_bytes(&knowledge->context));
     /* A disk that is lost may be the only one that had it. */
@@ -172,8 +186,13 @@ static void begin_admin(struct sim *sim, struct client *client)
         const char *in;
         char *out;
     } bucket = {.in = sim->keys[key].bucket->name};
-    admin.what = (Rkv__Admin__What)random_below(&sim->client_random, 6);
-    admin.bucket = bucket.out;
+    /* Of all but RECORDING, which is not the node's. */
+    admin.what = (Rkv__Admin__What)random_below(&sim->client_random, 9);
+    if (admin.what != RKV__ADMIN__WHAT__REPAIR ||
+        random_chance(&sim->client_random, 300))
+        admin.bucket = bucket.out;
+    admin.one_partition = random_chance(&sim->client_random, 300);
+    admin.full = random_chance(&sim->client_random, 300);
     admin.key = binary_of_bytes(bytes_of_string(sim->keys[key].name));
     list.partition =
         (uint32_t)random_below(&sim->client_random, sim->plan.partitions);

@@ -49,6 +49,7 @@ enum fate {
 struct write {
     uint32_t key;
     bool remove, expires;
+    int64_t expires_min_ms; /* by the slowest clock, if it expires */
     /* What its client had seen when it wrote, and what those had seen. */
     struct write_set seen;
     enum fate fate;

@@ -95,6 +95,7 @@ void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
         return;
     }
     check_dot_once(&sim->dots, &sim->history, &view, &sim->verdict);
+    check_lifetime(&sim->history, &view, &sim->verdict);
     uint32_t writes[VIEW_VALUES_MAX];
     for (size_t i = 0; i < view.value_count; i++) {
         writes[i] = view.values[i].write;
@@ -296,7 +297,10 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
 {
     struct copy copies[COPIES_MAX];
     const struct write *of = &sim->history.writes[write];
-    size_t count = observe_copies(sim, of->key, copies);
+    /* Only in a sloppy bucket others may stand in. */
+    size_t count = sim->keys[of->key].bucket->sloppy
+                       ? observe_copies(sim, of->key, copies)
+                       : observe_primaries(sim, of->key, copies);
     /* One that lost something since may have acknowledged it before. */
     uint32_t lost = losses_since(sim, of->key, of->issued_us);
     if (need > lost)
