@@ -177,6 +177,20 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
           envelope_new(&sim->arena, RKV__ENVELOPE__BODY_WRITE, &write));
 }
 
+/* All but RECORDING, which is not the node's. Repairs, which mend what other
+ * faults of a seed left to be found, come in some seeds only. */
+static void draw_admin(struct sim *sim, Rkv__Admin *admin)
+{
+    enum { REPAIRED = 5 };
+    struct randomness *random = &sim->client_random;
+    bool repairs = sim->seed % REPAIRED == 0;
+    admin->what = (Rkv__Admin__What)random_below(
+        random,
+        repairs ? RKV__ADMIN__WHAT__RECORDING : RKV__ADMIN__WHAT__LATENCY);
+    admin->one_partition = repairs && random_chance(random, 300);
+    admin->full = repairs && random_chance(random, 300);
+}
+
 static void begin_admin(struct sim *sim, struct client *client)
 {
     Rkv__Admin admin = RKV__ADMIN__INIT;
@@ -186,13 +200,9 @@ static void begin_admin(struct sim *sim, struct client *client)
         const char *in;
         char *out;
     } bucket = {.in = sim->keys[key].bucket->name};
-    /* Of all but RECORDING, which is not the node's. */
-    admin.what = (Rkv__Admin__What)random_below(&sim->client_random, 9);
-    if (admin.what != RKV__ADMIN__WHAT__REPAIR ||
-        random_chance(&sim->client_random, 300))
+    draw_admin(sim, &admin);
+    if (admin.what != RKV__ADMIN__WHAT__REPAIR || admin.one_partition)
         admin.bucket = bucket.out;
-    admin.one_partition = random_chance(&sim->client_random, 300);
-    admin.full = random_chance(&sim->client_random, 300);
     admin.key = binary_of_bytes(bytes_of_string(sim->keys[key].name));
     list.partition =
         (uint32_t)random_below(&sim->client_random, sim->plan.partitions);
