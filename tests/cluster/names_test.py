@@ -80,12 +80,11 @@ class Names(unittest.TestCase):
         cls.addClassCleanup(cls.cluster.__exit__, None)
         cls.cluster.start()
 
-    def start(self, *arguments, host="n1.example", node=None, timeout_ms=5000,
-              **others):
+    def start(self, *arguments, host="n1.example", node=None, **others):
         node = node or self.cluster.nodes[0]
         endpoint = node.endpoint().replace("127.0.0.1", host)
         return subprocess.Popen(
-            [REPLIKV, "-e", endpoint, "--timeout", str(timeout_ms), *arguments],
+            [REPLIKV, "-e", endpoint, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **others)
 
     def start_put(self, **others):
@@ -114,7 +113,7 @@ class Names(unittest.TestCase):
         with NameServer("n1.example", "127.0.0.1", mute=(A, AAAA)) as silent:
             for _ in range(10):
                 with NameServer("n1.example", "127.0.0.1", behind=(silent,)):
-                    self.assert_done(self.start_put(timeout_ms=1500))
+                    self.assert_done(self.start_put())
         self.assertNotEqual(silent.asked, [])
 
     def test_what_names_the_servers_is_read_again(self):

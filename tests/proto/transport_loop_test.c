@@ -325,29 +325,41 @@ static void answer_size(struct connection *connection, void *user,
     connection_flush(connection);
 }
 
+/* To a server that takes frames of 1000 bytes. */
+static struct connection *dial_short(struct pair *pair)
+{
+    static const struct transport_handlers handlers = {.opened = no_event,
+                                                       .frames = flush_each,
+                                                       .oversized = answer_size,
+                                                       .closed = no_end};
+    struct transport_limits limits = test_limits;
+    limits.frame_bytes_max = 1000;
+    serve(pair, &limits, &handlers, NULL);
+    return pair_dial(pair);
+}
+
+static void send_zeros(struct connection *connection, uint32_t number,
+                       size_t size)
+{
+    static const uint8_t zeros[7000000];
+    assert_true(size <= sizeof zeros);
+    assert_int_equal(connection_send(connection, ID_TOP_BIT | number,
+                                     bytes_of(NULL, 0), bytes_of(zeros, size)),
+                     STATUS_OK);
+}
+
 /* Within what one read brings, and far beyond it. */
 static void what_is_too_long_is_answered_and_skipped(void **state)
 {
     (void)state;
     static const size_t sizes[] = {1000, 1001, 5000, 300000, 7000000};
-    static const struct transport_handlers handlers = {.opened = no_event,
-                                                       .frames = flush_each,
-                                                       .oversized = answer_size,
-                                                       .closed = no_end};
-    static uint8_t large[7000000];
-    struct transport_limits limits = test_limits;
-    limits.frame_bytes_max = 1000;
     struct pair pair;
-    serve(&pair, &limits, &handlers, NULL);
-    struct connection *connection = pair_dial(&pair);
+    struct connection *connection = dial_short(&pair);
     struct probe *probe = &pair.client_probe;
     for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char expected[40];
         snprintf(expected, sizeof expected, "%zu", sizes[i] + 4);
-        assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
-                                         bytes_of(NULL, 0),
-                                         bytes_of(large, sizes[i])),
-                         STATUS_OK);
+        send_zeros(connection, i, sizes[i]);
         connection_flush(connection);
         probe_wait(probe, &probe->frames, 2 * i + 1);
         pthread_mutex_lock(&probe->lock);
@@ -370,22 +382,11 @@ static void what_is_skipped_takes_nothing_along(void **state)
     static const size_t sizes[] = {10,   1001, 20,     300000, 30,  1001,
                                    1001, 40,   600000, 2000,   200, 50};
     enum { COUNT = sizeof sizes / sizeof *sizes, LONG = 6 };
-    static const struct transport_handlers handlers = {.opened = no_event,
-                                                       .frames = flush_each,
-                                                       .oversized = answer_size,
-                                                       .closed = no_end};
-    static uint8_t large[600000];
-    struct transport_limits limits = test_limits;
-    limits.frame_bytes_max = 1000;
     struct pair pair;
-    serve(&pair, &limits, &handlers, NULL);
-    struct connection *connection = pair_dial(&pair);
+    struct connection *connection = dial_short(&pair);
     for (uint32_t round = 0; round < 20; round++)
         for (uint32_t i = 0; i < COUNT; i++)
-            assert_int_equal(connection_send(connection, ID_TOP_BIT | i,
-                                             bytes_of(NULL, 0),
-                                             bytes_of(large, sizes[i])),
-                             STATUS_OK);
+            send_zeros(connection, i, sizes[i]);
     connection_flush(connection);
     probe_wait(&pair.client_probe, &pair.client_probe.frames, 20 * COUNT);
     is_served(&pair, connection, "and on it goes");

@@ -267,70 +267,62 @@ static void an_old_copy_that_comes_late_brings_nothing_back(void **state)
     assert_true(bytes_equal(record.values[0].data, bytes_of_string("new")));
 }
 
+/* Through this replica, whose clock shows the stamp. */
+static struct bytes write_lww(size_t toy, const char *text, uint64_t stamp,
+                              struct bytes context)
+{
+    struct storage_op op = {.kind = STORAGE_COORDINATE,
+                            .key = data_key(),
+                            .record_kind = RECORD_LWW,
+                            .wall_ms = WALL_MS,
+                            .data = bytes_of_string(text),
+                            .request = new_request(),
+                            .stamp = stamp,
+                            .context = context};
+    struct storage_result result;
+    toy_run(&world.toys[toy], &op, &result);
+    assert_int_equal(result.status, STATUS_OK);
+    return kept(result.record);
+}
+
+static void merge_lww(size_t toy, struct bytes record)
+{
+    struct storage_op op = {.kind = STORAGE_MERGE,
+                            .key = data_key(),
+                            .record_kind = RECORD_LWW,
+                            .wall_ms = WALL_MS,
+                            .data = record};
+    struct storage_result result;
+    toy_run(&world.toys[toy], &op, &result);
+    assert_int_equal(result.status, STATUS_OK);
+}
+
+static void expect_lww(size_t toy, const char *text)
+{
+    struct storage_key key = data_key();
+    struct record record = decoded(toy_get(&world.toys[toy], &key));
+    assert_int_equal(record.value_count, 1);
+    assert_true(bytes_equal(record.values[0].data, bytes_of_string(text)));
+}
+
 /* A write that is acknowledged is the newest, whatever the clock of whoever
  * wrote before: it could be lost to its own predecessor otherwise. */
 static void a_write_wins_over_one_of_a_clock_that_is_ahead(void **state)
 {
     (void)state;
-    struct storage_key key = data_key();
-    struct storage_op op = {.kind = STORAGE_COORDINATE,
-                            .key = key,
-                            .record_kind = RECORD_LWW,
-                            .wall_ms = WALL_MS,
-                            .data = bytes_of_string("ahead"),
-                            .request = new_request(),
-                            .stamp = UINT64_MAX / 2};
-    struct storage_result result;
-    toy_run(&world.toys[0], &op, &result);
-    struct bytes ahead = kept(result.record);
-    struct storage_op merge_it = {.kind = STORAGE_MERGE,
-                                  .key = key,
-                                  .record_kind = RECORD_LWW,
-                                  .wall_ms = WALL_MS,
-                                  .data = ahead};
-    toy_run(&world.toys[1], &merge_it, &result);
-    op.request = new_request();
-    op.data = bytes_of_string("later");
-    op.stamp = 1;
-    toy_run(&world.toys[1], &op, &result);
-    assert_int_equal(result.status, STATUS_OK);
-    struct record record = decoded(toy_get(&world.toys[1], &key));
-    assert_int_equal(record.value_count, 1);
-    assert_true(bytes_equal(record.values[0].data, bytes_of_string("later")));
+    merge_lww(1, write_lww(0, "ahead", UINT64_MAX / 2, (struct bytes){0}));
+    write_lww(1, "later", 1, (struct bytes){0});
+    expect_lww(1, "later");
 }
 
-/* Whatever the clock of the replica that it is written through, which lacks
- * what was read elsewhere. */
+/* Though the replica that it is written through lacks what was read. */
 static void a_write_wins_over_what_its_client_has_seen(void **state)
 {
     (void)state;
-    struct storage_key key = data_key();
-    struct storage_op op = {.kind = STORAGE_COORDINATE,
-                            .key = key,
-                            .record_kind = RECORD_LWW,
-                            .wall_ms = WALL_MS,
-                            .data = bytes_of_string("read"),
-                            .request = new_request(),
-                            .stamp = UINT64_MAX / 2};
-    struct storage_result result;
-    toy_run(&world.toys[0], &op, &result);
-    struct bytes read = kept(result.record);
-    op.request = new_request();
-    op.data = bytes_of_string("written over it");
-    op.stamp = 1;
-    op.context = context_of(read);
-    toy_run(&world.toys[1], &op, &result);
-    assert_int_equal(result.status, STATUS_OK);
-    struct storage_op merge_it = {.kind = STORAGE_MERGE,
-                                  .key = key,
-                                  .record_kind = RECORD_LWW,
-                                  .wall_ms = WALL_MS,
-                                  .data = read};
-    toy_run(&world.toys[1], &merge_it, &result);
-    struct record record = decoded(toy_get(&world.toys[1], &key));
-    assert_int_equal(record.value_count, 1);
-    assert_true(
-        bytes_equal(record.values[0].data, bytes_of_string("written over it")));
+    struct bytes read = write_lww(0, "read", UINT64_MAX / 2, (struct bytes){0});
+    write_lww(1, "written over it", 1, context_of(read));
+    merge_lww(1, read);
+    expect_lww(1, "written over it");
 }
 
 static void a_context_of_another_key_is_refused(void **state)

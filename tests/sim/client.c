@@ -110,18 +110,6 @@ static void begin_read(struct sim *sim, struct client *client, uint32_t key,
           envelope_new(&sim->arena, RKV__ENVELOPE__BODY_READ, &read));
 }
 
-/* What any clock may show from now on. */
-static int64_t earliest_wall_ms(const struct sim *sim)
-{
-    int64_t earliest_ms = INT64_MAX;
-    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
-        const struct host *host = &sim->hosts[i];
-        int64_t wall_ms = host_wall_ms(sim, host) - host->wall_offset_ms;
-        earliest_ms = wall_ms < earliest_ms ? wall_ms : earliest_ms;
-    }
-    return earliest_ms - WALL_OFFSET_MAX_MS;
-}
-
 static void begin_write(struct sim *sim, struct client *client, uint32_t key,
                         bool remove)
 {
@@ -158,7 +146,7 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
                            : INT64_C(1000) * 86400000;
         sim->history.writes[number].expires = true;
         sim->history.writes[number].expires_min_ms =
-            earliest_wall_ms(sim) + write.ttl_ms;
+            host_walls(sim).earliest_ms + write.ttl_ms;
     }
     write.context = binary_of_bytes(buffer_bytes(&knowledge->context));
     /* A disk that is lost may be the only one that had it. */

@@ -81,6 +81,22 @@ int64_t host_wall_ms(const struct sim *sim, const struct host *host)
            host->mono_offset_us / 1000 + host->wall_offset_ms;
 }
 
+struct host_walls host_walls(const struct sim *sim)
+{
+    struct host_walls walls = {.earliest_ms = INT64_MAX};
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *host = &sim->hosts[i];
+        int64_t wall_ms = host_wall_ms(sim, host) - host->wall_offset_ms;
+        if (wall_ms < walls.earliest_ms)
+            walls.earliest_ms = wall_ms;
+        if (wall_ms > walls.latest_ms)
+            walls.latest_ms = wall_ms;
+    }
+    walls.earliest_ms -= WALL_OFFSET_MAX_MS;
+    walls.latest_ms += WALL_OFFSET_MAX_MS;
+    return walls;
+}
+
 /* --- start and end --- */
 
 static struct bytes meta_key(const char *name, struct buffer *out)

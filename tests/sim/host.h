@@ -63,6 +63,12 @@ int64_t host_mono_us(const struct sim *sim, const struct host *host);
 int64_t host_mono_ms(const struct sim *sim, const struct host *host);
 int64_t host_wall_ms(const struct sim *sim, const struct host *host);
 
+/* What any clock may show from now on, and may have shown so far. */
+struct host_walls {
+    int64_t earliest_ms, latest_ms;
+};
+struct host_walls host_walls(const struct sim *sim);
+
 void host_start(struct sim *sim, struct host *host);
 /* Write what the recorder has, if it is on. False, having said why, if that
  * cannot be. */

@@ -127,23 +127,11 @@ void observe_prepared(struct sim *sim, struct bytes record)
     }
 }
 
-/* What any clock may have shown so far. */
-static int64_t latest_wall_ms(const struct sim *sim)
-{
-    int64_t latest_ms = 0;
-    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
-        const struct host *host = &sim->hosts[i];
-        int64_t wall_ms = host_wall_ms(sim, host) - host->wall_offset_ms;
-        latest_ms = wall_ms > latest_ms ? wall_ms : latest_ms;
-    }
-    return latest_ms + WALL_OFFSET_MAX_MS;
-}
-
 /* To a client of any node; and of none again, if it is so for long. */
 static bool is_dead(const struct sim *sim, const struct view_value *value)
 {
-    return value->tombstone ||
-           (value->expires_ms != 0 && value->expires_ms <= latest_wall_ms(sim));
+    return value->tombstone || (value->expires_ms != 0 &&
+                                value->expires_ms <= host_walls(sim).latest_ms);
 }
 
 /* What the record before knew and the one behind it does not: what a delete,
@@ -449,7 +437,7 @@ void observe_end(struct sim *sim)
     struct copy copies[COPIES_MAX];
     uint32_t live[VIEW_VALUES_MAX];
     struct verdict *verdict = &sim->verdict;
-    sim->history.wall_ms_max = latest_wall_ms(sim);
+    sim->history.wall_ms_max = host_walls(sim).latest_ms;
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         size_t count = observe_primaries(sim, k, copies);
         check_converged(k, copies, count, SIM_REPLICAS, verdict);
