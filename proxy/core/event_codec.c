@@ -109,6 +109,9 @@ VISIT void visit_op(struct visit *visit, struct storage_op *op)
     visit_key(visit, &op->key);
     if (op->kind == STORAGE_COORDINATE)
         visit_raw(visit, op->request.bytes, REQUEST_ID_SIZE);
+    if (op->key.table == TABLE_HINTS &&
+        (op->kind == STORAGE_COORDINATE || op->kind == STORAGE_MERGE))
+        visit_raw(visit, &op->hint_bytes, sizeof op->hint_bytes);
     if (op->kind != STORAGE_SCAN)
         return;
     visit_bytes(visit, &op->data);

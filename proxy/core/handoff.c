@@ -3,20 +3,7 @@
 
 #include "proto/assert.h"
 #include "proxy/core/exchange.h"
-
-/* Hinted hand-off: what was kept for a node goes to it when it is back.
- *
- *   IDLE --> SCANNING --> SENT --> DROPPING --> IDLE
- *     ^         |           |                    |
- *     +---------+-----------+  nothing, failed   | half of what it took
- *     +------------------------------------------+
- *
- * One chunk is under way at a time, and the next waits half as long as the last
- * one took: a slow target gets less, a fast one more. A chunk that is refused
- * or gets no reply, which is all that is heard of one too large for a queue or
- * a frame, is halved until the row that is not wanted stands alone; that one is
- * counted and passed over, so that it does not hold up the rest. It stays, and
- * the next pass tries it again; but one that fails its checksum is dropped. */
+#include "proxy/core/replica.h"
 
 enum {
     /* Of records in one message: large against a round trip, small against
@@ -24,9 +11,12 @@ enum {
     CHUNK_BYTES = 256 * 1024,
     /* After a failure; a target that is not there is found so by probes. */
     RETRY_MS = 500,
+    RETRY_MS_MAX = 8000,
     /* So often a row alone gets no reply before it is passed over: once or
      * twice it is the session that ended. */
     UNSENT_MAX = 3,
+    /* Of a record with one value, beside that and what its client had seen. */
+    WRITTEN_BYTES = 128,
 };
 
 /* One row of the chunk under way, in handoff.rows. */
@@ -38,14 +28,20 @@ struct sent_row {
     uint8_t key[KEY_BYTES_MAX];
 };
 
-struct hint_target *hint_target(struct node *node, struct node_id id)
+static struct hint_target *find_target(struct node *node, struct node_id id)
 {
     for (size_t i = 0; i < node->hint_count; i++)
         if (node_id_equal(node->hints[i].node, id))
             return &node->hints[i];
-    if (node->hint_count == NODES_MAX)
-        return NULL;
-    struct hint_target *target = &node->hints[node->hint_count++];
+    return NULL;
+}
+
+struct hint_target *hint_target(struct node *node, struct node_id id)
+{
+    struct hint_target *target = find_target(node, id);
+    if (target != NULL || node->hint_count == NODES_MAX)
+        return target;
+    target = &node->hints[node->hint_count++];
     *target = (struct hint_target){
         .node = id, .chunk_bytes = CHUNK_BYTES, .taken_ms = node->now_ms};
     return target;
@@ -57,6 +53,11 @@ void handoff_fini(struct node *node)
         buffer_fini(&node->hints[i].after);
     buffer_fini(&node->handoff.next);
     buffer_fini(&node->handoff.rows);
+}
+
+static size_t key_bytes(const struct storage_key *key)
+{
+    return STORAGE_KEY_BYTES_MAX - KEY_BYTES_MAX + key->key.size;
 }
 
 static void add(uint64_t *sum, int64_t delta)
@@ -78,38 +79,83 @@ void hints_changed(struct node *node, const struct storage_result *result)
     if (target == NULL)
         return;
     target->changes++;
+    add(&target->coming, -(int64_t)result->op->hint_bytes);
     if (result->status != STATUS_OK) {
         target->is_unsure = true;
+        target->bytes += result->op->hint_bytes; /* it may be there */
         exchange_missed(node, target->node, result->op->key.partition);
         return;
     }
     if (result->was_damaged)
         shed(node, target->node, result->op->key.partition);
     add(&target->records, result->records_delta);
-    add(&target->bytes, result->bytes_delta);
+    add(&target->bytes,
+        result->bytes_delta +
+            result->records_delta * (int64_t)key_bytes(&result->op->key));
     if (result->records_delta > 0)
         node_count(node, COUNTER_HINTS_STORED);
 }
 
-bool fallback_admit(struct node *node)
+void hint_refused(struct node *node, const struct storage_result *result)
 {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < node->hint_count; i++)
-        bytes += node->hints[i].bytes;
-    if (bytes < node->config.limits.fallback_bytes_max)
-        return true;
-    node_count(node, COUNTER_FALLBACKS_REFUSED);
-    return false;
+    struct hint_target *target = hint_target(node, result->op->key.target);
+    if (target != NULL)
+        add(&target->coming, -(int64_t)result->op->hint_bytes);
 }
 
-static bool has_room(struct node *node, struct hint_target *target,
-                     size_t bytes)
+void hint_found(struct node *node, const struct storage_row *row)
 {
+    struct hint_target *target = hint_target(node, row->key.target);
+    if (target == NULL)
+        return;
+    target->records++;
+    target->bytes += key_bytes(&row->key) + row->record.size;
+}
+
+/* A record grows by no more than it is merged with; a write becomes one. */
+static uint64_t growth_of(const struct storage_op *op)
+{
+    uint64_t bytes = key_bytes(&op->key) + op->data.size;
+    if (op->kind == STORAGE_COORDINATE)
+        bytes += op->context.size + WRITTEN_BYTES;
+    return bytes;
+}
+
+static bool submit(struct node *node, struct storage_op *op,
+                   struct effects *effects)
+{
+    struct hint_target *target = hint_target(node, op->key.target);
+    op->hint_bytes = growth_of(op);
+    if (target == NULL || !effects_storage(effects, op))
+        return false;
+    target->coming += op->hint_bytes;
+    return true;
+}
+
+const char *fallback_store(struct node *node, struct storage_op *op,
+                           struct effects *effects)
+{
+    uint64_t bytes = growth_of(op);
+    for (size_t i = 0; i < node->hint_count; i++)
+        bytes += node->hints[i].bytes + node->hints[i].coming;
+    if (bytes > node->config.limits.fallback_bytes_max) {
+        node_count(node, COUNTER_FALLBACKS_REFUSED);
+        return "limits.fallback_bytes_max is reached";
+    }
+    return submit(node, op, effects)
+               ? NULL
+               : "effects: the budget of one step is spent";
+}
+
+static bool has_room(struct node *node, const struct storage_op *op)
+{
+    struct hint_target *target = hint_target(node, op->key.target);
     if (target == NULL)
         return false;
-    if (target->records == 0)
+    if (target->records == 0 && target->coming == 0)
         target->taken_ms = node->now_ms;
-    return target->bytes + bytes <= node->config.limits.hint_bytes_max &&
+    return target->bytes + target->coming + growth_of(op) <=
+               node->config.limits.hint_bytes_max &&
            node->now_ms - target->taken_ms <=
                node->config.timeouts.hint_window_ms;
 }
@@ -118,13 +164,8 @@ void hint_keep(struct node *node, struct node_id target,
                const struct storage_key *key, enum record_kind kind,
                struct bytes record, struct effects *effects)
 {
-    struct hint_target *kept = hint_target(node, target);
     void *name = arena_copy(&effects->arena, key->key.data, key->key.size);
     void *copy = arena_copy(&effects->arena, record.data, record.size);
-    if (!has_room(node, kept, record.size) || name == NULL || copy == NULL) {
-        shed(node, target, key->partition);
-        return;
-    }
     struct storage_op op = {
         .kind = STORAGE_MERGE,
         .token = request_number(OWNER_HINT, 0),
@@ -136,7 +177,8 @@ void hint_keep(struct node *node, struct node_id target,
     op.key.table = TABLE_HINTS;
     op.key.target = target;
     op.key.key = bytes_of(name, key->key.size);
-    if (!effects_storage(effects, &op))
+    if (name == NULL || copy == NULL || !has_room(node, &op) ||
+        !submit(node, &op, effects))
         shed(node, target, key->partition);
 }
 
@@ -159,16 +201,24 @@ static void rest_a_while(struct node *node)
     rest(node, took_ms < PAUSE_MS_MAX ? took_ms : PAUSE_MS_MAX);
 }
 
-void handoff_wake(struct node *node)
+void handoff_wake(struct node *node, struct node_id id)
 {
+    struct hint_target *target = find_target(node, id);
     node->handoff.next_ms = 0;
+    if (target != NULL)
+        target->next_ms = target->wait_ms = 0;
 }
 
-/* Another target has its turn, or this one the same chunk once more. */
+/* The target has the same chunk once more, later; others have their turn. */
 static void fail(struct node *node)
 {
+    struct hint_target *target = hint_target(node, node->handoff.target);
+    target->wait_ms = target->wait_ms == 0 ? RETRY_MS : target->wait_ms * 2;
+    if (target->wait_ms > RETRY_MS_MAX)
+        target->wait_ms = RETRY_MS_MAX;
+    target->next_ms = node->now_ms + target->wait_ms;
     node->handoff.target_next++;
-    rest(node, RETRY_MS);
+    rest(node, 0);
 }
 
 /* The chunk is done with: the next begins behind it, at the first again when
@@ -182,6 +232,7 @@ static void advance(struct node *node)
     target->after = handoff->next;
     handoff->next = empty;
     target->unsent = 0;
+    target->wait_ms = 0;
     target->chunk_bytes += target->chunk_bytes / 4 + 1;
     if (target->chunk_bytes > CHUNK_BYTES)
         target->chunk_bytes = CHUNK_BYTES;
@@ -246,6 +297,33 @@ static void unanswered(struct node *node)
         fail(node);
 }
 
+static bool is_wanted(const struct node *node, const struct hint_target *target)
+{
+    return (target->records > 0 || target->is_unsure) &&
+           membership_is_reachable(node->membership, target->node);
+}
+
+/* The next target whose time has come, or NULL, and when to look again. */
+static struct hint_target *due(struct node *node, int64_t *wait_ms)
+{
+    struct handoff *handoff = &node->handoff;
+    *wait_ms = node->config.timeouts.handoff_interval_ms;
+    for (size_t i = 0; i < node->hint_count; i++) {
+        size_t at = (handoff->target_next + i) % node->hint_count;
+        struct hint_target *target = &node->hints[at];
+        if (!is_wanted(node, target))
+            continue;
+        int64_t left_ms = target->next_ms - node->now_ms;
+        if (left_ms <= 0) {
+            handoff->target_next = at;
+            return target;
+        }
+        if (left_ms < *wait_ms)
+            *wait_ms = left_ms;
+    }
+    return NULL;
+}
+
 void handoff_tick(struct node *node, struct effects *effects)
 {
     struct handoff *handoff = &node->handoff;
@@ -258,16 +336,12 @@ void handoff_tick(struct node *node, struct effects *effects)
     }
     if (handoff->stage != HANDOFF_IDLE || node->now_ms < handoff->next_ms)
         return;
-    for (size_t i = 0; i < node->hint_count; i++) {
-        size_t at = (handoff->target_next + i) % node->hint_count;
-        if ((node->hints[at].records == 0 && !node->hints[at].is_unsure) ||
-            !membership_is_reachable(node->membership, node->hints[at].node))
-            continue;
-        handoff->target_next = at;
-        scan(node, &node->hints[at], effects);
-        return;
-    }
-    rest(node, node->config.timeouts.handoff_interval_ms);
+    int64_t wait_ms;
+    struct hint_target *target = due(node, &wait_ms);
+    if (target != NULL)
+        scan(node, target, effects);
+    else
+        rest(node, wait_ms);
 }
 
 /* Remember the row's version, so that only what was delivered is dropped. */

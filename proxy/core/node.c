@@ -218,7 +218,7 @@ static void note_changes(struct node *node, struct effects *effects)
         if (change.identity_changed)
             start_store_member(node, change.id, effects);
         if (change.to == MEMBER_ALIVE) {
-            handoff_wake(node);
+            handoff_wake(node, change.id);
             exchange_wake(node, change.id);
         }
     }
@@ -411,6 +411,16 @@ static void note_data(struct node *node, const struct storage_result *result,
                                                     : COUNTER_CONTEXTS_FOLDED);
 }
 
+static void prepared(struct node *node, const struct storage_result *result,
+                     struct effects *effects)
+{
+    if (result->status != STATUS_OK && result->op->key.table == TABLE_HINTS)
+        hint_refused(node, result);
+    if (result->status != STATUS_OK && result->was_damaged)
+        read_mend(node, &result->op->key, effects);
+    write_prepared(node, result, effects);
+}
+
 static void stored(struct node *node, const struct event *event,
                    struct effects *effects)
 {
@@ -537,9 +547,7 @@ void node_step(struct node *node, const struct event *event,
         reply(node, event, effects);
         break;
     case EVENT_PREPARED:
-        if (event->storage->was_damaged && event->storage->status != STATUS_OK)
-            read_mend(node, &event->storage->op->key, effects);
-        write_prepared(node, event->storage, effects);
+        prepared(node, event->storage, effects);
         break;
     case EVENT_STORED:
         stored(node, event, effects);

@@ -6,6 +6,7 @@
 #include "proxy/core/collect.h"
 #include "proxy/core/counters.h"
 #include "proxy/core/get.h"
+#include "proxy/core/handoff.h"
 #include "proxy/core/hash_tree.h"
 #include "proxy/core/latency.h"
 #include "proxy/core/node.h"
@@ -93,22 +94,6 @@ struct slots {
     uint64_t serial;
 };
 
-/* What is kept for one node until it can have it. */
-struct hint_target {
-    struct node_id node;
-    uint64_t records, bytes;
-    int64_t taken_ms; /* when it last answered, or nothing was kept for it */
-    /* A write of one failed: what the counts say may be wrong, until a pass
-     * over all of them finds none. */
-    bool is_unsure;
-    uint64_t changes;
-    /* Behind which the next chunk begins, and how large it may be: kept while
-     * others have their turn. */
-    struct buffer after;
-    uint32_t chunk_bytes;
-    uint32_t unsent; /* how often in a row one row alone got no reply */
-};
-
 struct relay_op {
     bool used;
     uint64_t serial;
@@ -148,27 +133,6 @@ enum {
     SCAN_KEYS_MAX = 65536, /* that one scan picks: of the smallest rows */
     /* limits.list_bytes_max that a scan reads of which little is sent. */
     SCAN_LISTS = 4,
-};
-
-enum handoff_stage {
-    HANDOFF_IDLE,
-    HANDOFF_SCANNING,
-    HANDOFF_SENT,
-    HANDOFF_DROPPING
-};
-
-struct handoff {
-    enum handoff_stage stage;
-    struct node_id target;
-    uint64_t serial;
-    int64_t started_ms, next_ms;
-    int64_t lost_at_ms; /* not IDLE: then what is waited for is given up */
-    size_t target_next; /* round robin */
-    struct buffer next; /* where the chunk ends; empty: with the last */
-    uint64_t changes;   /* of the target when the scan began */
-    struct buffer rows; /* keys and versions of the chunk under way */
-    size_t rows_bytes;  /* of their keys and records */
-    size_t dropping;
 };
 
 enum fill_stage { FILL_IDLE, FILL_ASKED, FILL_STORING };
@@ -457,24 +421,6 @@ void serve_collect(struct node *node, struct reply_token token,
 void serve_stored(struct node *node, const struct storage_result *result,
                   struct effects *effects);
 void serve_tick(struct node *node, struct effects *effects);
-
-/* handoff.c */
-/* Keep a courtesy hint of the record for target, or shed it. */
-void hint_keep(struct node *node, struct node_id target,
-               const struct storage_key *key, enum record_kind kind,
-               struct bytes record, struct effects *effects);
-/* A fallback's records are replicas: over its bound, which is counted, it
- * refuses to vote. */
-bool fallback_admit(struct node *node);
-struct hint_target *hint_target(struct node *node, struct node_id id);
-void handoff_fini(struct node *node);
-void hints_changed(struct node *node, const struct storage_result *result);
-void handoff_tick(struct node *node, struct effects *effects);
-void handoff_stored(struct node *node, const struct storage_result *result,
-                    struct effects *effects);
-void handoff_reply(struct node *node, uint64_t request,
-                   const Rkv__Envelope *reply, struct effects *effects);
-void handoff_wake(struct node *node);
 
 /* fill.c */
 enum status fill_init(struct node *node) MUST_CHECK;

@@ -97,12 +97,12 @@ void serve_store(struct node *node, struct reply_token token,
         return;
     }
     if (op.key.table == TABLE_HINTS) {
-        if (!fallback_admit(node)) {
-            reply_store(effects, token, STATUS_OVERLOADED,
-                        "limits.fallback_bytes_max is reached");
-            return;
-        }
-    } else if (!topology_owns(&node->topology, op.key.partition, node->self)) {
+        mistake = fallback_store(node, &op, effects);
+        if (mistake != NULL)
+            reply_store(effects, token, STATUS_OVERLOADED, mistake);
+        return;
+    }
+    if (!topology_owns(&node->topology, op.key.partition, node->self)) {
         reply_store(effects, token, STATUS_REFUSED,
                     "this node is no replica of the key");
         return;

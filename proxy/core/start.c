@@ -40,11 +40,7 @@ static void start_row(struct node *node, const struct storage_row *row,
                       struct arena *arena)
 {
     if (row->key.table == TABLE_HINTS) {
-        struct hint_target *target = hint_target(node, row->key.target);
-        if (target != NULL) {
-            target->records++;
-            target->bytes += row->record.size;
-        }
+        hint_found(node, row);
         return;
     }
     struct bytes name = row->key.key;

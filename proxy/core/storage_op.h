@@ -71,6 +71,9 @@ struct storage_op {
     struct bytes context; /* encoded, as the client gave it */
     struct request_id request;
     uint64_t stamp;
+    /* MERGE, COORDINATE on TABLE_HINTS: what may be added to what is kept for
+     * the target. */
+    uint64_t hint_bytes;
     /* SCAN: resume behind this engine key (empty: from the start). */
     struct bytes after;
     uint32_t bytes_max;

@@ -190,10 +190,14 @@ static void coordinate(struct node *node, struct write_op *op,
         storage.key.target = target;
     }
     memcpy(storage.request.bytes, write->request_id.data, REQUEST_ID_SIZE);
-    if (key != NULL && effects_storage(effects, &storage))
+    const char *mistake = "effects: the budget of one step is spent";
+    if (key != NULL && storage.key.table == TABLE_HINTS)
+        mistake = fallback_store(node, &storage, effects);
+    else if (key != NULL && effects_storage(effects, &storage))
+        mistake = NULL;
+    if (mistake == NULL)
         return;
-    answer(node, op, STATUS_OVERLOADED, refused(op),
-           "effects: the budget of one step is spent", effects);
+    answer(node, op, STATUS_OVERLOADED, refused(op), mistake, effects);
     finish(node, op);
 }
 
@@ -345,7 +349,7 @@ static void forward_next(struct node *node, struct write_op *op,
                          const Rkv__Envelope *envelope, struct effects *effects)
 {
     if (op->candidate_next == op->candidate_count) {
-        if (op->bucket->sloppy && fallback_admit(node))
+        if (op->bucket->sloppy)
             coordinate_as_fallback(node, op, effects);
         else
             give_up(node, op, effects);

@@ -128,15 +128,54 @@ static void a_failed_delivery_is_tried_again(void **state)
     tick(&f, 503);
     disk(&f, 504);
     handed(505, 2, RKV__STATUS__OVERLOADED);
-    tick(&f, 1005);
-    disk(&f, 1006);
+    tick(&f, 1504); /* twice as long */
+    tick(&f, 1505);
+    disk(&f, 1506);
     expect_trace(&f, "[  1] tick -> scan hints for n2\n"
                      "[  2] stored -> handoff 1 n2\n"
                      "[503] tick -> scan hints for n2\n"
                      "[504] stored -> handoff 1 n2\n"
-                     "[1005] tick -> scan hints for n2\n"
-                     "[1006] stored -> handoff 1 n2\n");
+                     "[1505] tick -> scan hints for n2\n"
+                     "[1506] stored -> handoff 1 n2\n");
     assert_int_equal(hint_count(), 1);
+}
+
+/* The longer it fails the longer it waits, to eight seconds. */
+static void waits_between_failed_deliveries_double(void **state)
+{
+    (void)state;
+    static const int64_t waits_ms[] = {500, 1000, 2000, 4000, 8000, 8000};
+    int64_t now_ms = 1;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, now_ms);
+    for (size_t i = 0; i < sizeof waits_ms / sizeof *waits_ms; i++) {
+        disk(&f, now_ms);
+        handed(now_ms, 2, RKV__STATUS__OVERLOADED);
+        f.trace_size = 0;
+        tick(&f, now_ms + waits_ms[i] - 1);
+        expect_trace(&f, "");
+        tick(&f, now_ms += waits_ms[i]);
+        assert_int_equal(f.op_count, 1);
+    }
+}
+
+/* Who does not take its hints holds up nobody else's. */
+static void a_failed_delivery_holds_up_no_other(void **state)
+{
+    (void)state;
+    hint(2, "a", record_of(&f, 1, 1, "v"));
+    hint(3, "b", record_of(&f, 1, 1, "v"));
+    node_start(&f);
+    tick(&f, 1);
+    disk(&f, 2);
+    handed(3, 2, RKV__STATUS__OVERLOADED);
+    tick(&f, 4);
+    disk(&f, 5);
+    expect_trace(&f, "[  1] tick -> scan hints for n2\n"
+                     "[  2] stored -> handoff 1 n2\n"
+                     "[  4] tick -> scan hints for n3\n"
+                     "[  5] stored -> handoff 1 n3\n");
 }
 
 /* The edge tells when a session ends; but a message may also be lost on the
@@ -406,135 +445,6 @@ static void courtesy_hints_are_kept_for_a_while(void **state)
     f.trace_size = 0;
 }
 
-static void
-what_is_handed_over_is_merged_and_acknowledged_once_stored(void **state)
-{
-    (void)state;
-    node_start(&f);
-    Rkv__Row rows[2] = {RKV__ROW__INIT, RKV__ROW__INIT};
-    Rkv__Row *list[] = {&rows[0], &rows[1]};
-    Rkv__Handoff handoff = RKV__HANDOFF__INIT;
-    handoff.rows = list;
-    handoff.n_rows = 2;
-    for (size_t i = 0; i < 2; i++) {
-        rows[i].bucket = bucket_id_of("default").value;
-        rows[i].key = binary_of_bytes(bytes_of_string(i == 0 ? "a" : "b"));
-        rows[i].record = binary_of_bytes(record_of(&f, 2, 1, "v"));
-    }
-    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
-    disk(&f, 2);
-    peer(&f, 3, 2, 2, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
-    disk_fails(&f, 4, STATUS_NO_SPACE);
-    rows[1].key.len = 0;
-    peer(&f, 5, 2, 3, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
-    disk(&f, 6);
-    handoff.n_rows = 0;
-    peer(&f, 7, 2, 4, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
-    expect_trace(&f, "[  1] ask 1 -> merge a, merge b\n"
-                     "[  2] stored -> reply 1 ok\n"
-                     "[  3] ask 2 -> merge a, merge b\n"
-                     "[  4] stored no_space -> reply 2 no_space\n"
-                     "[  5] ask 3 -> merge a\n"
-                     "[  6] stored -> reply 3 refused\n"
-                     "[  7] ask 4 -> reply 4 ok\n");
-}
-
-#define MET                                                                    \
-    "event=record_damaged partition=44 count=1 what=\"it is mended from the "  \
-    "other replicas\""
-
-/* What one node has may be older than what the damaged copy acknowledged. */
-static void what_is_handed_over_a_damaged_copy_is_asked_of_all(void **state)
-{
-    (void)state;
-    node_start(&f);
-    Rkv__Row row = RKV__ROW__INIT, *rows = &row;
-    Rkv__Handoff handoff = RKV__HANDOFF__INIT;
-    handoff.rows = &rows;
-    handoff.n_rows = 1;
-    row.bucket = bucket_id_of("default").value;
-    row.key = binary_of_bytes(bytes_of_string("a"));
-    row.record = binary_of_bytes(record_of(&f, 2, 1, "old"));
-    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_HANDOFF, &handoff);
-    disk_fails(&f, 2, STATUS_CORRUPT);
-    disk_fails(&f, 3, STATUS_CORRUPT); /* the read of its own copy */
-    fetched(&f, 4, 2, STATUS_OK, record_of(&f, 2, 1, "old"));
-    fetched(&f, 5, 3, STATUS_OK, record_of(&f, 3, 1, "new"));
-    disk(&f, 6);
-    expect_trace(&f, "[  1] ask 1 -> merge a\n"
-                     "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
-                     "reply 1 corrupt, " MET "\n"
-                     "[  5] n3 fetched ok -> mend a, store n3, store n2\n");
-    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
-    assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "old|new");
-}
-
-/* It would be a copy that has the new and lacks the old. */
-static void
-nothing_is_written_over_a_damaged_copy_but_what_all_hold(void **state)
-{
-    (void)state;
-    node_start(&f);
-    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
-    toy_put(&f.toy, &key, bytes_of_string("damaged"));
-    peer(&f, 1, 2, 1, RKV__ENVELOPE__BODY_STORE,
-         store_of(&f, "a", record_of(&f, 2, 1, "new")));
-    disk(&f, 2);
-    fetched(&f, 3, 2, STATUS_OK, record_of(&f, 2, 1, "new"));
-    fetched(&f, 4, 3, STATUS_OK, record_of(&f, 3, 1, "old"));
-    disk(&f, 5);
-    expect_trace(&f, "[  1] ask 1 -> merge a\n"
-                     "[  2] stored corrupt -> read a, fetch n3, fetch n2, "
-                     "reply 1 corrupt, " MET "\n"
-                     "[  4] n3 fetched ok -> mend a, store n3, store n2\n");
-    assert_string_equal(values_of(&f, toy_get(&f.toy, &key)), "new|old");
-}
-
-static void store_over(int64_t now_ms, uint64_t token, const char *name)
-{
-    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", name);
-    toy_put(&f.toy, &key, bytes_of_string("damaged"));
-    peer(&f, now_ms, 2, token, RKV__ENVELOPE__BODY_STORE,
-         store_of(&f, name, record_of(&f, 2, 1, "new")));
-    disk(&f, now_ms);
-}
-
-static void mends_leave_room_for_requests(void **state)
-{
-    (void)state;
-    enum { MENDS = 64 };
-    node_start(&f);
-    /* Of a key there is one. */
-    store_over(1, 1, "a");
-    store_over(1, 2, "a");
-    assert_int_equal(counter_of(&f, "records_damaged"), 1);
-    for (uint64_t i = 0; i < 2 * MENDS; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "k%d", (int)i);
-        store_over(1, 3 + i, name);
-    }
-    assert_int_equal(counter_of(&f, "records_damaged"), MENDS);
-    f.trace_size = 0;
-}
-
-static void a_damaged_copy_of_what_nobody_holds_goes(void **state)
-{
-    (void)state;
-    node_start(&f);
-    struct storage_key key = key_in(&f, TABLE_DATA, 0, "default", "a");
-    toy_put(&f.toy, &key, bytes_of_string("damaged"));
-    put(&f, 1, 1, write_of(&f, "a", "v"));
-    disk(&f, 2);
-    fetched(&f, 3, 2, STATUS_NOT_FOUND, (struct bytes){0});
-    fetched(&f, 4, 3, STATUS_NOT_FOUND, (struct bytes){0});
-    disk(&f, 5);
-    expect_trace(&f, "[  1] ask 1 -> coordinate a\n"
-                     "[  2] prepared corrupt -> read a, fetch n3, fetch n2, "
-                     "reply 1 unavailable not_applied 0/2, " MET "\n"
-                     "[  4] n3 fetched not_found -> mend a\n");
-    assert_int_equal(toy_get(&f.toy, &key).size, 0);
-}
-
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, closed)
 
 int main(void)
@@ -544,6 +454,8 @@ int main(void)
         WITH(opened, a_hint_that_changed_on_its_way_stays),
         WITH(opened, later_writes_merge_into_the_hint),
         WITH(opened, a_failed_delivery_is_tried_again),
+        WITH(opened, waits_between_failed_deliveries_double),
+        WITH(opened, a_failed_delivery_holds_up_no_other),
         WITH(opened, a_delivery_that_nobody_answers_is_given_up),
         WITH(opened, a_disk_that_is_never_heard_of_holds_up_no_hand_off),
         WITH(opened, a_disk_that_fails_loses_no_hint),
@@ -554,12 +466,6 @@ int main(void)
         WITH(opened, a_damaged_hint_is_shed_and_the_rest_goes),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
         WITH(opened, courtesy_hints_are_kept_for_a_while),
-        WITH(opened,
-             what_is_handed_over_is_merged_and_acknowledged_once_stored),
-        WITH(opened, what_is_handed_over_a_damaged_copy_is_asked_of_all),
-        WITH(opened, a_damaged_copy_of_what_nobody_holds_goes),
-        WITH(opened, mends_leave_room_for_requests),
-        WITH(opened, nothing_is_written_over_a_damaged_copy_but_what_all_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

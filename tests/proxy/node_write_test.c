@@ -502,31 +502,41 @@ static void one_that_owns_nothing_coordinates_when_no_owner_can(void **state)
                      "[  7] n5 stored ok -> reply 1 ok applied 2/2\n");
 }
 
+static void all_gone(int64_t now_ms)
+{
+    for (int i = 2; i <= 4; i++)
+        while (request_at(&f, i) != NULL)
+            gone(&f, now_ms, i);
+}
+
 static void a_fallback_over_its_bound_does_not_vote(void **state)
 {
     (void)state;
     node_close(&f);
     node_open(&f, 5, 3);
-    f.config.limits.fallback_bytes_max = 100;
+    f.config.limits.fallback_bytes_max = 200;
     node_start(&f);
     Rkv__Write *write = elsewhere("sloppy");
     put(&f, 1, 1, write);
-    for (int i = 2; i <= 4; i++)
-        gone(&f, 1, i);
-    disk(&f, 2);
+    all_gone(1);
+    /* What is being stored counts, and then what is. */
+    put(&f, 2, 2, write);
     f.trace_size = 0;
-    put(&f, 3, 2, write);
-    for (int i = 2; i <= 4; i++)
-        while (request_at(&f, i) != NULL)
-            gone(&f, 4, i);
+    all_gone(2);
+    expect_trace(&f, "[  2] n2 gone -> forward n3\n"
+                     "[  2] n3 gone -> forward n4\n"
+                     "[  2] n4 gone -> reply 2 overloaded unknown 0/2 retry\n");
+    disk(&f, 2);
+    put(&f, 3, 3, write);
+    all_gone(3);
     f.trace_size = 0;
     Rkv__Store *store = store_of(&f, key_owned_by(&f, "default", "234"),
                                  record_of(&f, 2, 1, "v"));
     store->target =
         binary_of_bytes(bytes_of(f.members[1].id.bytes, NODE_ID_SIZE));
-    peer(&f, 5, 2, 3, RKV__ENVELOPE__BODY_STORE, store);
-    expect_trace(&f, "[  5] ask 3 -> reply 3 overloaded\n");
-    assert_int_equal(counter_of(&f, "fallbacks_refused"), 2);
+    peer(&f, 5, 2, 4, RKV__ENVELOPE__BODY_STORE, store);
+    expect_trace(&f, "[  5] ask 4 -> reply 4 overloaded\n");
+    assert_int_equal(counter_of(&f, "fallbacks_refused"), 3);
 }
 
 #define WITH(nodes, test) cmocka_unit_test_setup_teardown(test, nodes, closed)
