@@ -23,6 +23,7 @@ void attempt_send(struct sim *sim, struct client *client)
     attempt->is_delivered = false;
     attempt->client = client->index;
     attempt->operation = client->operation;
+    attempt->task = client->task;
     attempt->host =
         (uint32_t)random_below(&sim->client_random, sim->plan.hosts);
     enum status status =
@@ -82,7 +83,8 @@ void attempt_arrive(struct sim *sim, struct attempt *attempt)
         host_expect(sim, host,
                     (struct asked){.asker = ASKER_ATTEMPT,
                                    .a = (uint32_t)(attempt - sim->attempts),
-                                   .b = attempt->generation});
+                                   .b = attempt->generation,
+                                   .c = attempt->task});
     host_step(sim, host, &event);
 }
 

@@ -109,6 +109,22 @@ void check_monotonic_quorum(uint32_t key, const struct read_floor *floor,
 void check_session(uint32_t key, const struct read_floor *seen,
                    const struct record_view *context, struct verdict *verdict);
 
+/* --- check_bounded.c: no queue, hint store or buffer outgrows its limit --- */
+
+void check_bounded(const char *who, const char *what, uint64_t has,
+                   uint64_t limit, struct verdict *verdict);
+
+/* --- check_false_death.c: who answers is not held for dead for long --- */
+
+/* Some tens of the longest probe intervals (plan.c). */
+enum { FALSE_DEATH_US_MAX = 2500 * 1000 };
+
+/* For how long who has held whom for dead, and for how long nothing has kept
+ * them from talking. */
+void check_no_false_death(const char *who, const char *whom,
+                          int64_t held_dead_us, int64_t undisturbed_us,
+                          struct verdict *verdict);
+
 /* --- check_placement.c: distinct and balanced --- */
 
 /* owners: partitions * replicas indexes of nodes; zones: of each node. */

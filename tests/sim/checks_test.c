@@ -460,6 +460,30 @@ static void bad_placements_are_caught(void **state)
     expect("balanced");
 }
 
+/* --- bounded, no-false-death --- */
+
+static void what_outgrows_its_limit_is_caught(void **state)
+{
+    (void)state;
+    check_bounded("n1", "hints", 400, 400, &verdict);
+    expect(NULL);
+    check_bounded("n1", "hints", 401, 400, &verdict);
+    expect("bounded");
+}
+
+static void false_deaths_are_caught_when_they_last(void **state)
+{
+    (void)state;
+    const int64_t most_us = FALSE_DEATH_US_MAX;
+    check_no_false_death("n1", "n2", most_us, most_us, &verdict);
+    check_no_false_death("n1", "n2", most_us, INT64_MAX, &verdict);
+    check_no_false_death("n1", "n2", INT64_MAX, most_us, &verdict);
+    expect(NULL);
+    check_no_false_death("n1", "n2", most_us + 1, most_us + 1, &verdict);
+    expect("no-false-death");
+    assert_true(verdict.is_liveness);
+}
+
 /* --- the decoder of the checkers --- */
 
 static void the_decoder_refuses_every_truncation(void **state)
@@ -508,6 +532,8 @@ int main(void)
         WITH(replicas_that_differ_are_caught),
         WITH(a_read_that_goes_back_is_caught),
         WITH(bad_placements_are_caught),
+        WITH(what_outgrows_its_limit_is_caught),
+        WITH(false_deaths_are_caught_when_they_last),
         WITH(the_decoder_refuses_every_truncation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

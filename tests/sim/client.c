@@ -31,6 +31,7 @@ void client_wake_in(struct sim *sim, struct client *client, int64_t in_us)
 static void rest(struct sim *sim, struct client *client)
 {
     client->task = TASK_NONE;
+    client->is_mistake = false;
     client->operation++;
     buffer_clear(&client->request);
     if (!client->is_checker || sim->stage != SIM_HEALING)
@@ -204,6 +205,30 @@ static void begin_admin(struct sim *sim, struct client *client)
                        lists ? (void *)&list : (void *)&admin));
 }
 
+/* A write that says something that is not allowed. */
+static void begin_mistake(struct sim *sim, struct client *client)
+{
+    enum { MISTAKES = 5 };
+    static uint8_t key[KEY_BYTES_MAX + 1], id[REQUEST_ID_SIZE] = {1};
+    Rkv__Write write = RKV__WRITE__INIT;
+    uint64_t mistake = random_below(&sim->client_random, MISTAKES);
+    union {
+        const char *in;
+        char *out;
+    } bucket = {.in = mistake == 0 ? "undeclared" : sim_buckets[0].name};
+    write.bucket = bucket.out;
+    write.key = binary_of_bytes(bytes_of(key, mistake == 1 ? sizeof key : 1));
+    write.w = mistake == 2 ? SIM_REPLICAS + 1 : LEVEL_DEFAULT;
+    write.request_id =
+        binary_of_bytes(bytes_of(id, mistake == 3 ? 3 : sizeof id));
+    write.ttl_ms = mistake == 4 ? TTL_MS_MAX + 1 : 0;
+    client->is_mistake = true;
+    sim->tally->faults[FAULT_CLIENT_MISTAKE]++;
+    arena_reset(&sim->arena);
+    begin(sim, client, TASK_ADMIN, 1,
+          envelope_new(&sim->arena, RKV__ENVELOPE__BODY_WRITE, &write));
+}
+
 static void begin_next(struct sim *sim, struct client *client)
 {
     struct randomness *random = &sim->client_random;
@@ -216,8 +241,10 @@ static void begin_next(struct sim *sim, struct client *client)
         begin_read(sim, client, key, draw_level(random, true));
     else if (what < 85)
         begin_write(sim, client, key, false);
-    else if (what < 97)
+    else if (what < 96)
         begin_write(sim, client, key, true);
+    else if (what < 97)
+        begin_mistake(sim, client);
     else
         begin_admin(sim, client);
 }
@@ -416,6 +443,20 @@ static void hear_write(struct sim *sim, struct client *client,
     try_again(sim, client);
 }
 
+static void hear_of_mistake(struct sim *sim, struct client *client,
+                            const Rkv__Envelope *envelope)
+{
+    bool is_reply = envelope->body_case == RKV__ENVELOPE__BODY_WRITE_REPLY;
+    const Rkv__Result *result =
+        is_reply ? envelope->write_reply->result : envelope->result;
+    if (result->status == RKV__STATUS__OK ||
+        result->outcome != RKV__OUTCOME__NOT_APPLIED)
+        verdict_unsafe(&sim->verdict, "outcome-true",
+                       "a write that is not allowed is answered %s",
+                       status_name((enum status)result->status));
+    rest(sim, client);
+}
+
 void client_hear(struct sim *sim, struct client *client, bool is_delivered,
                  const Rkv__Envelope *envelope)
 {
@@ -427,6 +468,8 @@ void client_hear(struct sim *sim, struct client *client, bool is_delivered,
     } else if (client->task == TASK_READ &&
                envelope->body_case == RKV__ENVELOPE__BODY_READ_REPLY) {
         hear_read(sim, client, envelope->read_reply);
+    } else if (client->task == TASK_ADMIN && client->is_mistake) {
+        hear_of_mistake(sim, client, envelope);
     } else {
         rest(sim, client);
     }

@@ -12,16 +12,17 @@
 struct sim;
 struct host;
 
+enum client_task { TASK_NONE, TASK_READ, TASK_WRITE, TASK_ADMIN };
+
 /* One sending of a request to one node. */
 struct attempt {
     bool used, is_delivered;
+    enum client_task task;
     uint32_t generation;
     uint32_t client, operation;
     uint32_t host;
     struct buffer request, reply;
 };
-
-enum client_task { TASK_NONE, TASK_READ, TASK_WRITE, TASK_ADMIN };
 
 /* What a client knows of a key. */
 struct knowledge {
@@ -46,6 +47,7 @@ struct client {
     uint32_t attempts, attempts_max;
     struct knowledge knowledge[KEYS_MAX];
     bool is_checker; /* reads all, after healing */
+    bool is_mistake; /* ADMIN: a write that can only be refused */
 };
 
 enum { ATTEMPTS_MAX = 512, CLIENTS_MAX = 6 };

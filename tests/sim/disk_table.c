@@ -73,7 +73,7 @@ static void drop(struct disk_table *table, size_t at)
 }
 
 void disk_table_apply(struct disk_table *table,
-                      const struct disk_change *change)
+                      const struct disk_change *change, int64_t now_us)
 {
     bool found;
     size_t at = disk_table_place(table, buffer_bytes(&change->key), &found);
@@ -86,6 +86,7 @@ void disk_table_apply(struct disk_table *table,
         insert(table, at, buffer_bytes(&change->key));
     set_buffer(&table->entries[at].value, buffer_bytes(&change->value));
     table->entries[at].damage = SOUND;
+    table->entries[at].written_us = now_us;
 }
 
 void disk_table_copy(struct disk_table *table, const struct disk_table *from)
@@ -96,6 +97,7 @@ void disk_table_copy(struct disk_table *table, const struct disk_table *from)
         set_buffer(&table->entries[i].value,
                    buffer_bytes(&from->entries[i].value));
         table->entries[i].damage = from->entries[i].damage;
+        table->entries[i].written_us = from->entries[i].written_us;
     }
 }
 

@@ -12,6 +12,7 @@ struct disk_entry {
     /* Until it is written again: a bit of it is another; or the engine says so.
      */
     enum { SOUND, FLIPPED, UNREADABLE } damage;
+    int64_t written_us; /* last */
 };
 
 struct disk_table {
@@ -43,6 +44,6 @@ void disk_changes_add(struct disk_changes *changes, struct bytes key,
 void disk_changes_clear(struct disk_changes *changes);
 void disk_changes_fini(struct disk_changes *changes);
 void disk_table_apply(struct disk_table *table,
-                      const struct disk_change *change);
+                      const struct disk_change *change, int64_t now_us);
 
 #endif

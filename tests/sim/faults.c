@@ -9,7 +9,7 @@ static const uint32_t weights[FAULT_KIND_COUNT] = {
     [FAULT_CRASH] = 18,      [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5,
     [FAULT_WIPE] = 16,       [FAULT_STOP] = 10,   [FAULT_NIGHT] = 6,
     [FAULT_OLD_COPY] = 12,   [FAULT_DAMAGE] = 24, [FAULT_FULL] = 4,
-    [FAULT_OTHER_BUILD] = 4,
+    [FAULT_OTHER_BUILD] = 4, [FAULT_SLOW] = 6,
 };
 
 uint32_t fault_weight(enum fault fault)
@@ -51,7 +51,7 @@ static void ends_in(struct sim *sim, enum fault fault, uint32_t host,
            MOMENT_FAULT_ENDS, fault, host, other);
 }
 
-static void reset(struct sim *sim)
+static bool reset(struct sim *sim)
 {
     struct network *network = &sim->network;
     for (int tries = 0; tries < 20; tries++) {
@@ -64,8 +64,9 @@ static void reset(struct sim *sim)
                  sim->hosts[session->dialer].name,
                  sim->hosts[session->listener].name, session->lane);
         network_reset(sim, at);
-        return;
+        return true;
     }
+    return false;
 }
 
 static void cut(struct sim *sim, uint32_t from, uint32_t to, bool on)
@@ -101,7 +102,7 @@ static void copy(struct sim *sim, struct host *host)
     host->copied_boot = host->boot;
 }
 
-static void crash(struct sim *sim, struct host *host, enum lost lost)
+static bool crash(struct sim *sim, struct host *host, enum lost lost)
 {
     static const char *const told[] = {
         [LOST_NOTHING] = "crashes",
@@ -109,7 +110,7 @@ static void crash(struct sim *sim, struct host *host, enum lost lost)
         [LOST_ALL] = "crashes and loses its disk",
     };
     if (host->node == NULL)
-        return;
+        return false;
     sim_tell(sim, host->name, "%s", told[lost]);
     host_crash(sim, host);
     if (lost == LOST_ALL)
@@ -126,6 +127,7 @@ static void crash(struct sim *sim, struct host *host, enum lost lost)
         lost != LOST_NOTHING && random_chance(&sim->strike_random, 300);
     sim_in(sim, random_range(&sim->strike_random, 20, 1500) * 1000,
            MOMENT_START, host->index, host->life, 0);
+    return true;
 }
 
 /* Whoever waits for others counts what a disk has stored, though it is lost
@@ -145,17 +147,27 @@ static bool can_damage_entry(const struct sim *sim,
     return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0;
 }
 
-/* One to three of its records. */
-static void damage(struct sim *sim, struct host *host)
+static bool is_apart(const struct sim *sim, const struct disk_entry *entry)
+{
+    struct copy copies[COPIES_MAX];
+    uint32_t key = observe_key(sim, buffer_bytes(&entry->key));
+    size_t count = observe_primaries(sim, key, copies);
+    return count < SIM_REPLICAS || !copies_are_equal(copies, count);
+}
+
+/* One to three of its records; now and then those that not all have. */
+static bool damage(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
     struct randomness *random = &sim->strike_random;
     uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
+    bool only_apart = random_chance(random, 700);
     unsigned keys = 0;
     for (int tries = 0; tries < 50 && damaged < wanted; tries++) {
         size_t at = random_below(random, store->table.count);
         const struct disk_entry *entry = &store->table.entries[at];
-        if (!can_damage_entry(sim, entry))
+        if (!can_damage_entry(sim, entry) ||
+            (only_apart && !is_apart(sim, entry)))
             continue;
         /* The tree reads its own blocks, and of a hint that would last. */
         if (store->tree == NULL && entry->key.data[0] == TABLE_DATA &&
@@ -169,9 +181,10 @@ static void damage(struct sim *sim, struct host *host)
     sim_tell(sim, host->name, "has %llu records damaged",
              (unsigned long long)damaged);
     if (damaged == 0)
-        return;
+        return false;
     host->damaged_us = sim->now_us;
     losses_add(sim, keys);
+    return true;
 }
 
 static void set_build(struct host *host, uint32_t version_min)
@@ -182,14 +195,15 @@ static void set_build(struct host *host, uint32_t version_min)
 }
 
 /* Its successor speaks nothing that the others do. */
-static void run_other_build(struct sim *sim, struct host *host)
+static bool run_other_build(struct sim *sim, struct host *host)
 {
     if (host->node == NULL || host->version_min > PEER_VERSION_MAX)
-        return;
+        return false;
     crash(sim, host, LOST_NOTHING);
     set_build(host, PEER_VERSION_MAX + 1);
     sim_tell(sim, host->name, "is to run another build");
     ends_in(sim, FAULT_OTHER_BUILD, host->index, 0, 200, 3000);
+    return true;
 }
 
 static void run_this_build(struct sim *sim, struct host *host)
@@ -200,15 +214,16 @@ static void run_this_build(struct sim *sim, struct host *host)
 }
 
 /* It says goodbye, and goes on for as long as its last replies take. */
-static void leave(struct sim *sim, struct host *host)
+static bool leave(struct sim *sim, struct host *host)
 {
     if (host->node == NULL || host->paused_until_us > sim->now_us)
-        return;
+        return false;
     struct event event = {.kind = EVENT_LEAVE};
     sim_tell(sim, host->name, "is told to stop");
     host->leaving_life = host->life;
     host_step(sim, host, &event);
     ends_in(sim, FAULT_STOP, host->index, host->life, 1, 100);
+    return true;
 }
 
 /* All lanes, or one of them. */
@@ -272,10 +287,16 @@ static bool can_strike(struct sim *sim, enum fault fault,
                        const struct host *host)
 {
     switch ((int)fault) {
+    case FAULT_CRASH:
+    case FAULT_STOP:
+    case FAULT_OTHER_BUILD:
+    case FAULT_FULL:
+        return !sim->plan.is_without_exchange;
     case FAULT_WIPE:
-        return can_lose(sim, host);
+        return !sim->plan.is_without_exchange && can_lose(sim, host);
     case FAULT_OLD_COPY:
-        return older_copy(sim, host->index) != NULL;
+        return !sim->plan.is_without_exchange &&
+               older_copy(sim, host->index) != NULL;
     case FAULT_DAMAGE:
         return can_damage(sim, host);
     case FAULT_NIGHT:
@@ -302,35 +323,38 @@ void faults_night(struct sim *sim)
     sim->history.night_us = sim->now_us;
 }
 
-static void strike_disk(struct sim *sim, enum fault fault, struct host *host)
+/* False, here and below: there was nothing to strike. */
+static bool strike_disk(struct sim *sim, enum fault fault, struct host *host)
 {
+    int64_t until_us =
+        sim->now_us + random_range(&sim->strike_random, 20, 1500) * 1000;
     switch ((int)fault) {
     case FAULT_WIPE:
-        crash(sim, host, LOST_ALL);
-        break;
+        return crash(sim, host, LOST_ALL);
     case FAULT_OLD_COPY:
-        crash(sim, older_copy(sim, host->index), LOST_LATEST);
-        break;
+        return crash(sim, older_copy(sim, host->index), LOST_LATEST);
     case FAULT_DAMAGE:
-        damage(sim, host);
-        break;
+        return damage(sim, host);
     case FAULT_FULL:
-        host->full_until_us =
-            sim->now_us + random_range(&sim->strike_random, 20, 1500) * 1000;
+        host->full_until_us = until_us;
         sim_tell(sim, host->name, "has a full disk");
         break;
+    case FAULT_SLOW:
+        host->slow_until_us = until_us;
+        sim_tell(sim, host->name, "has a slow disk");
+        break;
     }
+    return true;
 }
 
-static void strike(struct sim *sim, enum fault fault, uint32_t a)
+static bool strike(struct sim *sim, enum fault fault, uint32_t a)
 {
     uint32_t b = draw_other(sim, a);
     struct host *host = &sim->hosts[a];
     const char *other = sim->hosts[b].name;
     switch ((int)fault) {
     case FAULT_RESET:
-        reset(sim);
-        break;
+        return reset(sim);
     case FAULT_CUT:
         sim_tell(sim, host->name, "and %s are cut off", other);
         cut(sim, a, b, true);
@@ -359,8 +383,7 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
         ends_in(sim, fault, a, b, 200, 3000);
         break;
     case FAULT_CRASH:
-        crash(sim, host, LOST_NOTHING);
-        break;
+        return crash(sim, host, LOST_NOTHING);
     case FAULT_PAUSE:
         host->paused_until_us =
             sim->now_us + random_range(&sim->strike_random, 20, 1500) * 1000;
@@ -373,18 +396,17 @@ static void strike(struct sim *sim, enum fault fault, uint32_t a)
     case FAULT_OLD_COPY:
     case FAULT_DAMAGE:
     case FAULT_FULL:
-        strike_disk(sim, fault, host);
-        break;
+    case FAULT_SLOW:
+        return strike_disk(sim, fault, host);
     case FAULT_OTHER_BUILD:
-        run_other_build(sim, host);
-        break;
+        return run_other_build(sim, host);
     case FAULT_STOP:
-        leave(sim, host);
-        break;
+        return leave(sim, host);
     case FAULT_NIGHT:
         faults_night(sim);
         break;
     }
+    return true;
 }
 
 /* Each draws from a stream of its own: those behind one that is left out are
@@ -399,9 +421,8 @@ void faults_next(struct sim *sim)
         enum fault fault = draw_fault(sim);
         while (!can_strike(sim, fault, &sim->hosts[host]))
             fault = draw_fault(sim);
-        sim->tally->faults[fault]++;
         sim_tell(sim, "fault", "%u", sim->fault_number);
-        strike(sim, fault, host);
+        sim->tally->faults[fault] += strike(sim, fault, host);
     }
     faults_start(sim);
 }
@@ -452,7 +473,7 @@ void faults_heal(struct sim *sim)
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         struct host *host = &sim->hosts[i];
         isolate(sim, i, false);
-        host->paused_until_us = host->full_until_us = 0;
+        host->paused_until_us = host->full_until_us = host->slow_until_us = 0;
         if (host->version_min > PEER_VERSION_MAX && host->node != NULL)
             host_crash(sim, host);
         set_build(host, PEER_VERSION_MIN);

@@ -307,6 +307,7 @@ void host_start(struct sim *sim, struct host *host)
     replica_init(&host->replica, random_next(&sim->random),
                  sim->plan.timeouts.dedup_window_ms);
     host->replica.value_bytes_max = sim->plan.limits.value_bytes_max;
+    watch_started(sim, host);
     if (host->runs_replace)
         sim->tally->faults[FAULT_REPLACE]++;
     sim_tell(sim, host->name, "starts, boot %llu%s%s",
@@ -327,8 +328,7 @@ static void forget_asked(struct host *host)
 void host_crash(struct sim *sim, struct host *host)
 {
     ASSERT(host->node != NULL);
-    for (size_t i = 0; i < node_counter_count(); i++)
-        sim->tally->counters[i] += node_counter(host->node, i);
+    tally_node(sim->tally, host->node);
     network_host_gone(sim, host);
     attempts_host_gone(sim, host->index);
     storage_crash(sim, host);
@@ -486,6 +486,7 @@ void host_tick(struct sim *sim, struct host *host)
     if (host->lost == LOST_NOTHING)
         host->is_replaced = host->is_filled = false;
     network_tick(sim, host);
+    watch(sim, host);
     host_step(sim, host, &event);
     sim_in(sim, sim->plan.tick_us, MOMENT_TICK, host->index, host->life, 0);
 }

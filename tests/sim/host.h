@@ -17,7 +17,8 @@ enum asker { ASKER_NONE, ASKER_SESSION, ASKER_ATTEMPT };
 struct asked {
     enum asker asker;
     uint32_t generation;
-    uint32_t a, b, c; /* session, its generation, number; or attempt, its */
+    /* Session, its generation, number; or attempt, its, the client's task. */
+    uint32_t a, b, c;
     bool is_hello;
     int64_t since_us;
 };
@@ -48,7 +49,7 @@ struct host {
     uint64_t boot;                     /* of the process */
     uint64_t copied_boot;              /* of that whose disk was copied, or 0 */
     uint32_t version_min, version_max; /* of the build */
-    int64_t full_until_us;             /* the disk is */
+    int64_t full_until_us, slow_until_us; /* the disk is */
     int64_t damaged_us; /* some of the disk was, last; 0: never */
     bool with_replace;  /* how the operator starts it next */
     bool runs_replace;  /* how this process was started */

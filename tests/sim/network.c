@@ -209,6 +209,21 @@ void network_tick(struct sim *sim, struct host *host)
     }
 }
 
+/* Fields that a later build may add, of two kinds: a number and bytes. Whoever
+ * does not know them passes over them. */
+static void say_more(struct buffer *frame)
+{
+    static const uint8_t fields[] = {0xc0, 0xbb, 0x01, 42,  0xc2, 0xbb,
+                                     0x01, 3,    'n',  'e', 'w'};
+    enum status status = buffer_append(frame, bytes_of(fields, sizeof fields));
+    ASSERT(status == STATUS_OK);
+}
+
+static bool is_newer(const struct sim *sim, uint32_t host)
+{
+    return sim->hosts[host].version_max > PEER_VERSION_MAX;
+}
+
 static void pipe_push(struct sim *sim, struct session *session,
                       enum direction direction, enum frame_kind kind,
                       uint32_t number, const Rkv__Envelope *envelope)
@@ -224,6 +239,8 @@ static void pipe_push(struct sim *sim, struct session *session,
         direction == DIRECTION_THERE ? session->dialer : session->listener;
     uint32_t to =
         direction == DIRECTION_THERE ? session->listener : session->dialer;
+    if (is_newer(sim, from))
+        say_more(&frame->bytes);
     int64_t least = sim->plan.latency_us;
     frame->ready_us = sim->now_us +
                       sim->network.clogged_us[from][to][session->lane] +
@@ -315,6 +332,20 @@ static void await(struct session *session, uint64_t request, int64_t now_us)
         (struct pending){.number = session->number, .request = request};
 }
 
+/* What a later build may ask: here it is none that is asked. The answer is of
+ * no use to it. */
+static void ask_unknown(struct sim *sim, struct session *session)
+{
+    static const Rkv__Result result = RKV__RESULT__INIT;
+    struct arena arena;
+    arena_init(&arena, 1 << 12);
+    sim->tally->faults[FAULT_UNKNOWN_REQUEST]++;
+    session->number++;
+    pipe_push(sim, session, DIRECTION_THERE, FRAME_REQUEST, session->number,
+              envelope_new(&arena, RKV__ENVELOPE__BODY_RESULT, &result));
+    arena_fini(&arena);
+}
+
 void network_request(struct sim *sim, struct host *host,
                      const struct message_out *message)
 {
@@ -341,6 +372,8 @@ void network_request(struct sim *sim, struct host *host,
     await(session, message->request, sim->now_us);
     pipe_push(sim, session, DIRECTION_THERE, FRAME_REQUEST, session->number,
               message->envelope);
+    if (is_newer(sim, host->index) && random_chance(&sim->send_random, 20))
+        ask_unknown(sim, session);
 }
 
 /* As the edge does: the listener hears no more of the lane's older ones. */

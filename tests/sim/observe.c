@@ -94,6 +94,7 @@ void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
                        "%s stores what nobody wrote", host->name);
         return;
     }
+    sim->tally->with_siblings += view.value_count > 1;
     check_dot_once(&sim->dots, &sim->history, &view, &sim->verdict);
     check_lifetime(&sim->history, &view, &sim->verdict);
     uint32_t writes[VIEW_VALUES_MAX];
@@ -125,6 +126,15 @@ void observe_prepared(struct sim *sim, struct bytes record)
         if (write <= sim->history.write_count)
             sim->history.writes[write].prepared = true;
     }
+}
+
+static const struct disk_entry *entry_of(const struct host *host,
+                                         struct bytes key)
+{
+    const struct disk_table *table = &host->storage.store.table;
+    bool found;
+    size_t at = disk_table_place(table, key, &found);
+    return found ? &table->entries[at] : NULL;
 }
 
 /* To a client of any node; and of none again, if it is so for long. */
@@ -204,6 +214,22 @@ void observe_replaced(struct sim *sim, const struct host *host,
              sim->keys[number].name, after.size > 0 ? ", in part" : "");
     size_t count = observe_copies(sim, number, copies);
     check_forgotten(number, &old, copies, count, &sim->verdict);
+}
+
+void observe_removed(struct sim *sim, const struct host *host, struct bytes key)
+{
+    const struct disk_entry *own = entry_of(host, key);
+    if (key.data[0] != TABLE_DATA || own == NULL || own->damage == SOUND)
+        return;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *other = &sim->hosts[i];
+        const struct disk_entry *entry = entry_of(other, key);
+        if (entry != NULL && entry->damage == SOUND &&
+            other->lost == LOST_NOTHING && entry->written_us < host->damaged_us)
+            verdict_unsafe(&sim->verdict, "acked-durable",
+                           "%s drops a damaged record, of which %s has a copy",
+                           host->name, other->name);
+    }
 }
 
 size_t observe_values(struct sim *sim, const Rkv__ReadReply *reply,

@@ -35,6 +35,19 @@ static struct node_limits draw_limits(struct randomness *random)
     return limits;
 }
 
+static void leave_without_exchange(struct plan *plan)
+{
+    const struct node_limits limits = node_limits_default();
+    plan->is_without_exchange = true;
+    plan->is_mended_by_reads = plan->may_lose;
+    plan->has_nights = false;
+    plan->failed_write_permille = 0;
+    plan->limits.hint_bytes_max = limits.hint_bytes_max;
+    plan->limits.fallback_bytes_max = limits.fallback_bytes_max;
+    plan->timeouts.hint_window_ms = node_timeouts_default().hint_window_ms;
+    plan->timeouts.exchange_interval_ms = 24 * 3600 * 1000;
+}
+
 void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
 {
     *plan = (struct plan){
@@ -53,6 +66,7 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         .failed_write_permille = random_chance(random, 500)
                                      ? (uint32_t)random_range(random, 1, 20)
                                      : 0,
+        .slow_write_permille = 20,
         .may_lose = random_chance(random, 500),
         .think_us = random_range(random, 5, 60) * 1000,
         .patience_us = random_range(random, 50, 250) * 1000,
@@ -73,4 +87,6 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         plan->failed_send_permille = (uint32_t)random_range(random, 1, 50);
     if (random_chance(random, 300))
         plan->timeouts.hint_window_ms = 300;
+    if (random_chance(random, 100))
+        leave_without_exchange(plan);
 }

@@ -172,6 +172,8 @@ static void heal(struct sim *sim)
     faults_heal(sim);
     do {
         run_until(sim, sim->now_us + SETTLE_EVERY_US);
+        if (sim->plan.is_mended_by_reads)
+            (void)read_all(sim);
         unsettled = observe_apart(sim);
         is_together |= unsettled == NULL;
         if (unsettled == NULL && sim->plan.has_nights)
@@ -238,8 +240,7 @@ void sim_run(struct sim *sim, uint64_t seed, const struct sim_options *options,
         heal(sim);
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         if (sim->hosts[i].node != NULL)
-            for (size_t c = 0; c < node_counter_count(); c++)
-                tally->counters[c] += node_counter(sim->hosts[i].node, c);
+            tally_node(tally, sim->hosts[i].node);
     tally->seeds++;
     tally->simulated_us += sim->now_us;
 }

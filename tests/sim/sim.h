@@ -35,12 +35,23 @@ struct plan {
     int64_t sync_us;    /* of a batch, likewise */
     int64_t fault_every_us;
     uint32_t failed_write_permille; /* of batches */
+    uint32_t slow_write_permille;   /* likewise */
     uint32_t failed_send_permille;  /* of requests to other nodes */
     bool may_lose, has_nights;      /* of disks */
-    int64_t think_us, patience_us;  /* of clients, on average */
+    /* Nodes stay up and disks keep what they are given, and nothing mends but
+     * hints: whatever a write leaves undone shows. Or disks are damaged, and
+     * reads mend it, too. */
+    bool is_without_exchange, is_mended_by_reads;
+    int64_t think_us, patience_us; /* of clients, on average */
     struct membership_config membership;
     struct node_timeouts timeouts;
     struct node_limits limits;
+};
+
+/* Of two hosts, as the first sees the second: when something last kept them
+ * from talking, and when it did not hold it for dead. */
+struct pair {
+    int64_t disturbed_us, not_dead_us;
 };
 
 enum {
@@ -107,6 +118,7 @@ struct sim {
     struct read_floor forgotten[KEYS_MAX]; /* by some replica */
     struct sim_key keys[KEYS_MAX];
     struct losses losses;
+    struct pair pairs[HOSTS_MAX][HOSTS_MAX];
     /* Of the reads at level all after healing. */
     uint32_t final_reads;
     bool final_read[KEYS_MAX];
@@ -145,6 +157,11 @@ void faults_night(struct sim *sim);
 /* Undo all that is still on. */
 void faults_heal(struct sim *sim);
 
+/* watch.c */
+void watch(struct sim *sim, struct host *host);
+/* What was before is over. */
+void watch_started(struct sim *sim, const struct host *host);
+
 /* observe.c: what the checkers are shown. */
 void observe_start(struct sim *sim);
 /* The host's disk now holds this record, synced. */
@@ -155,6 +172,10 @@ void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
 void observe_replaced(struct sim *sim, const struct host *host,
                       struct bytes key, struct bytes before,
                       struct bytes after);
+/* It is about to hold none; if what it holds is damaged, then because nobody
+ * else holds one. */
+void observe_removed(struct sim *sim, const struct host *host,
+                     struct bytes key);
 /* A host says that a client's write is applied. */
 void observe_applied(struct sim *sim, uint32_t write, uint32_t need);
 /* Values that a client was shown: their writes. */

@@ -175,6 +175,21 @@ static void tell_node(struct sim *sim, struct host *host, enum event_kind kind,
     host_step(sim, host, &event);
 }
 
+/* It needs no write. */
+static void refuse(struct sim *sim, struct host *host, struct storage_job *op)
+{
+    struct storage_result result = {
+        .op = &op->op,
+        .status = op->change.status,
+        .message = op->change.message,
+        .was_damaged = op->change.was_damaged,
+    };
+    tell_node(sim, host,
+              op->op.kind == STORAGE_COORDINATE ? EVENT_PREPARED : EVENT_STORED,
+              &result);
+    op_free(op);
+}
+
 static void tell_stored(struct sim *sim, struct host *host,
                         const struct storage_job *op, enum status status)
 {
@@ -182,7 +197,6 @@ static void tell_stored(struct sim *sim, struct host *host,
     struct storage_result result = {
         .op = &op->op,
         .status = status,
-        .message = op->change.message,
         .duplicate = op->change.duplicate,
         .prepared_us = op->prepared_us,
         .records_delta = ok ? op->change.records_delta : 0,
@@ -246,6 +260,10 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
     replica_apply(&host->replica, &op->op, copy, &scratch, &op->next,
                   &op->change);
     arena_fini(&scratch);
+    if (op->change.status != STATUS_OK) {
+        refuse(sim, host, op);
+        return;
+    }
     op->prepared_us = host_mono_us(sim, host);
     ops_add(&storage->forming, op);
     if (op->op.kind != STORAGE_COORDINATE)
@@ -253,13 +271,17 @@ static void prepare(struct sim *sim, struct host *host, struct storage_job *op)
     observe_prepared(sim, buffer_bytes(&op->next));
     struct storage_result result = {
         .op = &op->op,
-        .status = op->change.status,
-        .message = op->change.message,
         .record = buffer_bytes(&op->next),
         .duplicate = op->change.duplicate,
-        .was_damaged = op->change.was_damaged,
     };
     tell_node(sim, host, EVENT_PREPARED, &result);
+}
+
+/* For a while, or now and then. */
+static bool is_slow(struct sim *sim, const struct host *host)
+{
+    return sim->now_us < host->slow_until_us ||
+           random_chance(&sim->disk_random, sim->plan.slow_write_permille);
 }
 
 /* What forms is written, if nothing is. */
@@ -273,9 +295,10 @@ static void write_batch(struct sim *sim, struct host *host)
     storage->forming = empty;
     storage->writing = true;
     int64_t sync_us = sim->plan.sync_us;
-    /* Now and then a disk takes its time. */
-    if (random_chance(&sim->disk_random, 20))
+    if (is_slow(sim, host)) {
         sync_us *= 20;
+        sim->tally->faults[FAULT_SLOW_WRITE]++;
+    }
     sim_in(sim, random_range(&sim->disk_random, sync_us, 10 * sync_us),
            MOMENT_DISK_SYNC, host->index, host->life, 0);
 }
@@ -354,7 +377,7 @@ void storage_synced(struct sim *sim, struct host *host)
     struct storage_jobs batch = storage->batch;
     storage->batch = (struct storage_jobs){0};
     for (size_t i = 0; i < batch.count; i++)
-        tell_stored(sim, host, batch.list[i], batch.list[i]->change.status);
+        tell_stored(sim, host, batch.list[i], STATUS_OK);
     ops_clear(&batch);
     free(batch.list);
     write_batch(sim, host);

@@ -92,7 +92,9 @@ static void commit(struct sim *sim, struct host *host,
         observe_replaced(sim, host, buffer_bytes(&change->key), before,
                          change->removed ? (struct bytes){0}
                                          : buffer_bytes(&change->value));
-        disk_table_apply(&host->storage.store.table, change);
+        if (change->removed)
+            observe_removed(sim, host, buffer_bytes(&change->key));
+        disk_table_apply(&host->storage.store.table, change, sim->now_us);
         if (!change->removed && change->key.data[0] != TREE_BALLAST)
             observe_stored(sim, host, buffer_bytes(&change->key),
                            buffer_bytes(&change->value));

@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-#include "proxy/core/node.h"
-
 static const char *const names[FAULT_COUNT] = {
     [FAULT_RESET] = "sessions_reset",
     [FAULT_CUT] = "links_cut",
@@ -19,24 +17,46 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_OLD_COPY] = "older_disks_put_back",
     [FAULT_DAMAGE] = "disks_damaged",
     [FAULT_FULL] = "disks_full",
+    [FAULT_SLOW] = "disks_slow",
     [FAULT_OTHER_BUILD] = "nodes_of_other_builds",
     [FAULT_STOP] = "nodes_stopped",
     [FAULT_NIGHT] = "nights",
     [FAULT_FAILED_WRITE] = "batches_failed",
+    [FAULT_SLOW_WRITE] = "batches_slow",
     [FAULT_BATCH_LOST] = "batches_lost_in_crash",
     [FAULT_BATCH_KEPT] = "batches_kept_in_crash",
     [FAULT_FAILED_OPEN] = "opens_failed",
     [FAULT_CRASH_IN_OPEN] = "crashes_in_open",
     [FAULT_FAILED_SEND] = "sends_failed",
+    [FAULT_UNKNOWN_REQUEST] = "requests_of_later_builds",
     [FAULT_FRAMES_LOST] = "frames_lost",
     [FAULT_LATE_FRAMES] = "sessions_ended_with_late_frames",
     [FAULT_LANE_TIMEOUT] = "lanes_timed_out",
     [FAULT_CLIENT_TIMEOUT] = "client_timeouts",
     [FAULT_CLIENT_RETRY] = "client_retries",
+    [FAULT_CLIENT_MISTAKE] = "client_mistakes",
     [FAULT_HALT] = "nodes_refused",
     [FAULT_REPLACE] = "nodes_replaced",
     [FAULT_SAVED_TREES] = "trees_saved",
 };
+
+void tally_node(struct tally *tally, const struct node *node)
+{
+    const struct membership_counters *counts =
+        membership_counters(node_membership(node));
+    for (size_t i = 0; i < node_counter_count(); i++)
+        tally->counters[i] += node_counter(node, i);
+    tally->members.suspicions += counts->suspicions;
+    tally->members.refutations += counts->refutations;
+    tally->members.deaths += counts->deaths;
+    tally->members.false_deaths += counts->false_deaths;
+    tally->members.indirect_probes += counts->indirect_probes;
+}
+
+static void print_path(const char *name, uint64_t count)
+{
+    printf("  %-32s %10llu\n", name, (unsigned long long)count);
+}
 
 void tally_print(const struct tally *tally, double seconds)
 {
@@ -62,6 +82,12 @@ void tally_print(const struct tally *tally, double seconds)
     }
     printf("paths:\n");
     for (size_t i = 0; i < node_counter_count(); i++)
-        printf("  %-32s %10llu\n", node_counter_name(i),
-               (unsigned long long)tally->counters[i]);
+        print_path(node_counter_name(i), tally->counters[i]);
+    print_path("stored_with_siblings", tally->with_siblings);
+    const struct membership_counters *members = &tally->members;
+    print_path("suspicions", members->suspicions);
+    print_path("refutations", members->refutations);
+    print_path("deaths", members->deaths);
+    print_path("false_deaths", members->false_deaths);
+    print_path("indirect_probes", members->indirect_probes);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "proxy/core/counters.h"
+#include "proxy/core/node.h"
 
 /* How often what happened, over all seeds of a run: a fault or a code path
  * that never occurs is one that is not tested. */
@@ -24,21 +25,25 @@ enum fault {
     FAULT_OLD_COPY,
     FAULT_DAMAGE,
     FAULT_FULL,
+    FAULT_SLOW,
     FAULT_OTHER_BUILD,
     FAULT_STOP,
     FAULT_NIGHT,
     FAULT_KIND_COUNT, /* those above are drawn; those below follow */
     FAULT_FAILED_WRITE = FAULT_KIND_COUNT,
+    FAULT_SLOW_WRITE,
     FAULT_BATCH_LOST,
     FAULT_BATCH_KEPT,
     FAULT_FAILED_OPEN,
     FAULT_CRASH_IN_OPEN,
     FAULT_FAILED_SEND,
+    FAULT_UNKNOWN_REQUEST,
     FAULT_FRAMES_LOST,
     FAULT_LATE_FRAMES,
     FAULT_LANE_TIMEOUT,
     FAULT_CLIENT_TIMEOUT,
     FAULT_CLIENT_RETRY,
+    FAULT_CLIENT_MISTAKE,
     FAULT_HALT,
     FAULT_REPLACE,
     FAULT_SAVED_TREES,
@@ -51,7 +56,13 @@ struct tally {
     int64_t simulated_us;
     uint64_t faults[FAULT_COUNT];
     uint64_t counters[COUNTER_COUNT];
+    struct membership_counters members;
+    /* Records that were stored with more than one value. */
+    uint64_t with_siblings;
 };
+
+/* Add what the node has counted. */
+void tally_node(struct tally *tally, const struct node *node);
 
 /* faults.c: how often it is drawn, against the others of its kind. */
 uint32_t fault_weight(enum fault fault);

@@ -38,7 +38,7 @@ static void change(const char *key, const char *value)
 static void must_hold(void)
 {
     for (size_t i = 0; i < changes.count; i++)
-        disk_table_apply(&table, &changes.list[i]);
+        disk_table_apply(&table, &changes.list[i], 0);
     disk_changes_clear(&changes);
 }
 
@@ -194,7 +194,7 @@ static void ballast_makes_tables(void **state)
         ranges++;
         assert_int_equal(tree_delete_range(tree, &removals), STATUS_OK);
         for (size_t k = 0; k < removals.count; k++)
-            disk_table_apply(&table, &removals.list[k]);
+            disk_table_apply(&table, &removals.list[k], 0);
         disk_changes_clear(&removals);
     }
     expect_all(true);

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+#include "sim.h"
+
+/* What is watched at every tick of a host, whatever it is doing: that nothing
+ * of it outgrows its limit, and whom it holds for dead. */
+
+static uint64_t bytes_of_hints(const struct sim *sim, const struct host *host,
+                               const struct host *target, bool of_fallbacks)
+{
+    const struct disk_table *table = &host->storage.store.table;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct disk_entry *entry = &table->entries[i];
+        struct storage_key key;
+        if (entry->key.data[0] != TABLE_HINTS ||
+            storage_key_decode(buffer_bytes(&entry->key), &key) != STATUS_OK ||
+            (target != NULL && !node_id_equal(key.target, target->id)))
+            continue;
+        uint32_t number = observe_key(sim, buffer_bytes(&entry->key));
+        bool is_of_fallbacks =
+            number < sim->plan.keys && sim->keys[number].bucket->sloppy;
+        if (of_fallbacks || !is_of_fallbacks)
+            bytes += entry->key.size + entry->value.size;
+    }
+    return bytes;
+}
+
+/* Fallbacks are asked for in sloppy buckets alone: of all others hints are
+ * courtesy. */
+static void watch_hints(struct sim *sim, const struct host *host)
+{
+    const struct node_limits *limits = &sim->plan.limits;
+    uint64_t courtesy = 0;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        if (i == host->index)
+            continue;
+        courtesy += limits->hint_bytes_max;
+        check_bounded(host->name, "bytes of hints",
+                      bytes_of_hints(sim, host, &sim->hosts[i], false),
+                      limits->hint_bytes_max, &sim->verdict);
+    }
+    check_bounded(host->name, "bytes of hints and of a fallback's records",
+                  bytes_of_hints(sim, host, NULL, true),
+                  limits->fallback_bytes_max + courtesy, &sim->verdict);
+}
+
+static void watch_requests(struct sim *sim, const struct host *host)
+{
+    uint64_t counts[TASK_ADMIN + 1] = {0};
+    for (size_t i = 0; i < host->asked_count; i++)
+        if (host->asked[i].asker == ASKER_ATTEMPT)
+            counts[host->asked[i].c]++;
+    uint64_t limit = sim->plan.limits.inflight_max;
+    check_bounded(host->name, "reads", counts[TASK_READ], limit, &sim->verdict);
+    check_bounded(host->name, "writes", counts[TASK_WRITE], limit,
+                  &sim->verdict);
+}
+
+static bool runs(const struct sim *sim, const struct host *host)
+{
+    return host->node != NULL && host->paused_until_us <= sim->now_us &&
+           host->version_min <= PEER_VERSION_MAX &&
+           host->leaving_life != host->life && !host->is_halting;
+}
+
+static bool can_talk(const struct sim *sim, uint32_t a, uint32_t b)
+{
+    const struct network *network = &sim->network;
+    bool can = !network->cut[a][b] && !network->cut[b][a] &&
+               runs(sim, &sim->hosts[a]) && runs(sim, &sim->hosts[b]);
+    for (size_t lane = 0; lane < LANE_COUNT; lane++)
+        can = can && network->clogged_us[a][b][lane] == 0 &&
+              network->clogged_us[b][a][lane] == 0;
+    return can;
+}
+
+static bool holds_dead(const struct host *host, const struct host *other)
+{
+    const struct member *member =
+        membership_find(node_membership(host->node), other->id);
+    return member != NULL &&
+           (member->state == MEMBER_DEAD || member->state == MEMBER_LEFT);
+}
+
+/* All ticks of a pair count, whosever they are: less than a tick is missed of
+ * what disturbs it. */
+static void watch_deaths(struct sim *sim, struct host *host)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        struct pair *pair = &sim->pairs[host->index][i];
+        if (i == host->index)
+            continue;
+        if (!can_talk(sim, host->index, i))
+            pair->disturbed_us = sim->pairs[i][host->index].disturbed_us =
+                sim->now_us;
+        if (!holds_dead(host, &sim->hosts[i]))
+            pair->not_dead_us = sim->now_us;
+        check_no_false_death(host->name, sim->hosts[i].name,
+                             sim->now_us - pair->not_dead_us,
+                             sim->now_us - pair->disturbed_us, &sim->verdict);
+    }
+}
+
+void watch(struct sim *sim, struct host *host)
+{
+    watch_hints(sim, host);
+    watch_requests(sim, host);
+    watch_deaths(sim, host);
+}
+
+void watch_started(struct sim *sim, const struct host *host)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        sim->pairs[host->index][i] = sim->pairs[i][host->index] =
+            (struct pair){sim->now_us, sim->now_us};
+}
