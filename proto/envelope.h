@@ -11,9 +11,10 @@
 enum {
     PROTOCOL_VERSION_MIN = 1,
     PROTOCOL_VERSION_MAX = 1,
-    /* Of what nodes say to each other; 3: records of format 3. */
+    /* Of what nodes say to each other; 3: records of format 3, 4: Clock. */
     PEER_VERSION_MIN = 3,
-    PEER_VERSION_MAX = 3,
+    PEER_VERSION_CLOCK = 4,
+    PEER_VERSION_MAX = 4,
     ENVELOPE_HEAD_MAX = 16, /* version 2, tag 3, length 10 */
 };
 

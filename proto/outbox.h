@@ -65,6 +65,7 @@ enum request_owner {
     OWNER_EXCHANGE,
     OWNER_COLLECT,
     OWNER_DRAIN,
+    OWNER_CLOCK,
 };
 
 static inline uint64_t request_serial(uint64_t request)

@@ -89,6 +89,11 @@ static const struct config_key keys[] = {
      "between one partition and the next that is looked through for deletes "
      "to be forgotten; shorter frees disks sooner and reads more",
      false},
+    {"replication", "clock_skew_max_ms", CONFIG_NUMBER,
+     AT(timeouts.clock_skew_max_ms), 100, 3600000, "5000", "ms",
+     "when this node's clock is further from the median of all nodes', it goes "
+     "by theirs",
+     false},
     {"replication", "lane_timeout_ms", CONFIG_NUMBER, AT(lane_timeout_ms), 100,
      600000, "10000", "ms",
      "a connection to a node that is silent this long is closed; shorter "

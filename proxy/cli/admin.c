@@ -97,6 +97,7 @@ static json_t *json_of_node(const char *endpoint,
         json_set_number(object, "filling", node->filling);
         json_set(object, "repairing", json_boolean(node->repairing));
         json_set_number(object, "repair_left", node->repair_left);
+        json_set(object, "clock_off_ms", json_integer(node->clock_off_ms));
         if (node->equal_ago_count > 0)
             json_set_ago(object, "equal_ago_ms", *node->equal_ago_ms);
         for (size_t i = 0; i < node->counter_count; i++)
@@ -144,8 +145,8 @@ static void print_status(const struct cli *cli,
                          struct replikv_result *const *results)
 {
     static const char *const headers[] = {
-        "ENDPOINT",    "NODE",      "CLUSTER",  "ENGINE", "READY", ">EPOCH",
-        ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS", ">EQUAL"};
+        "ENDPOINT",    "NODE",      "CLUSTER",  "ENGINE", "READY",  ">EPOCH",
+        ">PARTITIONS", ">REPLICAS", ">FILLING", ">HINTS", ">EQUAL", ">CLOCK"};
     struct grid grid;
     grid_init(&grid, headers, sizeof(headers) / sizeof(*headers));
     for (size_t i = 0; i < cli->endpoint_count; i++) {
@@ -167,6 +168,7 @@ static void print_status(const struct cli *cli,
         grid_add(&grid, "%" PRIu64, hints);
         grid_add_ago(&grid,
                      node->equal_ago_count == 0 ? -2 : *node->equal_ago_ms);
+        grid_add(&grid, "%+.1fs", (double)node->clock_off_ms / 1000);
     }
     grid_finish(&grid);
 }

@@ -31,6 +31,7 @@ struct node_timeouts node_timeouts_default(void)
         .exchange_interval_ms = 60000,
         .hint_window_ms = 10800000,
         .collect_interval_ms = 10000,
+        .clock_skew_max_ms = 5000,
     };
 }
 
@@ -43,12 +44,17 @@ uint64_t node_random(struct node *node)
     return z ^ (z >> 31);
 }
 
-/* A hybrid logical clock (Kulkarni et al. 2014): never back, and the wall
- * clock's milliseconds above 16 bits of count. */
+/* A hybrid logical clock (Kulkarni et al. 2014), the wall clock's milliseconds
+ * above 16 bits of count: never back, but for what was counted from while the
+ * clock was wrong. */
 uint64_t node_stamp(struct node *node)
 {
     uint64_t physical = (uint64_t)node->wall_ms << 16;
-    node->stamp = physical > node->stamp ? physical : node->stamp + 1;
+    int64_t ahead_ms = (int64_t)(node->stamp >> 16) - node->wall_ms;
+    bool was_off = node->clocks.is_known &&
+                   ahead_ms > node->config.timeouts.clock_skew_max_ms;
+    node->stamp =
+        physical > node->stamp || was_off ? physical : node->stamp + 1;
     return node->stamp;
 }
 
@@ -257,6 +263,7 @@ static void tick(struct node *node, struct effects *effects)
     trees_tick(node, effects);
     exchange_tick(node, effects);
     collect_tick(node, effects);
+    clocks_tick(node, effects); /* last: a step has one line to say */
 }
 
 static void unknown_request(struct node *node, const struct event *event,
@@ -327,6 +334,9 @@ static void peer_request(struct node *node, const struct event *event,
     case RKV__ENVELOPE__BODY_COLLECT:
         serve_collect(node, event->token, message->collect, effects);
         return;
+    case RKV__ENVELOPE__BODY_CLOCK:
+        clocks_serve(node, event->token, effects);
+        return;
     case RKV__ENVELOPE__BODY_PING:
     case RKV__ENVELOPE__BODY_PING_REQ:
     case RKV__ENVELOPE__BODY_PUSH_PULL:
@@ -381,6 +391,9 @@ static void reply(struct node *node, const struct event *event,
     case OWNER_DRAIN:
         drain_reply(node, event->request, message, effects);
         break;
+    case OWNER_CLOCK:
+        clocks_reply(node, event->request, message);
+        break;
     case OWNER_START:
     case OWNER_META:
     case OWNER_SERVE_STORE:
@@ -421,10 +434,9 @@ static void prepared(struct node *node, const struct storage_result *result,
     write_prepared(node, result, effects);
 }
 
-static void stored(struct node *node, const struct event *event,
-                   struct effects *effects)
+static void note(struct node *node, const struct storage_result *result,
+                 struct effects *effects)
 {
-    const struct storage_result *result = event->storage;
     if (result->op->key.table == TABLE_HINTS &&
         result->op->kind != STORAGE_SCAN)
         hints_changed(node, result);
@@ -438,6 +450,12 @@ static void stored(struct node *node, const struct event *event,
     if (result->status != STATUS_OK && result->status != STATUS_NOT_FOUND &&
         request_owner_of(result->op->token) != OWNER_TREES)
         node_count(node, COUNTER_STORAGE_FAILURES);
+}
+
+static void stored(struct node *node, const struct storage_result *result,
+                   struct effects *effects)
+{
+    note(node, result, effects);
     switch (request_owner_of(result->op->token)) {
     case OWNER_WRITE:
         write_stored(node, result, effects);
@@ -490,6 +508,7 @@ static void stored(struct node *node, const struct event *event,
     case OWNER_BROADCAST:
     case OWNER_FORWARD:
     case OWNER_RELAY:
+    case OWNER_CLOCK:
         ASSERT(!"these machines store nothing");
     }
 }
@@ -527,7 +546,7 @@ void node_step(struct node *node, const struct event *event,
     effects->refused_before = effects->arena.refused;
     node->now_us = event->now_us;
     node->now_ms = event->now_us / 1000;
-    node->wall_ms = event->wall_ms;
+    node->wall_ms = clocks_wall(node, event->wall_ms);
     switch (event->kind) {
     case EVENT_TICK:
         tick(node, effects);
@@ -550,7 +569,7 @@ void node_step(struct node *node, const struct event *event,
         prepared(node, event->storage, effects);
         break;
     case EVENT_STORED:
-        stored(node, event, effects);
+        stored(node, event->storage, effects);
         break;
     case EVENT_REOPENED:
         node_count(node, COUNTER_REOPENS);

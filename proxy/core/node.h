@@ -60,6 +60,8 @@ struct node_timeouts {
     uint32_t exchange_interval_ms;
     /* 10000: from one partition whose deletes are looked for to the next. */
     uint32_t collect_interval_ms;
+    /* 5000: a clock that is further from the median of all is not gone by. */
+    uint32_t clock_skew_max_ms;
 };
 
 struct node_config {

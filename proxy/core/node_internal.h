@@ -3,6 +3,7 @@
 #define REPLIKV_PROXY_CORE_NODE_INTERNAL_H
 
 #include "proxy/core/bits.h"
+#include "proxy/core/clocks.h"
 #include "proxy/core/collect.h"
 #include "proxy/core/counters.h"
 #include "proxy/core/get.h"
@@ -24,7 +25,7 @@
  *
  * Anti-entropy: hash_tree.h, trees.c (of our copies), saved_trees.c (over a
  * clean stop), compare.h (with another node's), exchange.h (and what differs),
- * repair.c (now). What is deleted: collect.h. */
+ * repair.c (now). What is deleted: collect.h. The time: clocks.h. */
 
 /* A write that a client waits for.
  *
@@ -291,6 +292,7 @@ struct node {
     struct trees trees;
     struct exchange exchange;
     struct collect collect;
+    struct clocks clocks;
     struct slots drain_slots;
     struct drain drains[DRAINS_MAX];
     /* Of founders: each lane's latest session; accepted us; is to be noted. */

@@ -113,7 +113,7 @@ static void visit_starts(struct visit *visit, struct disk_starts *starts)
         disk_starts_read(starts, stored);
 }
 
-_Static_assert(sizeof(struct node_timeouts) == 9 * sizeof(uint32_t),
+_Static_assert(sizeof(struct node_timeouts) == 10 * sizeof(uint32_t),
                "without gaps");
 _Static_assert(sizeof(struct membership_config) == 10 * sizeof(uint32_t),
                "without gaps");

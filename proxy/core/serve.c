@@ -503,6 +503,7 @@ void serve_stored(struct node *node, const struct storage_result *result,
     case OWNER_EXCHANGE:
     case OWNER_COLLECT:
     case OWNER_DRAIN:
+    case OWNER_CLOCK:
         break;
     }
 }

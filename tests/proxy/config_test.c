@@ -72,8 +72,8 @@ static void full_file_sets_every_field(void **state)
         "replication: {request_timeout_ms: 11, forward_timeout_ms: 12,"
         " hedge_ms: 13, handoff_interval_ms: 14, hint_window_ms: 1500,"
         " anti_entropy_interval_ms: 150, anti_entropy_rebuild_ms: 1600,"
-        " dedup_window_ms: 1700, collect_interval_ms: 180, r: one, w: 4,"
-        " sloppy: true}\n"
+        " dedup_window_ms: 1700, collect_interval_ms: 180,"
+        " clock_skew_max_ms: 190, r: one, w: 4, sloppy: true}\n"
         "limits: {value_bytes_max: 2MiB, inflight_max: 5,"
         " inflight_bytes_max: 3MiB, hint_bytes_max: 8GiB,"
         " fallback_bytes_max: 0, list_bytes_max: 4KiB,"
@@ -91,20 +91,20 @@ static void full_file_sets_every_field(void **state)
     assert_string_equal(config.founders[1].name, "n2");
     assert_string_equal(config.founders[1].zone, "west");
     assert_string_equal(config.founders[2].zone, "");
-    assert_int_equal(config.replicas, 5);
-    assert_int_equal(config.partitions, 64);
+    assert_true(config.replicas == 5 && config.partitions == 64);
     assert_int_equal(config.sync, CONFIG_SYNC_INTERVAL);
     assert_int_equal(config.sync_interval_ms, 7);
     assert_int_equal(config.setting_count, 2);
     assert_string_equal(config.settings[0].name, "cache_bytes");
     assert_int_equal(config.settings[0].value, 65536);
-    assert_int_equal(config.timeouts.request_ms, 11);
-    assert_int_equal(config.timeouts.forward_ms, 12);
+    assert_true(config.timeouts.request_ms == 11 &&
+                config.timeouts.forward_ms == 12);
     assert_int_equal(config.timeouts.hedge_ms, 13);
-    assert_int_equal(config.timeouts.handoff_interval_ms, 14);
-    assert_int_equal(config.timeouts.hint_window_ms, 1500);
+    assert_true(config.timeouts.handoff_interval_ms == 14 &&
+                config.timeouts.hint_window_ms == 1500);
     assert_int_equal(config.timeouts.dedup_window_ms, 1700);
-    assert_int_equal(config.timeouts.collect_interval_ms, 180);
+    assert_true(config.timeouts.collect_interval_ms == 180 &&
+                config.timeouts.clock_skew_max_ms == 190);
     assert_int_equal(config.limits.value_bytes_max, 2 << 20);
     assert_int_equal(config.limits.inflight_max, 5);
     assert_int_equal(config.limits.inflight_bytes_max, 3 << 20);

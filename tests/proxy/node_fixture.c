@@ -31,7 +31,8 @@ static void make_members(struct fixture *f, size_t nodes)
         member->id = node_id_of("test", member->name);
         member->boot = 2;
         member->store.bytes[0] = (uint8_t)(i + 1);
-        member->version_min = member->version_max = PEER_VERSION_MAX;
+        /* Who does not know Clock is not asked. */
+        member->version_min = member->version_max = PEER_VERSION_MIN;
         memcpy(f->founders[i].name, member->name, sizeof member->name);
         memcpy(f->founders[i].zone, member->zone, sizeof member->zone);
     }
@@ -204,7 +205,8 @@ static void take_op(struct fixture *f, const struct storage_op *op)
 
 static bool is_chat(const Rkv__Envelope *message)
 {
-    return message->body_case >= RKV__ENVELOPE__BODY_PING;
+    return message->body_case >= RKV__ENVELOPE__BODY_PING ||
+           message->body_case == RKV__ENVELOPE__BODY_CLOCK_REPLY;
 }
 
 static void take_message(struct fixture *f, const struct message_out *message)
@@ -244,7 +246,7 @@ void step(struct fixture *f, int64_t now_ms, const struct event *event,
     struct event timed = *event;
     f->now_ms = now_ms;
     timed.now_us = now_ms * 1000 + f->extra_us;
-    timed.wall_ms = WALL_MS + now_ms;
+    timed.wall_ms = WALL_MS + now_ms + f->wall_ahead_ms;
     snprintf(f->cause, sizeof f->cause, "%s", cause);
     if (event->token.value > 0) {
         assert_in_range(event->token.value, 1, FIXTURE_TOKENS_MAX - 1);

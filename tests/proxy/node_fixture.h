@@ -62,6 +62,7 @@ struct fixture {
     uint8_t answers[FIXTURE_TOKENS_MAX];
     bool asked[FIXTURE_TOKENS_MAX];
     bool renewed, halted;
+    int64_t wall_ahead_ms; /* so far the wall clock was set */
     /* The last reply to anyone, in its arena until the next. */
     struct arena reply_arena;
     const Rkv__Envelope *reply;

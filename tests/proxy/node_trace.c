@@ -112,6 +112,8 @@ void trace_request(struct fixture *f, struct node_id to,
         name = "drain";
     } else if (message->body_case == RKV__ENVELOPE__BODY_BARRIER) {
         name = "barrier";
+    } else if (message->body_case == RKV__ENVELOPE__BODY_CLOCK) {
+        name = "clock";
     }
     assert_non_null(name);
     begin(f);

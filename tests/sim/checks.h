@@ -125,6 +125,12 @@ void check_no_false_death(const char *who, const char *whom,
                           int64_t held_dead_us, int64_t undisturbed_us,
                           struct verdict *verdict);
 
+/* --- check_clock.c: who can ask others goes by no clock that is wrong --- */
+
+/* What a node goes by, and what it may, by the others' clocks. */
+void check_clock(const char *who, int64_t wall_ms, int64_t earliest_ms,
+                 int64_t latest_ms, struct verdict *verdict);
+
 /* --- check_placement.c: distinct and balanced --- */
 
 /* owners: partitions * replicas indexes of nodes; zones: of each node. */

@@ -484,6 +484,19 @@ static void false_deaths_are_caught_when_they_last(void **state)
     assert_true(verdict.is_liveness);
 }
 
+static void a_clock_that_is_wrong_is_caught(void **state)
+{
+    (void)state;
+    check_clock("n1", 100, 100, 200, &verdict);
+    check_clock("n1", 200, 100, 200, &verdict);
+    expect(NULL);
+    check_clock("n1", 99, 100, 200, &verdict);
+    expect("clock");
+    memset(&verdict, 0, sizeof verdict);
+    check_clock("n1", 201, 100, 200, &verdict);
+    expect("clock");
+}
+
 /* --- the decoder of the checkers --- */
 
 static void the_decoder_refuses_every_truncation(void **state)
@@ -533,6 +546,7 @@ int main(void)
         WITH(a_read_that_goes_back_is_caught),
         WITH(bad_placements_are_caught),
         WITH(what_outgrows_its_limit_is_caught),
+        WITH(a_clock_that_is_wrong_is_caught),
         WITH(false_deaths_are_caught_when_they_last),
         WITH(the_decoder_refuses_every_truncation),
     };

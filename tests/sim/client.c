@@ -420,6 +420,7 @@ static void hear_applied(struct sim *sim, struct client *client,
             floor_raise(&sim->floors[client->key], &view);
     }
     rest(sim, client);
+    damage_written(sim, client->key);
 }
 
 static void hear_write(struct sim *sim, struct client *client,

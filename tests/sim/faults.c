@@ -26,10 +26,10 @@ static uint32_t draw_host(struct sim *sim)
     return (uint32_t)random_below(&sim->strike_random, sim->plan.hosts);
 }
 
-static uint32_t draw_other(struct sim *sim, uint32_t host)
+static uint32_t draw_other(struct sim *sim, struct randomness *random,
+                           uint32_t host)
 {
-    uint32_t step =
-        1 + (uint32_t)random_below(&sim->strike_random, sim->plan.hosts - 1);
+    uint32_t step = 1 + (uint32_t)random_below(random, sim->plan.hosts - 1);
     return (host + step) % sim->plan.hosts;
 }
 
@@ -130,63 +130,6 @@ static bool crash(struct sim *sim, struct host *host, enum lost lost)
     return true;
 }
 
-/* Whoever waits for others counts what a disk has stored, though it is lost
- * meanwhile: that is two losses of one write. */
-static bool is_awaited(const struct sim *sim, uint32_t key)
-{
-    for (uint32_t i = 0; i < sim->plan.clients; i++)
-        if (sim->clients[i].task == TASK_WRITE && sim->clients[i].key == key)
-            return true;
-    return false;
-}
-
-static bool can_damage_entry(const struct sim *sim,
-                             const struct disk_entry *entry)
-{
-    uint32_t key = observe_key(sim, buffer_bytes(&entry->key));
-    return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0;
-}
-
-static bool is_apart(const struct sim *sim, const struct disk_entry *entry)
-{
-    struct copy copies[COPIES_MAX];
-    uint32_t key = observe_key(sim, buffer_bytes(&entry->key));
-    size_t count = observe_primaries(sim, key, copies);
-    return count < SIM_REPLICAS || !copies_are_equal(copies, count);
-}
-
-/* One to three of its records; now and then those that not all have. */
-static bool damage(struct sim *sim, struct host *host)
-{
-    struct store *store = &host->storage.store;
-    struct randomness *random = &sim->strike_random;
-    uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
-    bool only_apart = random_chance(random, 700);
-    unsigned keys = 0;
-    for (int tries = 0; tries < 50 && damaged < wanted; tries++) {
-        size_t at = random_below(random, store->table.count);
-        const struct disk_entry *entry = &store->table.entries[at];
-        if (!can_damage_entry(sim, entry) ||
-            (only_apart && !is_apart(sim, entry)))
-            continue;
-        /* The tree reads its own blocks, and of a hint that would last. */
-        if (store->tree == NULL && entry->key.data[0] == TABLE_DATA &&
-            random_chance(random, 500))
-            store_make_unreadable(store, at);
-        else
-            store_flip(store, at, random_below(random, entry->value.size * 8));
-        keys |= 1u << observe_key(sim, buffer_bytes(&entry->key));
-        damaged++;
-    }
-    sim_tell(sim, host->name, "has %llu records damaged",
-             (unsigned long long)damaged);
-    if (damaged == 0)
-        return false;
-    host->damaged_us = sim->now_us;
-    losses_add(sim, keys);
-    return true;
-}
-
 static void set_build(struct host *host, uint32_t version_min)
 {
     host->version_min = version_min;
@@ -255,7 +198,7 @@ static bool is_leaving(const struct host *host)
 
 /* A newcomer and one other are a majority that may know of no other disk: an
  * emptied one that was ready with the third alone is then taken for new. */
-static bool can_lose(const struct sim *sim, const struct host *host)
+bool faults_can_lose(const struct sim *sim, const struct host *host)
 {
     return sim->plan.may_lose && host->node != NULL &&
            host_is_known(sim, host) && losses_are_mended(sim);
@@ -268,19 +211,10 @@ static struct host *older_copy(struct sim *sim, uint32_t from)
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         struct host *host = &sim->hosts[(from + i) % sim->plan.hosts];
         if (host->copied_boot > 0 && host->copied_boot < host->boot &&
-            can_lose(sim, host))
+            faults_can_lose(sim, host))
             return host;
     }
     return NULL;
-}
-
-/* What is lost of a disk that is being filled is no more than it lacks. */
-static bool can_damage(const struct sim *sim, const struct host *host)
-{
-    bool is_filled = host->node != NULL && sim->plan.may_lose &&
-                     host->lost == LOST_ALL && host_is_being_filled(host);
-    return (is_filled || can_lose(sim, host)) && !host->storage.broken &&
-           store_is_calm(&host->storage.store);
 }
 
 static bool can_strike(struct sim *sim, enum fault fault,
@@ -293,12 +227,12 @@ static bool can_strike(struct sim *sim, enum fault fault,
     case FAULT_FULL:
         return !sim->plan.is_without_exchange;
     case FAULT_WIPE:
-        return !sim->plan.is_without_exchange && can_lose(sim, host);
+        return !sim->plan.is_without_exchange && faults_can_lose(sim, host);
     case FAULT_OLD_COPY:
         return !sim->plan.is_without_exchange &&
                older_copy(sim, host->index) != NULL;
     case FAULT_DAMAGE:
-        return can_damage(sim, host);
+        return damage_can(sim, host);
     case FAULT_NIGHT:
         return sim->plan.has_nights;
     }
@@ -307,8 +241,9 @@ static bool can_strike(struct sim *sim, enum fault fault,
 
 static void jump(struct sim *sim, struct host *host)
 {
-    host->wall_offset_ms = random_range(
-        &sim->strike_random, -WALL_OFFSET_MAX_MS, WALL_OFFSET_MAX_MS);
+    int64_t most_ms =
+        host->index == sim->plan.wild ? WILD_OFFSET_MAX_MS : WALL_OFFSET_MAX_MS;
+    host->wall_offset_ms = random_range(&sim->strike_random, -most_ms, most_ms);
     sim_tell(sim, host->name, "has its wall clock set to %+lld ms",
              (long long)host->wall_offset_ms);
 }
@@ -321,6 +256,17 @@ void faults_night(struct sim *sim)
     attempts_night(sim);
     sim->slept_us += NIGHT_US;
     sim->history.night_us = sim->now_us;
+}
+
+void faults_isolate_another(struct sim *sim, struct randomness *random,
+                            uint32_t host)
+{
+    uint32_t other = draw_other(sim, random, host);
+    if (!random_chance(random, 500))
+        return;
+    isolate(sim, other, true);
+    sim_tell(sim, sim->hosts[other].name, "is cut off from all");
+    ends_in(sim, FAULT_ISOLATE, other, 0, 100, 3000);
 }
 
 /* False, here and below: there was nothing to strike. */
@@ -347,9 +293,15 @@ static bool strike_disk(struct sim *sim, enum fault fault, struct host *host)
     return true;
 }
 
+static bool loses(enum fault fault)
+{
+    return fault == FAULT_WIPE || fault == FAULT_OLD_COPY ||
+           fault == FAULT_DAMAGE;
+}
+
 static bool strike(struct sim *sim, enum fault fault, uint32_t a)
 {
-    uint32_t b = draw_other(sim, a);
+    uint32_t b = draw_other(sim, &sim->strike_random, a);
     struct host *host = &sim->hosts[a];
     const char *other = sim->hosts[b].name;
     switch ((int)fault) {
@@ -419,10 +371,18 @@ void faults_next(struct sim *sim)
     if (only == NULL || fault_set_has(only, sim->fault_number)) {
         uint32_t host = draw_host(sim);
         enum fault fault = draw_fault(sim);
+        if (sim->plan.wild != HOSTS_MAX &&
+            random_chance(&sim->strike_random, 300)) {
+            host = sim->plan.wild;
+            fault = FAULT_WALL_JUMP;
+        }
         while (!can_strike(sim, fault, &sim->hosts[host]))
             fault = draw_fault(sim);
         sim_tell(sim, "fault", "%u", sim->fault_number);
-        sim->tally->faults[fault] += strike(sim, fault, host);
+        bool struck = strike(sim, fault, host);
+        sim->tally->faults[fault] += struck;
+        if (struck && loses(fault))
+            faults_isolate_another(sim, &sim->strike_random, host);
     }
     faults_start(sim);
 }

@@ -70,17 +70,18 @@ struct history {
     uint32_t key_count;
     uint32_t writes_of_key[KEYS_MAX];
     int64_t key_began_us[KEYS_MAX]; /* its first write */
-    bool disk_was_lost;
+    bool disk_was_lost, clock_was_wrong;
     int64_t night_us;    /* the last began then; 0: none did */
     int64_t wall_ms_max; /* what any clock shows, at the end */
 };
 
 /* Whether the write, if it was coordinated twice, may not be known for one: by
- * a night, which is longer than retries are remembered. */
+ * a night, which is longer than retries are remembered, or a clock by which it
+ * was. */
 static inline bool history_may_split(const struct history *history,
                                      uint32_t write)
 {
-    return history->disk_was_lost ||
+    return history->disk_was_lost || history->clock_was_wrong ||
            (history->night_us > 0 &&
             history->writes[write].issued_us <= history->night_us);
 }

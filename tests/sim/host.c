@@ -40,9 +40,11 @@ void host_init(struct sim *sim, struct host *host, uint32_t index)
     host->drift_ppm = random_range(&sim->random, -300, 300);
     host->mono_offset_us = random_range(&sim->random, 0, 1000000000);
     host->wall_offset_ms = random_range(&sim->random, -500, 500);
-    /* Some are newer, and speak more than is spoken here. */
+    /* Some are newer, and speak more than is spoken here, and some older. */
     host->version_min = PEER_VERSION_MIN;
     host->version_max = PEER_VERSION_MAX + random_chance(&sim->random, 300);
+    if (random_chance(&sim->random, 200))
+        host->version_max = PEER_VERSION_MIN;
     storage_init(&host->storage, has_tree(sim, index),
                  ~(sim->seed << 8 | index));
     effects_init(&host->effects, EFFECTS_BYTES);
@@ -81,20 +83,31 @@ int64_t host_wall_ms(const struct sim *sim, const struct host *host)
            host->mono_offset_us / 1000 + host->wall_offset_ms;
 }
 
-struct host_walls host_walls(const struct sim *sim)
+static struct host_walls walls(const struct sim *sim, int64_t offset_max_ms)
 {
-    struct host_walls walls = {.earliest_ms = INT64_MAX};
+    struct host_walls found = {.earliest_ms = INT64_MAX};
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         const struct host *host = &sim->hosts[i];
         int64_t wall_ms = host_wall_ms(sim, host) - host->wall_offset_ms;
-        if (wall_ms < walls.earliest_ms)
-            walls.earliest_ms = wall_ms;
-        if (wall_ms > walls.latest_ms)
-            walls.latest_ms = wall_ms;
+        if (wall_ms < found.earliest_ms)
+            found.earliest_ms = wall_ms;
+        if (wall_ms > found.latest_ms)
+            found.latest_ms = wall_ms;
     }
-    walls.earliest_ms -= WALL_OFFSET_MAX_MS;
-    walls.latest_ms += WALL_OFFSET_MAX_MS;
-    return walls;
+    found.earliest_ms -= offset_max_ms;
+    found.latest_ms += offset_max_ms;
+    return found;
+}
+
+struct host_walls host_walls(const struct sim *sim)
+{
+    return walls(sim, sim->plan.wild == HOSTS_MAX ? WALL_OFFSET_MAX_MS
+                                                  : WILD_OFFSET_MAX_MS);
+}
+
+struct host_walls host_right_walls(const struct sim *sim)
+{
+    return walls(sim, WALL_OFFSET_MAX_MS);
 }
 
 /* --- start and end --- */
@@ -265,7 +278,7 @@ void host_start(struct sim *sim, struct host *host)
         return;
     }
     host->life++;
-    host->is_halting = false;
+    host->is_halting = host->knows_clocks = false;
     if (host->with_replace && stored_meta(host, META_STORE).size > 0 &&
         !host_is_being_filled(host))
         storage_wipe(&host->storage); /* set aside, as replikvd does */

@@ -55,6 +55,7 @@ struct host {
     bool runs_replace;  /* how this process was started */
     bool is_replaced;   /* the operator has given his word for it */
     bool is_filled;     /* since then */
+    bool knows_clocks;  /* this process could ask two others for theirs */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);
@@ -69,6 +70,8 @@ struct host_walls {
     int64_t earliest_ms, latest_ms;
 };
 struct host_walls host_walls(const struct sim *sim);
+/* But for one that is wild. */
+struct host_walls host_right_walls(const struct sim *sim);
 
 void host_start(struct sim *sim, struct host *host);
 /* Write what the recorder has, if it is on. False, having said why, if that

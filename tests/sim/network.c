@@ -159,13 +159,29 @@ static bool carries_write(struct sim *sim, const struct session *session)
     return frame != NULL;
 }
 
+/* What is on its way arrives long after what is said in the morning to others
+ * and on other lanes. */
+static void delay(struct sim *sim, struct pipe *pipe)
+{
+    int64_t late_us = random_range(&sim->network_random, 10, 1200) * 1000;
+    for (struct frame *frame = pipe->first; frame != NULL; frame = frame->next)
+        frame->ready_us += late_us;
+    if (pipe->first != NULL)
+        pipe->last_us += late_us;
+}
+
 void network_night(struct sim *sim)
 {
     for (size_t i = 0; i < sim->network.high; i++) {
         struct session *session = &sim->network.sessions[i];
-        if (!session->used || (random_chance(&sim->network_random, 700) &&
-                               !carries_write(sim, session)))
+        if (!session->used)
             continue;
+        if (random_chance(&sim->network_random, 700) &&
+            !carries_write(sim, session)) {
+            if (random_chance(&sim->network_random, 500))
+                delay(sim, &session->pipes[DIRECTION_THERE]);
+            continue;
+        }
         if (session->is_abandoned)
             network_give_back(&sim->network, session);
         else

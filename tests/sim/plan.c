@@ -48,6 +48,16 @@ static void leave_without_exchange(struct plan *plan)
     plan->timeouts.exchange_interval_ms = 24 * 3600 * 1000;
 }
 
+/* Calm enough for it to hear what the others' clocks show. What it deletes may
+ * be old in a day only. */
+static void set_wild(struct plan *plan, struct randomness *random)
+{
+    plan->has_nights = false;
+    plan->wild = (uint32_t)random_below(random, plan->hosts);
+    plan->fault_every_us *= 6;
+    plan->faults_us *= 2;
+}
+
 void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
 {
     *plan = (struct plan){
@@ -68,6 +78,7 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
                                      : 0,
         .slow_write_permille = 20,
         .may_lose = random_chance(random, 500),
+        .wild = HOSTS_MAX,
         .think_us = random_range(random, 5, 60) * 1000,
         .patience_us = random_range(random, 50, 250) * 1000,
         .membership = draw_membership(random),
@@ -82,6 +93,8 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
     plan->timeouts.tree_rebuild_ms = 500;
     plan->timeouts.exchange_interval_ms = 300;
     plan->timeouts.collect_interval_ms = 100;
+    /* More than two that are right may differ by. */
+    plan->timeouts.clock_skew_max_ms = 20000;
     plan->has_nights = random_chance(random, 500);
     if (random_chance(random, 300))
         plan->failed_send_permille = (uint32_t)random_range(random, 1, 50);
@@ -89,4 +102,6 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         plan->timeouts.hint_window_ms = 300;
     if (random_chance(random, 100))
         leave_without_exchange(plan);
+    else if (random_chance(random, 100))
+        set_wild(plan, random);
 }

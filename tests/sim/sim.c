@@ -229,6 +229,7 @@ void sim_run(struct sim *sim, uint64_t seed, const struct sim_options *options,
     sim->client_random = random_fork(&sim->random);
     sim->send_random = random_fork(&sim->random);
     plan_draw(&sim->plan, &plan_random, options->hosts);
+    sim->history.clock_was_wrong = sim->plan.wild != HOSTS_MAX;
     arena_init(&sim->arena, 8u << 20);
     start_all(sim);
     if (options->calm)

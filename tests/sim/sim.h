@@ -42,6 +42,8 @@ struct plan {
      * hints: whatever a write leaves undone shows. Or disks are damaged, and
      * reads mend it, too. */
     bool is_without_exchange, is_mended_by_reads;
+    /* Whose clock may be set to anything, or HOSTS_MAX: nobody's. */
+    uint32_t wild;
     int64_t think_us, patience_us; /* of clients, on average */
     struct membership_config membership;
     struct node_timeouts timeouts;
@@ -71,7 +73,7 @@ struct sim_key {
 /* Of wall clocks, either way. Together with the longest run between two nights
  * it stays below the dedup window of 150 s: beyond it a retry is a new write,
  * by design. */
-enum { WALL_OFFSET_MAX_MS = 8000 };
+enum { WALL_OFFSET_MAX_MS = 8000, WILD_OFFSET_MAX_MS = 86400000 };
 
 extern struct bucket_config sim_buckets[SIM_BUCKETS];
 
@@ -100,8 +102,9 @@ struct sim {
     int64_t slept_us; /* that all clocks went on and nothing happened */
     struct queue queue;
     struct randomness random, network_random, disk_random, fault_random,
-        client_random, send_random, strike_random;
-    uint32_t fault_number; /* of the last that struck, or was left out */
+        client_random, send_random, strike_random, damage_random;
+    int64_t damage_until_us; /* something is to be damaged by then */
+    uint32_t fault_number;   /* of the last that struck, or was left out */
     struct host hosts[HOSTS_MAX];
     struct network network;
     struct client clients[CLIENTS_MAX];
@@ -159,8 +162,25 @@ void faults_heal(struct sim *sim);
 
 /* watch.c */
 void watch(struct sim *sim, struct host *host);
+/* What a write that it begins takes for the time. */
+void watch_clock(struct sim *sim, const struct host *host, int64_t wall_ms);
 /* What was before is over. */
 void watch_started(struct sim *sim, const struct host *host);
+
+/* Whether the host's disk may lose something now. */
+bool faults_can_lose(const struct sim *sim, const struct host *host);
+/* What a disk lost some other one may have alone: without that the rest are a
+ * majority. Now and then. */
+void faults_isolate_another(struct sim *sim, struct randomness *random,
+                            uint32_t host);
+
+/* damage.c */
+enum { DAMAGE_WAIT_US = 1000 * 1000 };
+bool damage_can(const struct sim *sim, const struct host *host);
+/* False: there was nothing to damage. */
+bool damage(struct sim *sim, struct host *host);
+/* A client's write to the key has ended. */
+void damage_written(struct sim *sim, uint32_t key);
 
 /* observe.c: what the checkers are shown. */
 void observe_start(struct sim *sim);

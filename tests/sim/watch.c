@@ -101,8 +101,35 @@ static void watch_deaths(struct sim *sim, struct host *host)
     }
 }
 
+static bool has_clocks(const struct host *host)
+{
+    return host->version_max >= PEER_VERSION_CLOCK;
+}
+
+/* Some tries, each a second behind the one before. */
+static void watch_clocks(const struct sim *sim, struct host *host)
+{
+    enum { TRIES_US = 2500 * 1000 };
+    size_t count = 0;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        count +=
+            i != host->index && has_clocks(&sim->hosts[i]) &&
+            sim->now_us - sim->pairs[host->index][i].disturbed_us > TRIES_US;
+    host->knows_clocks |= has_clocks(host) && count > 1;
+}
+
+void watch_clock(struct sim *sim, const struct host *host, int64_t wall_ms)
+{
+    struct host_walls walls = host_right_walls(sim);
+    int64_t skew_ms = sim->plan.timeouts.clock_skew_max_ms;
+    if (host->knows_clocks)
+        check_clock(host->name, wall_ms, walls.earliest_ms - skew_ms,
+                    walls.latest_ms + skew_ms, &sim->verdict);
+}
+
 void watch(struct sim *sim, struct host *host)
 {
+    watch_clocks(sim, host);
     watch_hints(sim, host);
     watch_requests(sim, host);
     watch_deaths(sim, host);

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""One node's wall clock is a day off: writes to lww buckets and values that
+expire are as if it was not."""
+
+import contextlib
+import json
+import os
+import subprocess
+import unittest
+
+from harness import BUILD, Cluster, REPLIKV, rkv, wait_for
+
+DAY_S, HOUR_MS = 86400, 3600 * 1000
+BUCKETS = "[{name: last, kind: lww}]"
+
+
+def set_clock(node, ahead_s):
+    options = os.environ.get("ASAN_OPTIONS", "")
+    node.prefix = ["env", f"WRONG_CLOCK_S={ahead_s}",
+                   f"LD_PRELOAD={os.path.join(BUILD, 'libwrong_clock.so')}",
+                   f"ASAN_OPTIONS={options}:verify_asan_link_order=0"]
+
+
+class WrongClock(unittest.TestCase):
+    @contextlib.contextmanager
+    def cluster(self, ahead_s):
+        with Cluster("memory", sections={"buckets": BUCKETS}) as cluster:
+            set_clock(cluster.nodes[2], ahead_s)
+            cluster.start()
+            wait_for("n3 to find its clock wrong", lambda:
+                     "event=clock_off" in cluster.nodes[2].said())
+            with contextlib.ExitStack() as stack:
+                yield cluster, [
+                    stack.enter_context(contextlib.closing(node.client()))
+                    for node in cluster.nodes]
+
+    def write(self, client, key, value, **options):
+        result, _ = client.put(key, value, bucket="last", w=-2, **options)
+        self.assertEqual(result.outcome, rkv.APPLIED, result.message)
+
+    def read(self, client, key):
+        return client.get(key, bucket="last", r=-2)[1]
+
+    def test_what_it_writes_does_not_win_for_a_day(self):
+        with self.cluster(DAY_S) as (_, clients):
+            self.write(clients[2], b"k", b"of the wrong clock")
+            self.write(clients[0], b"k", b"later")
+            for client in clients:
+                self.assertEqual(self.read(client, b"k"), [b"later"])
+
+    def test_what_it_writes_is_not_lost_to_what_was_before(self):
+        with self.cluster(-DAY_S) as (_, clients):
+            self.write(clients[0], b"k", b"before")
+            self.write(clients[2], b"k", b"of the wrong clock")
+            for client in clients:
+                self.assertEqual(self.read(client, b"k"),
+                                 [b"of the wrong clock"])
+
+    def test_values_live_as_long_as_they_should(self):
+        for ahead_s in (DAY_S, -DAY_S):
+            with self.cluster(ahead_s) as (_, clients):
+                self.write(clients[0], b"a", b"v", ttl_ms=HOUR_MS)
+                self.write(clients[2], b"b", b"v", ttl_ms=HOUR_MS)
+                for client in clients:
+                    self.assertEqual((self.read(client, b"a"),
+                                      self.read(client, b"b")),
+                                     ([b"v"], [b"v"]))
+
+    def test_status_says_so(self):
+        with self.cluster(DAY_S) as (cluster, _):
+            command = [REPLIKV, "status"]
+            for node in cluster.nodes:
+                command += ["--endpoint", node.endpoint()]
+            ran = subprocess.run([*command, "--json"], check=True,
+                                 capture_output=True, text=True)
+            off_s = [round(node["clock_off_ms"] / 1000)
+                     for node in json.loads(ran.stdout)]
+            self.assertEqual(off_s, [0, 0, DAY_S])
+            ran = subprocess.run(command, check=True, capture_output=True,
+                                 text=True)
+            lines = ran.stdout.splitlines()
+            self.assertEqual(lines[0].split()[-1], "CLOCK")
+            self.assertRegex(lines[3], r"\+86400\.\ds$")
+
+
+if __name__ == "__main__":
+    unittest.main()
