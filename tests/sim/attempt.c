@@ -24,6 +24,8 @@ void attempt_send(struct sim *sim, struct client *client)
     attempt->client = client->index;
     attempt->operation = client->operation;
     attempt->task = client->task;
+    attempt->write = client->write;
+    attempt->need = client->need;
     attempt->host =
         (uint32_t)random_below(&sim->client_random, sim->plan.hosts);
     enum status status =
@@ -108,15 +110,18 @@ static void observe_answer(struct sim *sim, const struct attempt *attempt,
 {
     if (envelope->body_case == RKV__ENVELOPE__BODY_READ_REPLY)
         observe_read(sim, attempt, envelope->read_reply);
-    const struct client *client = &sim->clients[attempt->client];
-    if (envelope->body_case != RKV__ENVELOPE__BODY_WRITE_REPLY ||
-        client->operation != attempt->operation)
+    if (attempt->task != TASK_WRITE ||
+        envelope->body_case != RKV__ENVELOPE__BODY_WRITE_REPLY)
         return;
     const Rkv__Result *result = envelope->write_reply->result;
     if (result->outcome != RKV__OUTCOME__APPLIED)
         return;
-    observe_applied(sim, client->write, client->need);
-    client_check_counts(sim, client, result);
+    /* It is true whether its client still waits or not. */
+    struct write *write = &sim->history.writes[attempt->write];
+    if (write->fate == FATE_OPEN)
+        write->fate = FATE_APPLIED;
+    observe_applied(sim, attempt->write, attempt->need);
+    client_check_counts(sim, attempt->need, result);
 }
 
 void attempt_answer(struct sim *sim, uint32_t index, uint32_t generation,

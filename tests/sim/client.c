@@ -60,12 +60,12 @@ static int draw_level(struct randomness *random, bool may_be_one)
     return levels[random_below(random, may_be_one ? 5 : 4)];
 }
 
-/* What the level means with three replicas, and with defaults of two. */
-static uint32_t need_of(int level)
+/* What the level means; by default it is the quorum. */
+static uint32_t need_of(const struct sim *sim, int level)
 {
     if (level > 0)
         return (uint32_t)level;
-    return level == LEVEL_ALL ? 3 : 2;
+    return level == LEVEL_ALL ? sim->plan.replicas : sim->plan.replicas / 2 + 1;
 }
 
 /* Some ask for no less than they know; who reads all, after healing, for what
@@ -100,7 +100,7 @@ static void begin_read(struct sim *sim, struct client *client, uint32_t key,
     read.r = level;
     read.timeout_ms = (uint32_t)random_range(&sim->client_random, 100, 800);
     client->key = key;
-    client->need = need_of(level);
+    client->need = need_of(sim, level);
     client->floor = sim->floors[key];
     name_seen(sim, client, key, &read);
     sim->tally->reads++;
@@ -156,7 +156,7 @@ static void begin_write(struct sim *sim, struct client *client, uint32_t key,
     write.timeout_ms = (uint32_t)random_range(random, 100, 800);
     client->key = key;
     client->write = number;
-    client->need = need_of(write.w);
+    client->need = need_of(sim, write.w);
     sim->tally->writes++;
     arena_reset(&sim->arena);
     sim_tell(sim, name_of(client), "%s %s on %u as write %u%s",
@@ -218,7 +218,7 @@ static void begin_mistake(struct sim *sim, struct client *client)
     } bucket = {.in = mistake == 0 ? "undeclared" : sim_buckets[0].name};
     write.bucket = bucket.out;
     write.key = binary_of_bytes(bytes_of(key, mistake == 1 ? sizeof key : 1));
-    write.w = mistake == 2 ? SIM_REPLICAS + 1 : LEVEL_DEFAULT;
+    write.w = mistake == 2 ? sim->plan.replicas + 1 : LEVEL_DEFAULT;
     write.request_id =
         binary_of_bytes(bytes_of(id, mistake == 3 ? 3 : sizeof id));
     write.ttl_ms = mistake == 4 ? TTL_MS_MAX + 1 : 0;
@@ -296,18 +296,18 @@ void client_wake(struct sim *sim, struct client *client)
 /* --- replies --- */
 
 /* N is not what a node can see: a level means the same whoever is there. */
-void client_check_counts(struct sim *sim, const struct client *client,
+void client_check_counts(struct sim *sim, uint32_t need,
                          const Rkv__Result *result)
 {
-    if (result->need != client->need || result->got < result->need)
+    if (result->need != need || result->got < result->need)
         verdict_unsafe(&sim->verdict, "outcome-true",
-                       "a level that means %u is met by %u of %u", client->need,
+                       "a level that means %u is met by %u of %u", need,
                        result->got, result->need);
 }
 
-static bool is_majority(uint32_t need)
+static bool is_majority(const struct sim *sim, uint32_t need)
 {
-    return need * 2 > 3;
+    return need * 2 > sim->plan.replicas;
 }
 
 static void learn(struct sim *sim, struct client *client,
@@ -372,7 +372,7 @@ static void hear_read(struct sim *sim, struct client *client,
     }
     uint32_t writes[VIEW_VALUES_MAX];
     uint32_t key = client->key;
-    client_check_counts(sim, client, reply->result);
+    client_check_counts(sim, client->need, reply->result);
     size_t count = observe_values(sim, reply, writes);
     char list[80];
     sim_tell(sim, name_of(client), "is shown%s",
@@ -390,7 +390,7 @@ static void hear_read(struct sim *sim, struct client *client,
     if (losses_since(sim, key, sim->history.key_began_us[key]) == 0 ||
         view.context_count > 0)
         check_session(key, &client->seen, &view, &sim->verdict);
-    if (is_majority(client->need) && is_strict(key)) {
+    if (is_majority(sim, client->need) && is_strict(key)) {
         check_monotonic_quorum(key, &client->floor, &view, &sim->verdict);
         floor_raise(&sim->floors[key], &view);
     }
@@ -416,7 +416,7 @@ static void hear_applied(struct sim *sim, struct client *client,
         history_seen(&sim->history, &client->write, 1, &seen);
         learn(sim, client, reply->context, &seen);
         if (context_view_read(&view, reply->context.data, reply->context.len) &&
-            is_majority(client->need) && is_strict(client->key))
+            is_majority(sim, client->need) && is_strict(client->key))
             floor_raise(&sim->floors[client->key], &view);
     }
     rest(sim, client);

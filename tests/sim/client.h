@@ -20,6 +20,7 @@ struct attempt {
     enum client_task task;
     uint32_t generation;
     uint32_t client, operation;
+    uint32_t write, need; /* of the client, then */
     uint32_t host;
     struct buffer request, reply;
 };
@@ -61,7 +62,7 @@ void client_wake_in(struct sim *sim, struct client *client, int64_t in_us);
 void client_hear(struct sim *sim, struct client *client, bool is_delivered,
                  const Rkv__Envelope *envelope);
 /* What a reply says of its level is what the client asked for. */
-void client_check_counts(struct sim *sim, const struct client *client,
+void client_check_counts(struct sim *sim, uint32_t need,
                          const Rkv__Result *result);
 
 /* Send the client's request through some node. */

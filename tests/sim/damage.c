@@ -26,7 +26,7 @@ static bool is_apart(const struct sim *sim, uint32_t key)
 {
     struct copy copies[COPIES_MAX];
     size_t count = observe_primaries(sim, key, copies);
-    return count < SIM_REPLICAS || !copies_are_equal(copies, count);
+    return count < sim->plan.replicas || !copies_are_equal(copies, count);
 }
 
 static void damage_at(struct host *host, size_t at, struct randomness *random)
@@ -95,7 +95,8 @@ void damage_written(struct sim *sim, uint32_t key)
     if (sim->stage != SIM_FAULTS || sim->now_us > sim->damage_until_us ||
         !is_apart(sim, key))
         return;
-    uint32_t owner = sim->keys[key].owners[random_below(random, SIM_REPLICAS)];
+    uint32_t owner =
+        sim->keys[key].owners[random_below(random, sim->plan.replicas)];
     struct host *host = &sim->hosts[owner];
     size_t at = find_copy(sim, host, key);
     if (!damage_can(sim, host) || at == host->storage.store.table.count ||

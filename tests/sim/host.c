@@ -296,7 +296,7 @@ void host_start(struct sim *sim, struct host *host)
                      .founders = sim->founders,
                      .founder_count = sim->plan.hosts,
                      .partitions = sim->plan.partitions,
-                     .replicas = 3},
+                     .replicas = sim->plan.replicas},
         .seeds = addresses,
         .seed_count = sim->plan.hosts,
         .buckets = sim_buckets,

@@ -57,7 +57,7 @@ static bool is_at_all_owners(const struct sim *sim, uint32_t key)
     size_t count = observe_primaries(sim, key, copies);
     for (size_t i = 0; i < count; i++)
         above += is_above(&copies[i], &floor);
-    return above == SIM_REPLICAS;
+    return above == sim->plan.replicas;
 }
 
 static bool is_sound(const struct disk_table *table)

@@ -8,9 +8,19 @@
 
 /* One of each kind; key i is in bucket i mod 3. */
 struct bucket_config sim_buckets[SIM_BUCKETS] = {
-    {.name = "strict", .kind = RECORD_SIBLINGS, .r = 2, .w = 2},
-    {.name = "loose", .kind = RECORD_SIBLINGS, .r = 2, .w = 2, .sloppy = true},
-    {.name = "stamped", .kind = RECORD_LWW, .r = 2, .w = 2},
+    {.name = "strict",
+     .kind = RECORD_SIBLINGS,
+     .r = LEVEL_QUORUM,
+     .w = LEVEL_QUORUM},
+    {.name = "loose",
+     .kind = RECORD_SIBLINGS,
+     .r = LEVEL_QUORUM,
+     .w = LEVEL_QUORUM,
+     .sloppy = true},
+    {.name = "stamped",
+     .kind = RECORD_LWW,
+     .r = LEVEL_QUORUM,
+     .w = LEVEL_QUORUM},
 };
 
 static uint32_t host_of(const struct sim *sim, struct node_id id)
@@ -24,18 +34,18 @@ static uint32_t host_of(const struct sim *sim, struct node_id id)
 
 void observe_start(struct sim *sim)
 {
-    uint32_t owners[64 * SIM_REPLICAS];
+    uint32_t owners[64 * SIM_REPLICAS_MAX];
     const struct topology *topology = node_topology(sim->hosts[0].node);
     ASSERT(sim->plan.partitions <= 64);
     for (uint32_t p = 0; p < sim->plan.partitions; p++)
-        for (size_t i = 0; i < SIM_REPLICAS; i++)
-            owners[p * SIM_REPLICAS + i] = host_of(
+        for (size_t i = 0; i < sim->plan.replicas; i++)
+            owners[p * sim->plan.replicas + i] = host_of(
                 sim,
                 topology_owner(topology, (struct partition){(uint16_t)p}, i));
     uint32_t zones[HOSTS_MAX];
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         zones[i] = i % SIM_ZONES;
-    check_placement(owners, sim->plan.partitions, SIM_REPLICAS, zones,
+    check_placement(owners, sim->plan.partitions, sim->plan.replicas, zones,
                     sim->plan.hosts, &sim->verdict);
     sim->history.key_count = sim->plan.keys;
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
@@ -44,8 +54,8 @@ void observe_start(struct sim *sim)
         key->bucket = &sim_buckets[k % SIM_BUCKETS];
         key->partition = partition_of(
             key->bucket->id, bytes_of_string(key->name), sim->plan.partitions);
-        memcpy(key->owners, owners + key->partition.value * SIM_REPLICAS,
-               sizeof key->owners);
+        memcpy(key->owners, owners + key->partition.value * sim->plan.replicas,
+               sim->plan.replicas * sizeof *key->owners);
         sim->history.key_is_lww[k] = key->bucket->kind == RECORD_LWW;
     }
 }
@@ -288,7 +298,7 @@ size_t observe_primaries(const struct sim *sim, uint32_t number,
 {
     const struct sim_key *key = &sim->keys[number];
     size_t count = 0;
-    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+    for (uint32_t i = 0; i < sim->plan.replicas; i++)
         count = add_copy(copies, count, i,
                          stored_at(&sim->hosts[key->owners[i]], key, NULL));
     return count;
@@ -299,7 +309,7 @@ size_t observe_copies(const struct sim *sim, uint32_t number,
 {
     const struct sim_key *key = &sim->keys[number];
     size_t count = observe_primaries(sim, number, copies);
-    for (uint32_t i = 0; i < SIM_REPLICAS; i++)
+    for (uint32_t i = 0; i < sim->plan.replicas; i++)
         for (uint32_t h = 0; h < sim->plan.hosts; h++)
             count = add_copy(
                 copies, count, i,
@@ -367,7 +377,7 @@ static const char *trees_apart(const struct sim *sim)
     for (uint32_t p = 0; p < sim->plan.partitions; p++) {
         struct partition partition = {(uint16_t)p};
         uint64_t first = 0, root;
-        for (size_t i = 0; i < SIM_REPLICAS; i++) {
+        for (size_t i = 0; i < sim->plan.replicas; i++) {
             uint32_t owner =
                 host_of(sim, topology_owner(topology, partition, i));
             if (!node_tree_root(sim->hosts[owner].node, partition, &root))
@@ -468,7 +478,7 @@ void observe_end(struct sim *sim)
     sim->history.wall_ms_max = host_walls(sim).latest_ms;
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         size_t count = observe_primaries(sim, k, copies);
-        check_converged(k, copies, count, SIM_REPLICAS, verdict);
+        check_converged(k, copies, count, sim->plan.replicas, verdict);
         /* What the disks hold, which are equal, and what was read of them. */
         judge(sim, k, live, count == 0 ? 0 : live_in(&copies[0], live));
         judge(sim, k, sim->final_values[k], sim->final_count[k]);

@@ -35,6 +35,14 @@ static struct node_limits draw_limits(struct randomness *random)
     return limits;
 }
 
+/* Mostly three: of two a write needs both, and of five three. */
+static uint32_t draw_replicas(struct randomness *random, uint32_t hosts)
+{
+    if (random_chance(random, 100))
+        return 2;
+    return hosts == 5 && random_chance(random, 300) ? 5 : 3;
+}
+
 static void leave_without_exchange(struct plan *plan)
 {
     const struct node_limits limits = node_limits_default();
@@ -85,6 +93,10 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         .limits = draw_limits(random),
         .timeouts = node_timeouts_default(),
     };
+    plan->replicas = draw_replicas(random, plan->hosts);
+    /* What a read shows then one of them may have alone. */
+    if (plan->replicas == 2)
+        plan->may_lose = false;
     plan->timeouts.request_ms = 800;
     plan->timeouts.forward_ms = (uint32_t)random_range(random, 20, 300);
     plan->timeouts.hedge_ms = (uint32_t)random_range(random, 5, 60);

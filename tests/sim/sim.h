@@ -27,7 +27,7 @@ enum sim_stage { SIM_FAULTS, SIM_HEALING, SIM_CHECKED };
 
 /* What the seed draws before it starts; see plan.c. */
 struct plan {
-    uint32_t hosts, clients, keys, partitions;
+    uint32_t hosts, clients, keys, partitions, replicas;
     int64_t faults_us; /* how long the first stage takes */
     int64_t heal_us;   /* how long the second may take */
     int64_t tick_us;
@@ -58,7 +58,7 @@ struct pair {
 
 enum {
     SIM_BUCKETS = 3,
-    SIM_REPLICAS = 3,
+    SIM_REPLICAS_MAX = 5,
     SIM_ZONES = 3,               /* node i is in zone i mod 3 */
     UNANSWERED_US = 2000 * 1000, /* longer than any deadline */
 };
@@ -67,7 +67,7 @@ struct sim_key {
     char name[16];
     const struct bucket_config *bucket;
     struct partition partition;
-    uint32_t owners[SIM_REPLICAS]; /* hosts */
+    uint32_t owners[SIM_REPLICAS_MAX]; /* hosts */
 };
 
 /* Of wall clocks, either way. Together with the longest run between two nights

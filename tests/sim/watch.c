@@ -129,10 +129,10 @@ void watch_clock(struct sim *sim, const struct host *host, int64_t wall_ms)
 
 void watch(struct sim *sim, struct host *host)
 {
-    watch_clocks(sim, host);
     watch_hints(sim, host);
     watch_requests(sim, host);
     watch_deaths(sim, host);
+    watch_clocks(sim, host); /* now it is known who could talk to whom */
 }
 
 void watch_started(struct sim *sim, const struct host *host)
