@@ -302,7 +302,9 @@ struct replikv_node {
      * to compare with each other node. */
     bool repairing;
     uint64_t repair_left;
-    int64_t clock_off_ms; /* STATUS: of its clock ahead of the median of all */
+    /* STATUS: how far its clock is ahead of the median of all, if known. */
+    int64_t clock_off_ms;
+    bool clock_is_known;
     /* How long ago partition i was last found equal to all its other replicas,
      * -1 never, or a hint for one was not kept since, -2 it is not this node's.
      * STATUS: one, the longest. TREES: of each. */

@@ -92,7 +92,7 @@ static const struct config_key keys[] = {
     {"replication", "clock_skew_max_ms", CONFIG_NUMBER,
      AT(timeouts.clock_skew_max_ms), 100, 3600000, "5000", "ms",
      "when this node's clock is further from the median of all nodes', it goes "
-     "by theirs",
+     "by theirs; more than two round trips",
      false},
     {"replication", "lane_timeout_ms", CONFIG_NUMBER, AT(lane_timeout_ms), 100,
      600000, "10000", "ms",

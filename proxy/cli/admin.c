@@ -97,7 +97,8 @@ static json_t *json_of_node(const char *endpoint,
         json_set_number(object, "filling", node->filling);
         json_set(object, "repairing", json_boolean(node->repairing));
         json_set_number(object, "repair_left", node->repair_left);
-        json_set(object, "clock_off_ms", json_integer(node->clock_off_ms));
+        if (node->clock_is_known)
+            json_set(object, "clock_off_ms", json_integer(node->clock_off_ms));
         if (node->equal_ago_count > 0)
             json_set_ago(object, "equal_ago_ms", *node->equal_ago_ms);
         for (size_t i = 0; i < node->counter_count; i++)
@@ -168,7 +169,10 @@ static void print_status(const struct cli *cli,
         grid_add(&grid, "%" PRIu64, hints);
         grid_add_ago(&grid,
                      node->equal_ago_count == 0 ? -2 : *node->equal_ago_ms);
-        grid_add(&grid, "%+.1fs", (double)node->clock_off_ms / 1000);
+        if (node->clock_is_known)
+            grid_add(&grid, "%+.1fs", (double)node->clock_off_ms / 1000);
+        else
+            grid_add(&grid, "-");
     }
     grid_finish(&grid);
 }

@@ -180,6 +180,7 @@ void admin_request(struct node *node, struct reply_token token,
         add_equal_agos(node, false, reply, arena);
         reply->run = node->config.self.run;
         reply->clock_off_ms = clocks_off_ms(node);
+        reply->clock_is_known = node->clocks.is_known;
         reply->repairing = node->exchange.repair.is_running;
         reply->repair_left = repair_left(node);
         break;

@@ -23,7 +23,8 @@ static int compare(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* Find the median of what is known. */
+/* Find the median of what is known. That a clock is wrong is not forgotten
+ * while nobody is there to say so. */
 static void hold_against(struct node *node)
 {
     struct clocks *clocks = &node->clocks;
@@ -34,6 +35,8 @@ static void hold_against(struct node *node)
         if (peer->heard_ms != 0 && node->now_ms - peer->heard_ms < STALE_MS)
             list[count++] = peer->ahead_ms;
     }
+    if (count <= 2 && clocks->is_off)
+        return;
     qsort(list, count, sizeof *list, compare);
     clocks->is_known = count > 2;
     clocks->low_ms = list[(count - 1) / 2];
@@ -63,7 +66,10 @@ int64_t clocks_wall(struct node *node, int64_t wall_ms)
         for (size_t i = 0; i < NODES_MAX; i++)
             clocks->peers[i].next_ms = 0;
     }
-    clocks->is_off = clocks->is_known && llabs(clocks_off_ms(node)) > skew_ms;
+    /* Once it is off, it is not by some milliseconds that it is right. */
+    clocks->is_off =
+        clocks->is_known &&
+        llabs(clocks_off_ms(node)) > (clocks->is_off ? skew_ms / 2 : skew_ms);
     if (!clocks->is_off)
         return wall_ms;
     return node->now_ms +
@@ -102,13 +108,14 @@ static void tell(struct node *node, struct effects *effects)
     char line[160];
     if (clocks->is_off == clocks->is_told || effects->log != NULL)
         return;
-    clocks->is_told = clocks->is_off;
     snprintf(line, sizeof line, "event=%s ahead_of_median_ms=%lld what=\"%s\"",
              clocks->is_off ? "clock_off" : "clock_right",
              (long long)clocks_off_ms(node),
              clocks->is_off ? "the others' clocks are gone by; set this one"
                             : "this node's clock is gone by again");
     effects->log = arena_string(&effects->arena, line);
+    if (effects->log != NULL)
+        clocks->is_told = clocks->is_off;
 }
 
 void clocks_tick(struct node *node, struct effects *effects)

@@ -73,6 +73,13 @@ static void shed(struct node *node, struct node_id target,
     exchange_missed(node, target, partition);
 }
 
+/* The storage refused it, or it waited for too long. */
+static bool was_not_run(enum status status)
+{
+    return status == STATUS_BROKEN || status == STATUS_OVERLOADED ||
+           status == STATUS_TIMEOUT;
+}
+
 void hints_changed(struct node *node, const struct storage_result *result)
 {
     struct hint_target *target = hint_target(node, result->op->key.target);
@@ -80,6 +87,10 @@ void hints_changed(struct node *node, const struct storage_result *result)
         return;
     target->changes++;
     add(&target->coming, -(int64_t)result->op->hint_bytes);
+    if (was_not_run(result->status)) {
+        shed(node, target->node, result->op->key.partition);
+        return;
+    }
     if (result->status != STATUS_OK) {
         target->is_unsure = true;
         target->bytes += result->op->hint_bytes; /* it may be there */
@@ -209,16 +220,23 @@ void handoff_wake(struct node *node, struct node_id id)
         target->next_ms = target->wait_ms = 0;
 }
 
-/* The target has the same chunk once more, later; others have their turn. */
+/* Others have their turn. */
+static void put_off(struct node *node, int64_t wait_ms)
+{
+    struct hint_target *target = hint_target(node, node->handoff.target);
+    target->next_ms = node->now_ms + wait_ms;
+    node->handoff.target_next++;
+    rest(node, 0);
+}
+
+/* The target has the same chunk once more, later. */
 static void fail(struct node *node)
 {
     struct hint_target *target = hint_target(node, node->handoff.target);
     target->wait_ms = target->wait_ms == 0 ? RETRY_MS : target->wait_ms * 2;
     if (target->wait_ms > RETRY_MS_MAX)
         target->wait_ms = RETRY_MS_MAX;
-    target->next_ms = node->now_ms + target->wait_ms;
-    node->handoff.target_next++;
-    rest(node, 0);
+    put_off(node, target->wait_ms);
 }
 
 /* The chunk is done with: the next begins behind it, at the first again when
@@ -232,7 +250,6 @@ static void advance(struct node *node)
     target->after = handoff->next;
     handoff->next = empty;
     target->unsent = 0;
-    target->wait_ms = 0;
     target->chunk_bytes += target->chunk_bytes / 4 + 1;
     if (target->chunk_bytes > CHUNK_BYTES)
         target->chunk_bytes = CHUNK_BYTES;
@@ -291,7 +308,9 @@ static void refused(struct node *node)
 static void unanswered(struct node *node)
 {
     struct hint_target *target = hint_target(node, node->handoff.target);
-    if (!halve(node) && ++target->unsent >= UNSENT_MAX)
+    if (halve(node))
+        put_off(node, RETRY_MS);
+    else if (++target->unsent >= UNSENT_MAX)
         pass_over(node);
     else
         fail(node);
@@ -477,6 +496,7 @@ void handoff_reply(struct node *node, uint64_t request,
             fail(node);
         return;
     }
+    hint_target(node, handoff->target)->wait_ms = 0;
     advance(node);
     go_to(node, HANDOFF_DROPPING);
     handoff->dropping = 0;

@@ -241,8 +241,9 @@ void hello_heard(struct node *node, const struct event *event,
     reply->status = (Rkv__Status)status;
     if (status != STATUS_OK)
         reply->message = arena_string(arena, error.text);
-    reply->version =
-        who.version_max < PEER_VERSION_MAX ? who.version_max : PEER_VERSION_MAX;
+    reply->version = PEER_VERSION_MAX;
+    if (status == STATUS_OK && who.version_max < PEER_VERSION_MAX)
+        reply->version = who.version_max;
     reply->hello = hello_new(node, LANE_CONTROL, arena);
     reply_with(effects, event->token, RKV__ENVELOPE__BODY_HELLO_REPLY, reply);
 }

@@ -106,6 +106,7 @@ static void a_clock_that_is_off_is_not_gone_by(void **state)
     assert_int_equal(told_ms(5, 1) - began_ms, 5);
     Rkv__Admin admin = RKV__ADMIN__INIT;
     client(&f, 5, 2, RKV__ENVELOPE__BODY_ADMIN, &admin);
+    assert_true(f.reply->admin_reply->clock_is_known);
     assert_int_equal(f.reply->admin_reply->clock_off_ms, DAY_MS);
     f.trace_size = 0;
 }
@@ -133,7 +134,7 @@ static void a_clock_within_the_skew_is_gone_by(void **state)
     expect_trace(&f, "");
 }
 
-/* Against the monotonic clock that is seen at once, and whom to believe soon. */
+/* Against the monotonic clock that shows at once, and whom to believe soon. */
 static void a_clock_that_is_set_shows_at_once(void **state)
 {
     (void)state;
@@ -173,6 +174,49 @@ static void a_reply_that_took_long_says_nothing(void **state)
     shows(3800, 3, DAY_MS - 100);
     tick(&f, 3801);
     assert_int_equal(ahead_ms(3801), DAY_MS);
+}
+
+/* Every ten seconds both are asked, and n3 no longer answers. */
+static void that_a_clock_is_wrong_is_not_forgotten(void **state)
+{
+    (void)state;
+    start();
+    tick(&f, 1);
+    shows(1, 2, -DAY_MS);
+    shows(1, 3, -DAY_MS);
+    for (int64_t now_ms = 10001; now_ms < 1500000; now_ms += 10000) {
+        tick(&f, now_ms);
+        shows(now_ms, 2, -DAY_MS);
+        gone(&f, now_ms, 3);
+    }
+    assert_int_equal(ahead_ms(1500000), -DAY_MS);
+    /* It is set right, and of two nobody knows more. */
+    f.wall_ahead_ms -= DAY_MS;
+    tick(&f, 1500001);
+    assert_int_equal(ahead_ms(1500002), -DAY_MS);
+    f.wall_ahead_ms += DAY_MS;
+    tick(&f, 1500003);
+    assert_int_equal(ahead_ms(1500004), 0);
+}
+
+/* Where it is off by about as much as it may be it does not go to and fro. */
+static void a_clock_is_right_again_when_it_is_so_by_half(void **state)
+{
+    (void)state;
+    start();
+    tick(&f, 1);
+    shows(1, 2, SKEW_MS + 1);
+    shows(1, 3, SKEW_MS + 1);
+    tick(&f, 10001);
+    assert_int_equal(ahead_ms(10001), SKEW_MS + 1);
+    shows(10001, 2, SKEW_MS / 2 + 1);
+    shows(10001, 3, SKEW_MS / 2 + 1);
+    tick(&f, 20001);
+    assert_int_equal(ahead_ms(20001), SKEW_MS / 2 + 1);
+    shows(20001, 2, SKEW_MS / 2);
+    shows(20001, 3, SKEW_MS / 2);
+    tick(&f, 20002);
+    assert_int_equal(ahead_ms(20002), 0);
 }
 
 static uint64_t stamp(int64_t now_ms, uint64_t token)
@@ -217,6 +261,8 @@ int main(void)
         WITH(opened, a_clock_within_the_skew_is_gone_by),
         WITH(opened, a_clock_that_is_set_shows_at_once),
         WITH(opened, a_reply_that_took_long_says_nothing),
+        WITH(opened, that_a_clock_is_wrong_is_not_forgotten),
+        WITH(opened, a_clock_is_right_again_when_it_is_so_by_half),
         WITH(opened, stamps_of_a_wrong_clock_are_not_counted_on_from),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -412,6 +412,36 @@ static void miss(int64_t now_ms, const char *name)
     f.trace_size = 0;
 }
 
+/* What was not run is not there; what failed may be. */
+static void what_the_disk_refuses_does_not_count_as_kept(void **state)
+{
+    (void)state;
+    static const enum status refused[] = {STATUS_OVERLOADED, STATUS_BROKEN,
+                                          STATUS_TIMEOUT};
+    f.config.limits.hint_bytes_max = 400;
+    node_start(&f);
+    for (uint64_t i = 0; i < 6; i++) {
+        put(&f, 1, 1 + i, write_of(&f, "a", "v"));
+        disk(&f, 1);
+        gone(&f, 1, 3);
+        ack(&f, 1, 2, STATUS_OK);
+        disk_fails(&f, 1, refused[i % 3]);
+    }
+    assert_int_equal(hint_count(), 0);
+    assert_int_equal(counter_of(&f, "hints_shed"), 6);
+    miss(1, "b");
+    assert_int_equal(hint_count(), 1);
+    for (uint64_t i = 0; i < 6; i++) {
+        put(&f, 1, 11 + i, write_of(&f, "a", "v"));
+        disk(&f, 1);
+        gone(&f, 1, 3);
+        ack(&f, 1, 2, STATUS_OK);
+        disk_fails(&f, 1, STATUS_IO);
+    }
+    assert_true(counter_of(&f, "hints_shed") > 6);
+    f.trace_size = 0;
+}
+
 static void courtesy_hints_are_kept_for_a_while(void **state)
 {
     (void)state;
@@ -465,6 +495,7 @@ int main(void)
         WITH(opened, a_row_that_cannot_be_sent_holds_up_no_one),
         WITH(opened, a_damaged_hint_is_shed_and_the_rest_goes),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
+        WITH(opened, what_the_disk_refuses_does_not_count_as_kept),
         WITH(opened, courtesy_hints_are_kept_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
