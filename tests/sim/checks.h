@@ -116,7 +116,7 @@ void check_bounded(const char *who, const char *what, uint64_t has,
 
 /* --- check_false_death.c: who answers is not held for dead for long --- */
 
-/* Some tens of the longest probe intervals (plan.c). */
+/* Eight of the longest probe intervals (plan.c). */
 enum { FALSE_DEATH_US_MAX = 2500 * 1000 };
 
 /* For how long who has held whom for dead, and for how long nothing has kept

@@ -420,7 +420,7 @@ static void hear_applied(struct sim *sim, struct client *client,
             floor_raise(&sim->floors[client->key], &view);
     }
     rest(sim, client);
-    damage_written(sim, client->key);
+    faults_wrote(sim, client->key, client->write);
 }
 
 static void hear_write(struct sim *sim, struct client *client,

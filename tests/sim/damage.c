@@ -21,18 +21,12 @@ static bool can_damage_entry(const struct sim *sim,
     return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0;
 }
 
-/* Not all have it. */
-static bool is_apart(const struct sim *sim, uint32_t key)
-{
-    struct copy copies[COPIES_MAX];
-    size_t count = observe_primaries(sim, key, copies);
-    return count < sim->plan.replicas || !copies_are_equal(copies, count);
-}
-
-static void damage_at(struct host *host, size_t at, struct randomness *random)
+static void damage_at(const struct sim *sim, struct host *host, size_t at,
+                      struct randomness *random)
 {
     struct store *store = &host->storage.store;
-    const struct disk_entry *entry = &store->table.entries[at];
+    struct disk_entry *entry = &store->table.entries[at];
+    entry->damaged_us = sim->now_us;
     /* The tree reads its own blocks, and of a hint that would last. */
     if (store->tree == NULL && entry->key.data[0] == TABLE_DATA &&
         random_chance(random, 500))
@@ -41,38 +35,33 @@ static void damage_at(struct host *host, size_t at, struct randomness *random)
         store_flip(store, at, random_below(random, entry->value.size * 8));
 }
 
-static void note(struct sim *sim, struct host *host, unsigned keys)
+static void finish(struct sim *sim, struct host *host, unsigned keys)
 {
+    sim->tally->faults[FAULT_DAMAGE]++;
     host->damaged_us = sim->now_us;
     losses_add(sim, keys);
 }
 
-/* One to three of its records. Or one of somebody's, once a write is there and
- * not on all. */
+/* One to three of its records. */
 bool damage(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
     struct randomness *random = &sim->strike_random;
     uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
     unsigned keys = 0;
-    sim->damage_random = random_fork(random);
-    if (random_chance(random, 500)) {
-        sim->damage_until_us = sim->now_us + DAMAGE_WAIT_US;
-        return true;
-    }
     for (int tries = 0; tries < 50 && damaged < wanted; tries++) {
         size_t at = random_below(random, store->table.count);
         if (!can_damage_entry(sim, &store->table.entries[at]))
             continue;
         keys |=
             1u << observe_key(sim, buffer_bytes(&store->table.entries[at].key));
-        damage_at(host, at, random);
+        damage_at(sim, host, at, random);
         damaged++;
     }
     sim_tell(sim, host->name, "has %llu records damaged",
              (unsigned long long)damaged);
     if (damaged > 0)
-        note(sim, host, keys);
+        finish(sim, host, keys);
     return damaged > 0;
 }
 
@@ -89,25 +78,17 @@ static size_t find_copy(const struct sim *sim, const struct host *host,
     return at;
 }
 
-void damage_written(struct sim *sim, uint32_t key)
+bool damage_key(struct sim *sim, struct host *host, uint32_t key)
 {
-    struct randomness *random = &sim->damage_random;
-    if (sim->stage != SIM_FAULTS || sim->now_us > sim->damage_until_us ||
-        !is_apart(sim, key))
-        return;
-    uint32_t owner =
-        sim->keys[key].owners[random_below(random, sim->plan.replicas)];
-    struct host *host = &sim->hosts[owner];
     size_t at = find_copy(sim, host, key);
     if (!damage_can(sim, host) || at == host->storage.store.table.count ||
         !can_damage_entry(sim, &host->storage.store.table.entries[at]))
-        return;
-    sim->damage_until_us = 0;
-    damage_at(host, at, random);
+        return false;
+    damage_at(sim, host, at, &sim->strike_random);
     sim_tell(sim, host->name, "has its copy of %s damaged",
              sim->keys[key].name);
-    note(sim, host, 1u << key);
-    faults_isolate_another(sim, random, owner);
+    finish(sim, host, 1u << key);
+    return true;
 }
 
 /* What is lost of a disk that is being filled is no more than it lacks. */

@@ -98,6 +98,7 @@ void disk_table_copy(struct disk_table *table, const struct disk_table *from)
                    buffer_bytes(&from->entries[i].value));
         table->entries[i].damage = from->entries[i].damage;
         table->entries[i].written_us = from->entries[i].written_us;
+        table->entries[i].damaged_us = from->entries[i].damaged_us;
     }
 }
 

@@ -12,7 +12,7 @@ struct disk_entry {
     /* Until it is written again: a bit of it is another; or the engine says so.
      */
     enum { SOUND, FLIPPED, UNREADABLE } damage;
-    int64_t written_us; /* last */
+    int64_t written_us, damaged_us; /* last */
 };
 
 struct disk_table {

@@ -26,10 +26,10 @@ static uint32_t draw_host(struct sim *sim)
     return (uint32_t)random_below(&sim->strike_random, sim->plan.hosts);
 }
 
-static uint32_t draw_other(struct sim *sim, struct randomness *random,
-                           uint32_t host)
+static uint32_t draw_other(struct sim *sim, uint32_t host)
 {
-    uint32_t step = 1 + (uint32_t)random_below(random, sim->plan.hosts - 1);
+    uint32_t step =
+        1 + (uint32_t)random_below(&sim->strike_random, sim->plan.hosts - 1);
     return (host + step) % sim->plan.hosts;
 }
 
@@ -130,20 +130,19 @@ static bool crash(struct sim *sim, struct host *host, enum lost lost)
     return true;
 }
 
-static void set_build(struct host *host, uint32_t version_min)
+/* Its successor, which speaks nothing that the others do, or its own. */
+static void set_build(struct host *host, bool is_other)
 {
-    host->version_min = version_min;
-    if (host->version_max < version_min)
-        host->version_max = version_min;
+    host->version_min = is_other ? PEER_VERSION_MAX + 1 : PEER_VERSION_MIN;
+    host->version_max = is_other ? PEER_VERSION_MAX + 1 : host->own_version_max;
 }
 
-/* Its successor speaks nothing that the others do. */
 static bool run_other_build(struct sim *sim, struct host *host)
 {
     if (host->node == NULL || host->version_min > PEER_VERSION_MAX)
         return false;
     crash(sim, host, LOST_NOTHING);
-    set_build(host, PEER_VERSION_MAX + 1);
+    set_build(host, true);
     sim_tell(sim, host->name, "is to run another build");
     ends_in(sim, FAULT_OTHER_BUILD, host->index, 0, 200, 3000);
     return true;
@@ -151,7 +150,7 @@ static bool run_other_build(struct sim *sim, struct host *host)
 
 static void run_this_build(struct sim *sim, struct host *host)
 {
-    set_build(host, PEER_VERSION_MIN);
+    set_build(host, false);
     sim_tell(sim, host->name, "is to run this build again");
     crash(sim, host, LOST_NOTHING);
 }
@@ -241,8 +240,9 @@ static bool can_strike(struct sim *sim, enum fault fault,
 
 static void jump(struct sim *sim, struct host *host)
 {
-    int64_t most_ms =
-        host->index == sim->plan.wild ? WILD_OFFSET_MAX_MS : WALL_OFFSET_MAX_MS;
+    bool is_wild = host->index == sim->plan.wild;
+    int64_t most_ms = is_wild ? WILD_OFFSET_MAX_MS : WALL_OFFSET_MAX_MS;
+    sim->history.clock_was_wrong |= is_wild;
     host->wall_offset_ms = random_range(&sim->strike_random, -most_ms, most_ms);
     sim_tell(sim, host->name, "has its wall clock set to %+lld ms",
              (long long)host->wall_offset_ms);
@@ -258,29 +258,40 @@ void faults_night(struct sim *sim)
     sim->history.night_us = sim->now_us;
 }
 
-void faults_isolate_another(struct sim *sim, struct randomness *random,
-                            uint32_t host)
+static void isolate_now(struct sim *sim, uint32_t host)
 {
-    uint32_t other = draw_other(sim, random, host);
-    if (!random_chance(random, 500))
-        return;
-    isolate(sim, other, true);
-    sim_tell(sim, sim->hosts[other].name, "is cut off from all");
-    ends_in(sim, FAULT_ISOLATE, other, 0, 100, 3000);
+    isolate(sim, host, true);
+    sim_tell(sim, sim->hosts[host].name, "is cut off from all");
+    sim->tally->faults[FAULT_ISOLATE]++;
+    ends_in(sim, FAULT_ISOLATE, host, 0, 100, 3000);
 }
 
-/* False, here and below: there was nothing to strike. */
+/* Half of what disks lose they lose in the worst moment: see faults_wrote. */
+static bool waits(struct sim *sim, enum fault fault)
+{
+    if (!random_chance(&sim->strike_random, 500))
+        return false;
+    sim->armed = (struct armed){.fault = fault,
+                                .until_us = sim->now_us + ARMED_US,
+                                .random = sim->strike_random};
+    return true;
+}
+
+/* False, here and below: there was nothing to strike, or it is counted when it
+ * does. */
 static bool strike_disk(struct sim *sim, enum fault fault, struct host *host)
 {
     int64_t until_us =
         sim->now_us + random_range(&sim->strike_random, 20, 1500) * 1000;
     switch ((int)fault) {
     case FAULT_WIPE:
-        return crash(sim, host, LOST_ALL);
+        return !waits(sim, fault) && crash(sim, host, LOST_ALL);
     case FAULT_OLD_COPY:
         return crash(sim, older_copy(sim, host->index), LOST_LATEST);
     case FAULT_DAMAGE:
-        return damage(sim, host);
+        if (!waits(sim, fault))
+            damage(sim, host);
+        return false;
     case FAULT_FULL:
         host->full_until_us = until_us;
         sim_tell(sim, host->name, "has a full disk");
@@ -293,15 +304,9 @@ static bool strike_disk(struct sim *sim, enum fault fault, struct host *host)
     return true;
 }
 
-static bool loses(enum fault fault)
-{
-    return fault == FAULT_WIPE || fault == FAULT_OLD_COPY ||
-           fault == FAULT_DAMAGE;
-}
-
 static bool strike(struct sim *sim, enum fault fault, uint32_t a)
 {
-    uint32_t b = draw_other(sim, &sim->strike_random, a);
+    uint32_t b = draw_other(sim, a);
     struct host *host = &sim->hosts[a];
     const char *other = sim->hosts[b].name;
     switch ((int)fault) {
@@ -319,10 +324,8 @@ static bool strike(struct sim *sim, enum fault fault, uint32_t a)
         ends_in(sim, fault, a, b, 100, 3000);
         break;
     case FAULT_ISOLATE:
-        sim_tell(sim, host->name, "is cut off from all");
-        isolate(sim, a, true);
-        ends_in(sim, fault, a, b, 100, 3000);
-        break;
+        isolate_now(sim, a);
+        return false;
     case FAULT_SPLIT:
         b = 1 + (uint32_t)random_below(&sim->strike_random,
                                        (1u << sim->plan.hosts) - 2);
@@ -361,6 +364,40 @@ static bool strike(struct sim *sim, enum fault fault, uint32_t a)
     return true;
 }
 
+static bool lose_it(struct sim *sim, struct host *host, uint32_t key)
+{
+    if (sim->armed.fault == FAULT_DAMAGE)
+        return damage_key(sim, host, key);
+    if (!faults_can_lose(sim, host))
+        return false;
+    sim->tally->faults[FAULT_WIPE]++;
+    return crash(sim, host, LOST_ALL);
+}
+
+/* A write is on some of its key's owners, and not on all. One of them loses it,
+ * and the others that have it are cut off: what one disk lost the rest must not
+ * take for nothing. */
+void faults_wrote(struct sim *sim, uint32_t key, uint32_t write)
+{
+    bool has[SIM_REPLICAS_MAX];
+    size_t count = observe_holders(sim, key, write, has);
+    if (sim->stage != SIM_FAULTS || sim->now_us > sim->armed.until_us ||
+        count == 0 || count == sim->plan.replicas)
+        return;
+    sim->strike_random = sim->armed.random;
+    size_t first = random_below(&sim->strike_random, sim->plan.replicas),
+           loser = first;
+    while (!has[loser])
+        loser = (loser + 1) % sim->plan.replicas;
+    const uint32_t *owners = sim->keys[key].owners;
+    if (!lose_it(sim, &sim->hosts[owners[loser]], key))
+        return;
+    sim->armed.until_us = 0;
+    for (size_t i = 0; i < sim->plan.replicas; i++)
+        if (has[i] && i != loser)
+            isolate_now(sim, owners[i]);
+}
+
 /* Each draws from a stream of its own: those behind one that is left out are
  * what they were, but for those that cannot strike then. */
 void faults_next(struct sim *sim)
@@ -379,10 +416,7 @@ void faults_next(struct sim *sim)
         while (!can_strike(sim, fault, &sim->hosts[host]))
             fault = draw_fault(sim);
         sim_tell(sim, "fault", "%u", sim->fault_number);
-        bool struck = strike(sim, fault, host);
-        sim->tally->faults[fault] += struck;
-        if (struck && loses(fault))
-            faults_isolate_another(sim, &sim->strike_random, host);
+        sim->tally->faults[fault] += strike(sim, fault, host);
     }
     faults_start(sim);
 }
@@ -436,7 +470,7 @@ void faults_heal(struct sim *sim)
         host->paused_until_us = host->full_until_us = host->slow_until_us = 0;
         if (host->version_min > PEER_VERSION_MAX && host->node != NULL)
             host_crash(sim, host);
-        set_build(host, PEER_VERSION_MIN);
+        set_build(host, false);
         storage_heal(&host->storage);
         for (uint32_t k = 0; k < sim->plan.hosts; k++)
             unclog_lanes(sim, i, k);

@@ -45,6 +45,7 @@ void host_init(struct sim *sim, struct host *host, uint32_t index)
     host->version_max = PEER_VERSION_MAX + random_chance(&sim->random, 300);
     if (random_chance(&sim->random, 200))
         host->version_max = PEER_VERSION_MIN;
+    host->own_version_max = host->version_max;
     storage_init(&host->storage, has_tree(sim, index),
                  ~(sim->seed << 8 | index));
     effects_init(&host->effects, EFFECTS_BYTES);
@@ -101,8 +102,8 @@ static struct host_walls walls(const struct sim *sim, int64_t offset_max_ms)
 
 struct host_walls host_walls(const struct sim *sim)
 {
-    return walls(sim, sim->plan.wild == HOSTS_MAX ? WALL_OFFSET_MAX_MS
-                                                  : WILD_OFFSET_MAX_MS);
+    return walls(sim, sim->history.clock_was_wrong ? WILD_OFFSET_MAX_MS
+                                                   : WALL_OFFSET_MAX_MS);
 }
 
 struct host_walls host_right_walls(const struct sim *sim)

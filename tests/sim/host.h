@@ -49,6 +49,7 @@ struct host {
     uint64_t boot;                     /* of the process */
     uint64_t copied_boot;              /* of that whose disk was copied, or 0 */
     uint32_t version_min, version_max; /* of the build */
+    uint32_t own_version_max;          /* of the one that it had first */
     int64_t full_until_us, slow_until_us; /* the disk is */
     int64_t damaged_us; /* some of the disk was, last; 0: never */
     bool with_replace;  /* how the operator starts it next */

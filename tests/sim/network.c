@@ -166,8 +166,10 @@ static void delay(struct sim *sim, struct pipe *pipe)
     int64_t late_us = random_range(&sim->network_random, 10, 1200) * 1000;
     for (struct frame *frame = pipe->first; frame != NULL; frame = frame->next)
         frame->ready_us += late_us;
-    if (pipe->first != NULL)
-        pipe->last_us += late_us;
+    if (pipe->first == NULL)
+        return;
+    pipe->last_us += late_us;
+    sim->tally->faults[FAULT_NIGHT_LATE]++;
 }
 
 void network_night(struct sim *sim)

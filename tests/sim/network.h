@@ -92,7 +92,8 @@ void network_tick(struct sim *sim, struct host *host);
 /* End one session; what is in flight is lost. */
 void network_reset(struct sim *sim, uint32_t session);
 /* All stand still for longer than a write may be under way: sessions that carry
- * one to another coordinator end, and some of the others. */
+ * one to another coordinator end, and some of the others; what is on its way on
+ * the rest may be late. */
 void network_night(struct sim *sim);
 
 /* For delivery.c. The dialer waits no more: with tell, its node hears so; what

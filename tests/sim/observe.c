@@ -235,7 +235,7 @@ void observe_removed(struct sim *sim, const struct host *host, struct bytes key)
         const struct host *other = &sim->hosts[i];
         const struct disk_entry *entry = entry_of(other, key);
         if (entry != NULL && entry->damage == SOUND &&
-            other->lost == LOST_NOTHING && entry->written_us < host->damaged_us)
+            other->lost == LOST_NOTHING && entry->written_us < own->damaged_us)
             verdict_unsafe(&sim->verdict, "acked-durable",
                            "%s drops a damaged record, of which %s has a copy",
                            host->name, other->name);
@@ -317,6 +317,22 @@ size_t observe_copies(const struct sim *sim, uint32_t number,
     return count;
 }
 
+size_t observe_holders(const struct sim *sim, uint32_t key, uint32_t write,
+                       bool *has)
+{
+    static struct record_view view; /* large; one thread */
+    struct copy copies[COPIES_MAX];
+    size_t count = observe_primaries(sim, key, copies), holders = 0;
+    memset(has, 0, sim->plan.replicas * sizeof *has);
+    for (size_t i = 0; i < count; i++) {
+        has[copies[i].slot] =
+            record_view_read(&view, copies[i].data, copies[i].size) &&
+            view_knows(&view, write);
+        holders += has[copies[i].slot];
+    }
+    return holders;
+}
+
 void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
 {
     struct copy copies[COPIES_MAX];
@@ -395,12 +411,13 @@ const char *observe_apart(struct sim *sim)
     struct copy copies[COPIES_MAX];
     if (!all_see_all(sim))
         return "no-false-death: some node is not ready, or held to be dead";
-    if (!clients_are_idle(sim))
-        return "a client still waits";
-    if (hints_left(sim) > 0) {
-        /* What was read may be older than what is handed over. */
+    const char *unsettled = !clients_are_idle(sim) ? "a client still waits"
+                            : hints_left(sim) > 0  ? "hints are left"
+                                                   : NULL;
+    if (unsettled != NULL) {
+        /* What was read may be older than what is still to come. */
         memset(sim->final_read, 0, sizeof sim->final_read);
-        return "hints are left";
+        return unsettled;
     }
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         if (sim->hosts[i].lost != LOST_NOTHING)

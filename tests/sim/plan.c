@@ -28,8 +28,10 @@ static struct node_limits draw_limits(struct randomness *random)
         limits.inflight_max = 3;
     if (random_chance(random, 200))
         limits.hint_bytes_max = 400;
-    if (random_chance(random, 100))
+    if (random_chance(random, 150)) {
         limits.fallback_bytes_max = 1000;
+        limits.hint_bytes_max = 400;
+    }
     if (random_chance(random, 500))
         limits.list_bytes_max = 300;
     return limits;
@@ -84,7 +86,7 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         .failed_write_permille = random_chance(random, 500)
                                      ? (uint32_t)random_range(random, 1, 20)
                                      : 0,
-        .slow_write_permille = 20,
+        .slow_write_permille = (uint32_t)random_range(random, 0, 40),
         .may_lose = random_chance(random, 500),
         .wild = HOSTS_MAX,
         .think_us = random_range(random, 5, 60) * 1000,

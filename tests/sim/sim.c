@@ -229,11 +229,11 @@ void sim_run(struct sim *sim, uint64_t seed, const struct sim_options *options,
     sim->client_random = random_fork(&sim->random);
     sim->send_random = random_fork(&sim->random);
     plan_draw(&sim->plan, &plan_random, options->hosts);
-    sim->history.clock_was_wrong = sim->plan.wild != HOSTS_MAX;
     arena_init(&sim->arena, 8u << 20);
     start_all(sim);
     if (options->calm)
-        sim->plan.failed_write_permille = sim->plan.failed_send_permille = 0;
+        sim->plan.failed_write_permille = sim->plan.failed_send_permille =
+            sim->plan.slow_write_permille = 0;
     else
         faults_start(sim);
     run_until(sim, sim->plan.faults_us);

@@ -38,9 +38,9 @@ struct plan {
     uint32_t slow_write_permille;   /* likewise */
     uint32_t failed_send_permille;  /* of requests to other nodes */
     bool may_lose, has_nights;      /* of disks */
-    /* Nodes stay up and disks keep what they are given, and nothing mends but
-     * hints: whatever a write leaves undone shows. Or disks are damaged, and
-     * reads mend it, too. */
+    /* Nodes stay up and disks keep what they are given, and nothing mends of
+     * itself but hints: whatever a write leaves undone shows. Or disks are
+     * damaged, and reads mend it, too. */
     bool is_without_exchange, is_mended_by_reads;
     /* Whose clock may be set to anything, or HOSTS_MAX: nobody's. */
     uint32_t wild;
@@ -48,6 +48,14 @@ struct plan {
     struct membership_config membership;
     struct node_timeouts timeouts;
     struct node_limits limits;
+};
+
+/* A disk is to lose something as soon as there is a write that not all have. */
+enum { ARMED_US = 1000 * 1000 };
+struct armed {
+    enum fault fault;
+    int64_t until_us;
+    struct randomness random;
 };
 
 /* Of two hosts, as the first sees the second: when something last kept them
@@ -102,9 +110,9 @@ struct sim {
     int64_t slept_us; /* that all clocks went on and nothing happened */
     struct queue queue;
     struct randomness random, network_random, disk_random, fault_random,
-        client_random, send_random, strike_random, damage_random;
-    int64_t damage_until_us; /* something is to be damaged by then */
-    uint32_t fault_number;   /* of the last that struck, or was left out */
+        client_random, send_random, strike_random;
+    struct armed armed;
+    uint32_t fault_number; /* of the last that struck, or was left out */
     struct host hosts[HOSTS_MAX];
     struct network network;
     struct client clients[CLIENTS_MAX];
@@ -160,27 +168,24 @@ void faults_night(struct sim *sim);
 /* Undo all that is still on. */
 void faults_heal(struct sim *sim);
 
-/* watch.c */
+/* Whether the host's disk may lose something now. */
+bool faults_can_lose(const struct sim *sim, const struct host *host);
+/* A client was told that its write is applied. */
+void faults_wrote(struct sim *sim, uint32_t key, uint32_t write);
+
+/* watch.c: what is checked all the time */
 void watch(struct sim *sim, struct host *host);
-/* What a write that it begins takes for the time. */
-void watch_clock(struct sim *sim, const struct host *host, int64_t wall_ms);
+/* What an operation that it begins takes for the time. */
+void watch_clock(struct sim *sim, const struct host *host,
+                 const struct storage_op *op);
 /* What was before is over. */
 void watch_started(struct sim *sim, const struct host *host);
 
-/* Whether the host's disk may lose something now. */
-bool faults_can_lose(const struct sim *sim, const struct host *host);
-/* What a disk lost some other one may have alone: without that the rest are a
- * majority. Now and then. */
-void faults_isolate_another(struct sim *sim, struct randomness *random,
-                            uint32_t host);
-
-/* damage.c */
-enum { DAMAGE_WAIT_US = 1000 * 1000 };
+/* damage.c: counted, when there was something to damage. */
 bool damage_can(const struct sim *sim, const struct host *host);
-/* False: there was nothing to damage. */
 bool damage(struct sim *sim, struct host *host);
-/* A client's write to the key has ended. */
-void damage_written(struct sim *sim, uint32_t key);
+/* Its copy of the key. */
+bool damage_key(struct sim *sim, struct host *host, uint32_t key);
 
 /* observe.c: what the checkers are shown. */
 void observe_start(struct sim *sim);
@@ -211,6 +216,9 @@ uint32_t observe_key(const struct sim *sim, struct bytes stored);
 size_t observe_copies(const struct sim *sim, uint32_t key, struct copy *copies);
 size_t observe_primaries(const struct sim *sim, uint32_t key,
                          struct copy *copies);
+/* Which of the key's owners know the write, by slot; how many. */
+size_t observe_holders(const struct sim *sim, uint32_t key, uint32_t write,
+                       bool *has);
 /* What healing still waits for, or NULL: that all are equal; that all is read
  * since. */
 const char *observe_apart(struct sim *sim);

@@ -157,8 +157,7 @@ void storage_submit(struct sim *sim, struct host *host,
 {
     struct storage *storage = &host->storage;
     struct storage_job *copy = op_copy(storage, op);
-    if (op->kind == STORAGE_COORDINATE || op->kind == STORAGE_MERGE)
-        watch_clock(sim, host, op->wall_ms);
+    watch_clock(sim, host, op);
     bool reads = op->kind == STORAGE_READ || op->kind == STORAGE_SCAN;
     if (reads) {
         answer_later(sim, host, copy, STATUS_OK);

@@ -31,6 +31,7 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_UNKNOWN_REQUEST] = "requests_of_later_builds",
     [FAULT_FRAMES_LOST] = "frames_lost",
     [FAULT_LATE_FRAMES] = "sessions_ended_with_late_frames",
+    [FAULT_NIGHT_LATE] = "sessions_late_after_nights",
     [FAULT_LANE_TIMEOUT] = "lanes_timed_out",
     [FAULT_CLIENT_TIMEOUT] = "client_timeouts",
     [FAULT_CLIENT_RETRY] = "client_retries",

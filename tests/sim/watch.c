@@ -63,10 +63,26 @@ static bool runs(const struct sim *sim, const struct host *host)
            host->leaving_life != host->life && !host->is_halting;
 }
 
+/* What was sent while it was clogged is late for longer. */
+static bool is_late(const struct sim *sim, uint32_t a, uint32_t b)
+{
+    uint32_t current = sim->network.current[a][b][LANE_CONTROL];
+    int64_t usual_us = sim->now_us + 10 * sim->plan.latency_us;
+    if (current == 0)
+        return false;
+    const struct session *session = &sim->network.sessions[current - 1];
+    for (size_t i = 0; i < DIRECTION_COUNT; i++)
+        if (session->pipes[i].first != NULL &&
+            session->pipes[i].first->ready_us > usual_us)
+            return true;
+    return false;
+}
+
 static bool can_talk(const struct sim *sim, uint32_t a, uint32_t b)
 {
     const struct network *network = &sim->network;
     bool can = !network->cut[a][b] && !network->cut[b][a] &&
+               !is_late(sim, a, b) && !is_late(sim, b, a) &&
                runs(sim, &sim->hosts[a]) && runs(sim, &sim->hosts[b]);
     for (size_t lane = 0; lane < LANE_COUNT; lane++)
         can = can && network->clogged_us[a][b][lane] == 0 &&
@@ -109,7 +125,7 @@ static bool has_clocks(const struct host *host)
 /* Some tries, each a second behind the one before. */
 static void watch_clocks(const struct sim *sim, struct host *host)
 {
-    enum { TRIES_US = 2500 * 1000 };
+    enum { TRIES_US = FALSE_DEATH_US_MAX + 1500 * 1000 };
     size_t count = 0;
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         count +=
@@ -118,13 +134,20 @@ static void watch_clocks(const struct sim *sim, struct host *host)
     host->knows_clocks |= has_clocks(host) && count > 1;
 }
 
-void watch_clock(struct sim *sim, const struct host *host, int64_t wall_ms)
+void watch_clock(struct sim *sim, const struct host *host,
+                 const struct storage_op *op)
 {
     struct host_walls walls = host_right_walls(sim);
     int64_t skew_ms = sim->plan.timeouts.clock_skew_max_ms;
-    if (host->knows_clocks)
-        check_clock(host->name, wall_ms, walls.earliest_ms - skew_ms,
+    bool writes = op->kind == STORAGE_COORDINATE || op->kind == STORAGE_MERGE;
+    if (writes && host->knows_clocks)
+        check_clock(host->name, op->wall_ms, walls.earliest_ms - skew_ms,
                     walls.latest_ms + skew_ms, &sim->verdict);
+    /* All members agree on what is old, of which one alone may be wrong. */
+    if (op->kind == STORAGE_COLLECT)
+        check_clock(host->name,
+                    op->wall_ms + sim->plan.timeouts.dedup_window_ms / 2, 0,
+                    walls.latest_ms, &sim->verdict);
 }
 
 void watch(struct sim *sim, struct host *host)
