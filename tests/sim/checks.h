@@ -119,10 +119,10 @@ void check_bounded(const char *who, const char *what, uint64_t has,
 /* Eight of the longest probe intervals (plan.c). */
 enum { FALSE_DEATH_US_MAX = 2500 * 1000 };
 
-/* For how long who has held whom for dead, and for how long nothing has kept
- * them from talking. */
+/* For how long who has held whom for dead, and for how long it could be reached,
+ * if only by way of a third. */
 void check_no_false_death(const char *who, const char *whom,
-                          int64_t held_dead_us, int64_t undisturbed_us,
+                          int64_t held_dead_us, int64_t reachable_us,
                           struct verdict *verdict);
 
 /* --- check_clock.c: who can ask others goes by no clock that is wrong --- */

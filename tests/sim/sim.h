@@ -59,9 +59,10 @@ struct armed {
 };
 
 /* Of two hosts, as the first sees the second: when something last kept them
- * from talking, and when it did not hold it for dead. */
+ * from talking, and even by way of a third; and when it did not hold it for
+ * dead. */
 struct pair {
-    int64_t disturbed_us, not_dead_us;
+    int64_t apart_us, unreached_us, not_dead_us;
 };
 
 enum {

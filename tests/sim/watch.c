@@ -90,6 +90,15 @@ static bool can_talk(const struct sim *sim, uint32_t a, uint32_t b)
     return can;
 }
 
+/* Directly, or by way of a third, which is asked to probe. */
+static bool can_reach(const struct sim *sim, uint32_t a, uint32_t b)
+{
+    bool can = can_talk(sim, a, b);
+    for (uint32_t i = 0; i < sim->plan.hosts && !can; i++)
+        can = i != a && i != b && can_talk(sim, a, i) && can_talk(sim, i, b);
+    return can;
+}
+
 static bool holds_dead(const struct host *host, const struct host *other)
 {
     const struct member *member =
@@ -106,14 +115,16 @@ static void watch_deaths(struct sim *sim, struct host *host)
         struct pair *pair = &sim->pairs[host->index][i];
         if (i == host->index)
             continue;
+        struct pair *back = &sim->pairs[i][host->index];
         if (!can_talk(sim, host->index, i))
-            pair->disturbed_us = sim->pairs[i][host->index].disturbed_us =
-                sim->now_us;
+            pair->apart_us = back->apart_us = sim->now_us;
+        if (!can_reach(sim, host->index, i))
+            pair->unreached_us = back->unreached_us = sim->now_us;
         if (!holds_dead(host, &sim->hosts[i]))
             pair->not_dead_us = sim->now_us;
         check_no_false_death(host->name, sim->hosts[i].name,
                              sim->now_us - pair->not_dead_us,
-                             sim->now_us - pair->disturbed_us, &sim->verdict);
+                             sim->now_us - pair->unreached_us, &sim->verdict);
     }
 }
 
@@ -128,9 +139,8 @@ static void watch_clocks(const struct sim *sim, struct host *host)
     enum { TRIES_US = FALSE_DEATH_US_MAX + 1500 * 1000 };
     size_t count = 0;
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        count +=
-            i != host->index && has_clocks(&sim->hosts[i]) &&
-            sim->now_us - sim->pairs[host->index][i].disturbed_us > TRIES_US;
+        count += i != host->index && has_clocks(&sim->hosts[i]) &&
+                 sim->now_us - sim->pairs[host->index][i].apart_us > TRIES_US;
     host->knows_clocks |= has_clocks(host) && count > 1;
 }
 
@@ -162,5 +172,5 @@ void watch_started(struct sim *sim, const struct host *host)
 {
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
         sim->pairs[host->index][i] = sim->pairs[i][host->index] =
-            (struct pair){sim->now_us, sim->now_us};
+            (struct pair){sim->now_us, sim->now_us, sim->now_us};
 }
