@@ -97,8 +97,12 @@ void hints_changed(struct node *node, const struct storage_result *result)
         exchange_missed(node, target->node, result->op->key.partition);
         return;
     }
-    if (result->was_damaged)
+    /* Whether what it took the place of was counted at the start depends on
+     * what is damaged: the row, or the block that it was in. */
+    if (result->was_damaged) {
+        target->is_unsure = true;
         shed(node, target->node, result->op->key.partition);
+    }
     add(&target->records, result->records_delta);
     add(&target->bytes,
         result->bytes_delta +

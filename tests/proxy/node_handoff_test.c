@@ -380,6 +380,25 @@ static void a_damaged_hint_is_shed_and_the_rest_goes(void **state)
     assert_int_equal(hint_count(), 0);
 }
 
+/* At the start it could not be read, and so was not counted. */
+static void what_takes_a_damaged_hints_place_is_handed_over(void **state)
+{
+    (void)state;
+    node_start(&f);
+    hint(2, "a", bytes_of_string("damaged"));
+    put(&f, 1, 1, write_of(&f, "a", "v"));
+    disk(&f, 1);
+    gone(&f, 1, 2);
+    ack(&f, 1, 3, STATUS_OK);
+    disk(&f, 1);
+    f.trace_size = 0;
+    tick(&f, 300);
+    disk(&f, 301);
+    expect_trace(&f, "[300] tick -> scan hints for n2\n"
+                     "[301] stored -> handoff 1 n2\n");
+    assert_int_equal(counter_of(&f, "hints_shed"), 1);
+}
+
 static void courtesy_hints_are_shed_over_their_bound_and_counted(void **state)
 {
     (void)state;
@@ -494,6 +513,7 @@ int main(void)
         WITH(opened, a_chunk_that_cannot_be_sent_is_halved),
         WITH(opened, a_row_that_cannot_be_sent_holds_up_no_one),
         WITH(opened, a_damaged_hint_is_shed_and_the_rest_goes),
+        WITH(opened, what_takes_a_damaged_hints_place_is_handed_over),
         WITH(opened, courtesy_hints_are_shed_over_their_bound_and_counted),
         WITH(opened, what_the_disk_refuses_does_not_count_as_kept),
         WITH(opened, courtesy_hints_are_kept_for_a_while),

@@ -119,7 +119,7 @@ void check_bounded(const char *who, const char *what, uint64_t has,
 /* Eight of the longest probe intervals (plan.c). */
 enum { FALSE_DEATH_US_MAX = 2500 * 1000 };
 
-/* For how long who has held whom for dead, and for how long it could be reached,
+/* For how long who has held whom for dead, and for how long it was in reach,
  * if only by way of a third. */
 void check_no_false_death(const char *who, const char *whom,
                           int64_t held_dead_us, int64_t reachable_us,

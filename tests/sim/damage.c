@@ -42,10 +42,28 @@ static void finish(struct sim *sim, struct host *host, unsigned keys)
     losses_add(sim, keys);
 }
 
+/* A block of a table: it is found when the tree is opened. */
+static bool damage_tree(struct sim *sim, struct host *host)
+{
+    for (uint32_t k = 0; k < sim->plan.keys; k++)
+        if (is_awaited(sim, k))
+            return false;
+    if (!faults_crash(sim, host))
+        return false;
+    if (!tree_flip(host->storage.store.tree))
+        return false;
+    sim_tell(sim, host->name, "has a block of its disk damaged");
+    finish(sim, host, ALL_KEYS);
+    return true;
+}
+
 /* One to three of its records. */
 bool damage(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
+    if (store->tree != NULL && faults_can_lose(sim, host) &&
+        random_chance(&sim->strike_random, 500))
+        return damage_tree(sim, host);
     struct randomness *random = &sim->strike_random;
     uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
     unsigned keys = 0;

@@ -95,7 +95,8 @@ static void copy(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
     if (!random_chance(&sim->strike_random, 700) || !store_is_sure(store) ||
-        host->lost != LOST_NOTHING || host_is_being_filled(host))
+        host->lost != LOST_NOTHING || host_is_being_filled(host) ||
+        (store->tree != NULL && store->tree->is_damaged))
         return;
     sim_tell(sim, host->name, "has its disk copied");
     store_copy(store);
@@ -128,6 +129,11 @@ static bool crash(struct sim *sim, struct host *host, enum lost lost)
     sim_in(sim, random_range(&sim->strike_random, 20, 1500) * 1000,
            MOMENT_START, host->index, host->life, 0);
     return true;
+}
+
+bool faults_crash(struct sim *sim, struct host *host)
+{
+    return crash(sim, host, LOST_NOTHING);
 }
 
 /* Its successor, which speaks nothing that the others do, or its own. */

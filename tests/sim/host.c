@@ -269,6 +269,29 @@ bool host_write_recording(const struct host *host, const char *path)
     return wrote;
 }
 
+/* What the node has to remember: replikvd ends, and says so. */
+static bool is_meta_damaged(const struct host *host)
+{
+    const struct disk_table *table = &host->storage.store.table;
+    for (size_t i = 0; i < table->count; i++)
+        if (table->entries[i].key.data[0] == TABLE_META &&
+            table->entries[i].damage != SOUND)
+            return true;
+    return false;
+}
+
+/* The operator reads it and sets the disk aside. */
+static void start_anew(struct sim *sim, struct host *host)
+{
+    sim_tell(sim, host->name, "cannot read who it is");
+    sim->tally->faults[FAULT_META_DAMAGED]++;
+    host->lost = LOST_ALL;
+    host->with_replace = true;
+    storage_close(&host->storage);
+    storage_wipe(&host->storage);
+    storage_open(sim, host);
+}
+
 void host_start(struct sim *sim, struct host *host)
 {
     ASSERT(host->node == NULL);
@@ -284,6 +307,8 @@ void host_start(struct sim *sim, struct host *host)
         !host_is_being_filled(host))
         storage_wipe(&host->storage); /* set aside, as replikvd does */
     storage_open(sim, host);
+    if (is_meta_damaged(host))
+        start_anew(sim, host);
     struct member self = self_of(host);
     self.run = random_next(&sim->random);
     struct disk_starts starts;

@@ -63,9 +63,18 @@ static bool is_at_all_owners(const struct sim *sim, uint32_t key)
 static bool is_sound(const struct disk_table *table)
 {
     for (size_t i = 0; i < table->count; i++)
-        if (table->entries[i].damage != SOUND)
+        if (table->entries[i].damage != SOUND &&
+            (table->entries[i].key.data[0] == TABLE_DATA ||
+             table->entries[i].key.data[0] == TABLE_HINTS))
             return false;
     return true;
+}
+
+/* It is not known what, before it is opened. */
+static bool may_lack(const struct host *host)
+{
+    const struct tree *tree = host->storage.store.tree;
+    return tree != NULL && tree->is_damaged && host->node == NULL;
 }
 
 bool losses_are_mended(const struct sim *sim)
@@ -75,7 +84,7 @@ bool losses_are_mended(const struct sim *sim)
     if (sim->losses.count == LOSSES_MAX)
         return false;
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        if (sim->hosts[i].lost != LOST_NOTHING ||
+        if (sim->hosts[i].lost != LOST_NOTHING || may_lack(&sim->hosts[i]) ||
             !is_sound(&sim->hosts[i].storage.store.table))
             return false;
     for (uint32_t k = 0; k < sim->plan.keys; k++)

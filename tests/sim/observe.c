@@ -357,7 +357,9 @@ static size_t hints_left(const struct sim *sim)
     for (uint32_t h = 0; h < sim->plan.hosts; h++) {
         const struct disk_table *table = &sim->hosts[h].storage.store.table;
         for (size_t i = 0; i < table->count; i++)
-            count += table->entries[i].key.data[0] == TABLE_HINTS;
+            /* One in a damaged block lasts, and is never handed over. */
+            count += table->entries[i].key.data[0] == TABLE_HINTS &&
+                     table->entries[i].damage != UNREADABLE;
     }
     return count;
 }
@@ -428,9 +430,24 @@ const char *observe_apart(struct sim *sim)
     return trees_apart(sim);
 }
 
+static bool hints_are_unreadable(const struct sim *sim)
+{
+    for (uint32_t h = 0; h < sim->plan.hosts; h++) {
+        const struct disk_table *table = &sim->hosts[h].storage.store.table;
+        for (size_t i = 0; i < table->count; i++)
+            if (table->entries[i].key.data[0] == TABLE_HINTS &&
+                table->entries[i].damage == UNREADABLE)
+                return true;
+    }
+    return false;
+}
+
 const char *observe_uncollected(const struct sim *sim)
 {
     static struct record_view view; /* large; one thread */
+    /* They may be of anything: it stays. */
+    if (hints_are_unreadable(sim))
+        return NULL;
     struct copy copies[COPIES_MAX];
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         size_t count = observe_primaries(sim, k, copies);

@@ -171,6 +171,8 @@ void faults_heal(struct sim *sim);
 
 /* Whether the host's disk may lose something now. */
 bool faults_can_lose(const struct sim *sim, const struct host *host);
+/* False: it does not run. */
+bool faults_crash(struct sim *sim, struct host *host);
 /* A client was told that its write is applied. */
 void faults_wrote(struct sim *sim, uint32_t key, uint32_t write);
 

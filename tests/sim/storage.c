@@ -98,6 +98,12 @@ void storage_wipe(struct storage *storage)
     store_wipe(&storage->store);
 }
 
+void storage_close(struct storage *storage)
+{
+    if (storage->store.tree != NULL)
+        tree_close(storage->store.tree);
+}
+
 bool storage_is_idle(const struct storage *storage)
 {
     return store_is_calm(&storage->store) && !storage->writing &&

@@ -54,6 +54,8 @@ void storage_open(struct sim *sim, struct host *host);
 void storage_crash(struct sim *sim, struct host *host);
 /* No write fails from here on, unless one before it did. */
 void storage_heal(struct storage *storage);
+/* The process ends before there is a node. */
+void storage_close(struct storage *storage);
 /* Everything is gone. */
 void storage_wipe(struct storage *storage);
 /* All that it was asked is answered, and what comes next will not fail. */

@@ -133,20 +133,77 @@ static enum status judge(struct sim *sim, const struct host *host,
     return STATUS_OK;
 }
 
+/* What cannot be read of one that is damaged is passed over. */
+static enum status has_key(struct store *store, struct bytes key, bool *same)
+{
+    bool is_one;
+    struct bytes value = (struct bytes){0};
+    size_t at = disk_table_place(&store->table, key, &is_one);
+    if (is_one)
+        value = buffer_bytes(&store->table.entries[at].value);
+    enum status status = tree_has(store->tree, key, value, &is_one);
+    *same = *same && (is_one || status == STATUS_CORRUPT);
+    return status == STATUS_CORRUPT ? STATUS_OK : status;
+}
+
+static enum status has_all_but_damaged(struct store *store, bool *same)
+{
+    enum status status = STATUS_OK;
+    *same = true;
+    for (size_t i = 0; i < store->table.count && status == STATUS_OK; i++)
+        status =
+            has_key(store, buffer_bytes(&store->table.entries[i].key), same);
+    for (int step = 0; step < STORE_STEPS; step++)
+        for (size_t i = 0; i < store->doubt[step].count; i++)
+            if (status == STATUS_OK)
+                status = has_key(
+                    store, buffer_bytes(&store->doubt[step].list[i].key), same);
+    if (status != STATUS_OK || !*same)
+        return status;
+    return tree_shows_no_other(store->tree, (struct bytes){0},
+                               (struct bytes){0}, &store->table, same);
+}
+
+static enum status has_all(struct store *store, bool *same)
+{
+    return store->tree->is_damaged
+               ? has_all_but_damaged(store, same)
+               : tree_has_all(store->tree, &store->table, same);
+}
+
+/* Note what cannot be read. */
+static void find_damage(struct sim *sim, struct host *host)
+{
+    struct store *store = &host->storage.store;
+    bool same;
+    for (size_t i = 0; i < store->table.count; i++) {
+        struct disk_entry *entry = &store->table.entries[i];
+        if (entry->damage != UNREADABLE &&
+            tree_has(store->tree, buffer_bytes(&entry->key),
+                     buffer_bytes(&entry->value), &same) == STATUS_CORRUPT) {
+            entry->damage = UNREADABLE;
+            entry->damaged_us = sim->now_us;
+            sim->tally->unreadable++;
+        }
+    }
+}
+
 /* See how many of the steps were taken. */
 static enum status settle(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
     bool same = true, in_doubt = !store_is_sure(store);
     int step = 0;
-    enum status status = tree_has_all(store->tree, &store->table, &same);
+    enum status status = has_all(store, &same);
     while (status == STATUS_OK && !same && in_doubt && step < STORE_STEPS) {
         commit(sim, host, &store->doubt[step++]);
-        status = tree_has_all(store->tree, &store->table, &same);
+        status = has_all(store, &same);
     }
     status = judge(sim, host, status, same);
     if (status != STATUS_OK)
         return status;
+    if (store->tree->is_damaged)
+        find_damage(sim, host);
     if (in_doubt)
         count_outcome(sim, host, step == STORE_STEPS);
     clear_doubt(store);
@@ -312,6 +369,10 @@ enum status store_get(struct sim *sim, struct host *host, struct bytes key,
         return STATUS_OK;
     bool same;
     enum status status = tree_has(store->tree, key, *value, &same);
+    if (status == STATUS_CORRUPT && store->tree->is_damaged) {
+        *value = (struct bytes){0};
+        return STATUS_CORRUPT;
+    }
     return judge(sim, host, status, same);
 }
 
@@ -322,8 +383,11 @@ enum status store_see(struct sim *sim, struct host *host, struct bytes from,
     if (store->tree == NULL)
         return STATUS_OK;
     bool same;
-    enum status status = tree_has_range(store->tree, from, to, &store->table,
-                                        first, count, &same);
+    enum status status =
+        store->tree->is_damaged
+            ? tree_shows_no_other(store->tree, from, to, &store->table, &same)
+            : tree_has_range(store->tree, from, to, &store->table, first, count,
+                             &same);
     return judge(sim, host, status, same);
 }
 
@@ -336,6 +400,6 @@ void store_check(struct sim *sim, struct host *host)
     sim->tally->tables += store->tree->tables;
     if (store->tree->engine == NULL)
         return;
-    enum status status = tree_has_all(store->tree, &store->table, &same);
+    enum status status = has_all(store, &same);
     (void)!judge(sim, host, status, same);
 }

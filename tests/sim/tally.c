@@ -38,6 +38,7 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_CLIENT_MISTAKE] = "client_mistakes",
     [FAULT_HALT] = "nodes_refused",
     [FAULT_REPLACE] = "nodes_replaced",
+    [FAULT_META_DAMAGED] = "nodes_that_cannot_read_who_they_are",
     [FAULT_SAVED_TREES] = "trees_saved",
 };
 
@@ -71,8 +72,10 @@ void tally_print(const struct tally *tally, double seconds)
            (unsigned long long)tally->writes,
            (unsigned long long)tally->acknowledged);
     if (tally->tables > 0)
-        printf("tables written by LSM trees %llu\n",
-               (unsigned long long)tally->tables);
+        printf("tables written by LSM trees %llu, entries in damaged blocks "
+               "%llu\n",
+               (unsigned long long)tally->tables,
+               (unsigned long long)tally->unreadable);
     printf("faults, and what they weigh where they are drawn:\n");
     for (size_t i = 0; i < FAULT_COUNT; i++) {
         printf("  %-32s %10llu", names[i],

@@ -47,13 +47,15 @@ enum fault {
     FAULT_CLIENT_MISTAKE,
     FAULT_HALT,
     FAULT_REPLACE,
+    FAULT_META_DAMAGED,
     FAULT_SAVED_TREES,
     FAULT_COUNT
 };
 
 struct tally {
     uint64_t seeds, events, writes, reads, acknowledged;
-    uint64_t tables; /* that LSM trees wrote */
+    uint64_t tables;     /* that LSM trees wrote */
+    uint64_t unreadable; /* entries in their damaged blocks */
     int64_t simulated_us;
     uint64_t faults[FAULT_COUNT];
     uint64_t counters[COUNTER_COUNT];

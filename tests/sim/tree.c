@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,7 @@ void tree_close(struct tree *tree)
 void tree_wipe(struct tree *tree)
 {
     ASSERT(tree->engine == NULL);
+    tree->is_damaged = false;
     use_disk(tree, memory_disk_new());
 }
 
@@ -152,6 +154,7 @@ struct memory_disk *tree_copy(struct tree *tree)
 void tree_put_back(struct tree *tree, struct memory_disk *copy)
 {
     ASSERT(tree->engine == NULL);
+    tree->is_damaged = false; /* none is copied that is */
     use_disk(tree, copy_of(copy));
 }
 
@@ -291,6 +294,42 @@ enum status tree_has(struct tree *tree, struct bytes key, struct bytes value,
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
+/* The drawn one of so many. */
+struct drawn_table {
+    struct tree *tree;
+    size_t seen;
+    char name[64];
+};
+
+static enum status draw_table(void *context, const char *name)
+{
+    struct drawn_table *drawn = context;
+    if (strstr(name, ".table") != NULL &&
+        random_below(&drawn->tree->random, ++drawn->seen) == 0)
+        snprintf(drawn->name, sizeof drawn->name, "%s", name);
+    return STATUS_OK;
+}
+
+bool tree_flip(struct tree *tree)
+{
+    struct drawn_table drawn = {.tree = tree};
+    struct disk *disk = memory_disk_at(tree->memory, MEMORY_DISK_PATH);
+    ASSERT(tree->engine == NULL);
+    enum status status = disk->operations->list(disk, draw_table, &drawn);
+    disk_free(disk);
+    ASSERT(status == STATUS_OK);
+    uint64_t bytes =
+        drawn.seen == 0 ? 0 : memory_disk_file_bytes(tree->memory, drawn.name);
+    if (bytes < 2)
+        return false;
+    /* Its first half is blocks of entries. */
+    memory_disk_flip(tree->memory, drawn.name,
+                     random_below(&tree->random, bytes / 2),
+                     (uint8_t)(1u << random_below(&tree->random, 8)));
+    tree->is_damaged = true;
+    return true;
+}
+
 static bool is_entry(const struct disk_table *table, size_t at,
                      struct bytes key, struct bytes value)
 {
@@ -319,6 +358,27 @@ enum status tree_has_range(struct tree *tree, struct bytes from,
         *same = at < count && is_entry(table, first + place, key, value);
     }
     *same = *same && at == count;
+    engine_iterator_free(iterator);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+enum status tree_shows_no_other(struct tree *tree, struct bytes from,
+                                struct bytes to, const struct disk_table *table,
+                                bool *same)
+{
+    struct engine_iterator *iterator;
+    struct bytes key, value;
+    enum status status =
+        engine_iterate(tree->engine, from, to, ENGINE_FORWARD, &iterator);
+    *same = status == STATUS_OK;
+    while (*same && (status == STATUS_OK || status == STATUS_CORRUPT)) {
+        status = engine_next(iterator, &key, &value);
+        if (status != STATUS_OK)
+            continue;
+        bool found;
+        size_t at = disk_table_place(table, key, &found);
+        *same = found && is_entry(table, at, key, value);
+    }
     engine_iterator_free(iterator);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }

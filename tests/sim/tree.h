@@ -24,6 +24,7 @@ struct tree {
     struct memory_disk *left; /* of the disk, when it was cut; NULL: it is on */
     bool is_killed;           /* the fault is that the process ends */
     bool may_fail;            /* it was told to, since it was opened */
+    bool is_damaged;          /* a bit of its tables is another */
     uint64_t tables;          /* written, so far */
 };
 
@@ -68,13 +69,24 @@ void tree_cut(struct tree *tree);
 void tree_kill_soon(struct tree *tree);
 void tree_kill(struct tree *tree);
 
-/* Whether the key has the value; none, if that is empty. */
+/* Change a bit of a block of some table, while it is closed. False: there is no
+ * table. What is left of it can be read, but for keys of the block. */
+bool tree_flip(struct tree *tree);
+
+/* Of one that is damaged CORRUPT says that it cannot be read.
+ *
+ * Whether the key has the value; none, if that is empty. */
 enum status tree_has(struct tree *tree, struct bytes key, struct bytes value,
                      bool *same) MUST_CHECK;
 /* Whether [from, to) is the table's entries from first on, so many. */
 enum status tree_has_range(struct tree *tree, struct bytes from,
                            struct bytes to, const struct disk_table *table,
                            size_t first, size_t count, bool *same) MUST_CHECK;
+/* Whether nothing is shown of [from, to) that the table does not have, though
+ * not all of it may be. */
+enum status tree_shows_no_other(struct tree *tree, struct bytes from,
+                                struct bytes to, const struct disk_table *table,
+                                bool *same) MUST_CHECK;
 /* Whether it holds exactly what the table does. */
 enum status tree_has_all(struct tree *tree, const struct disk_table *table,
                          bool *same) MUST_CHECK;
