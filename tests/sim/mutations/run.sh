@@ -3,9 +3,10 @@
 # run.sh [--seeds N] [NAME...]: build the simulator with each bug of the patches
 # beside this file (or of these names alone), one after the other, and show
 # which invariant caught it, after how many seeds, and how many of the faults
-# that struck by then it takes. Exit status 1 if a bug
-# survives all the seeds (2000), or a patch no longer applies or builds, 2 for a
-# wrong word. Sources are copied; the tree is not touched.
+# that struck by then it takes. A patch may name what stores, in a line "Engine:
+# lsm"; else it is the model. Exit status 1 if a bug survives all the seeds
+# (2000), or a patch no longer applies or builds, 2 for a wrong word. Sources
+# are copied; the tree is not touched.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
@@ -43,19 +44,20 @@ built() {
     cmake --build "$work/build" --target sim >"$work/log" 2>&1
 }
 
-# What the simulator says of the seed that failed, in three words; nothing if
-# none did. Which seed a failed assertion is of it cannot say.
+# With an engine: what the simulator says of the seed that failed, in three
+# words; nothing if none did. Which seed a failed assertion is of it cannot say.
 caught() {
     code=0
     sim=$(find "$work/build" -name sim -type f -perm -u+x)
-    "$sim" --seeds "$seeds" >"$work/out" 2>"$work/err" || code=$?
+    "$sim" --seeds "$seeds" --engine "$1" >"$work/out" 2>"$work/err" || code=$?
     case $code in
     0) ;;
     2 | 3)
         found=$(sed -n 's/^seed \([0-9]*\): \([a-z-]*\): .*/\2 \1/p' \
             "$work/out" | head -n 1)
         # A failed assertion of fewer faults is no number.
-        needed=$("$sim" --seed "${found#* }" --shrink 2>/dev/null |
+        needed=$("$sim" --seed "${found#* }" --engine "$1" --shrink \
+            2>/dev/null |
             sed -n 's/^  of \([0-9]*\) faults \([0-9]*\) are.*/\2_of_\1/p')
         echo "$found ${needed:-?}"
         ;;
@@ -69,6 +71,11 @@ caught() {
     esac
 }
 
+engine_of() {
+    named=$(sed -n 's/^Engine: //p' "$here/$1.patch")
+    echo "${named:-model}"
+}
+
 # One bug: a line of the table, and false if nothing caught it.
 try() {
     if ! patch -d "$work/tree" -p1 -s -F0 <"$here/$1.patch" >"$work/log"; then
@@ -79,7 +86,7 @@ try() {
     if ! built; then
         printf '%-32s DOES NOT BUILD\n' "$1"
         cat "$work/log"
-    elif ! how=$(caught); then
+    elif ! how=$(caught "$(engine_of "$1")"); then
         how=
     elif [ -n "$how" ]; then
         # shellcheck disable=SC2086
