@@ -14,9 +14,11 @@
  * it goes by the median. With two clocks nobody can tell which one is wrong.
  *
  * Each is noted against our monotonic clock, which nobody sets: so one of ours
- * that is set in between shows at once, and one of theirs at the next reply. A
- * reply's clock is taken to be that of half the way; one that took long says
- * too little (Cristian, "Probabilistic clock synchronization", 1989). */
+ * that is set in between shows at once, and one of theirs at the next reply.
+ * So does a machine that stood still, and whose clock is right: it is behind
+ * until the others, which are asked at once, have answered. A reply's clock is
+ * taken to be that of half the way; one that took long says too little
+ * (Cristian, "Probabilistic clock synchronization", 1989). */
 
 struct node;
 struct effects;

@@ -88,7 +88,8 @@ void hints_changed(struct node *node, const struct storage_result *result)
     target->changes++;
     add(&target->coming, -(int64_t)result->op->hint_bytes);
     if (was_not_run(result->status)) {
-        shed(node, target->node, result->op->key.partition);
+        if (result->op->kind != STORAGE_DROP)
+            shed(node, target->node, result->op->key.partition);
         return;
     }
     if (result->status != STATUS_OK) {

@@ -259,6 +259,7 @@ static void a_disk_that_fails_loses_no_hint(void **state)
                      "[2000] tick -> scan hints for n2\n"
                      "[2001] stored -> handoff 1 n2\n");
     assert_int_equal(hint_count(), 1);
+    assert_int_equal(counter_of(&f, "hints_shed"), 0);
 }
 
 static void a_slow_target_gets_less(void **state)
