@@ -77,7 +77,7 @@ static void shed(struct node *node, struct node_id target,
 static bool was_not_run(enum status status)
 {
     return status == STATUS_BROKEN || status == STATUS_OVERLOADED ||
-           status == STATUS_TIMEOUT;
+           status == STATUS_TIMEOUT || status == STATUS_INVALID;
 }
 
 void hints_changed(struct node *node, const struct storage_result *result)
@@ -88,7 +88,8 @@ void hints_changed(struct node *node, const struct storage_result *result)
     target->changes++;
     add(&target->coming, -(int64_t)result->op->hint_bytes);
     if (was_not_run(result->status)) {
-        if (result->op->kind != STORAGE_DROP)
+        if (request_owner_of(result->op->token) == OWNER_HINT &&
+            result->op->kind == STORAGE_MERGE)
             shed(node, target->node, result->op->key.partition);
         return;
     }
@@ -98,8 +99,8 @@ void hints_changed(struct node *node, const struct storage_result *result)
         exchange_missed(node, target->node, result->op->key.partition);
         return;
     }
-    /* Whether what it took the place of was counted at the start depends on
-     * what is damaged: the row, or the block that it was in. */
+    /* Whether what it took the place of was counted depends on what is damaged,
+     * the row or the block that it was in, and since when. */
     if (result->was_damaged) {
         target->is_unsure = true;
         shed(node, target->node, result->op->key.partition);
@@ -299,7 +300,7 @@ static void pass_over(struct node *node)
 {
     node_count(node, COUNTER_HINTS_REFUSED);
     advance(node);
-    rest(node, RETRY_MS);
+    put_off(node, RETRY_MS);
 }
 
 static void refused(struct node *node)

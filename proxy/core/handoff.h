@@ -29,8 +29,8 @@ struct hint_target {
     uint64_t records, bytes; /* of keys and records */
     uint64_t coming;         /* bytes that are being stored, at most */
     int64_t taken_ms; /* when it last answered, or nothing was kept for it */
-    /* A write of one failed: what the counts say may be wrong, of bytes too
-     * much, until a pass over all of them finds none. */
+    /* A write of one failed, or took a damaged one's place: what the counts say
+     * may be wrong until a pass over all of them finds none. */
     bool is_unsure;
     uint64_t changes;
     /* Behind which the next chunk begins, and how large it may be: kept while

@@ -73,7 +73,7 @@ static void store(const struct storage_op *op, struct bytes current,
     if (!change->changed)
         return;
     if (op->key.table == TABLE_HINTS) {
-        change->records_delta = current.size == 0 && !change->was_damaged;
+        change->records_delta = current.size == 0;
         change->bytes_delta = (int64_t)next->size - (int64_t)current.size;
     } else {
         change->version_before =

@@ -27,12 +27,16 @@ class WrongClock(unittest.TestCase):
         with Cluster("memory", sections={"buckets": BUCKETS}) as cluster:
             set_clock(cluster.nodes[2], ahead_s)
             cluster.start()
-            wait_for("n3 to find its clock wrong", lambda:
-                     "event=clock_off" in cluster.nodes[2].said())
             with contextlib.ExitStack() as stack:
-                yield cluster, [
+                clients = [
                     stack.enter_context(contextlib.closing(node.client()))
                     for node in cluster.nodes]
+                wait_for("all to know the others' clocks", lambda: all(
+                    client.admin(rkv.Admin.STATUS).clock_is_known
+                    for client in clients))
+                wait_for("n3 to find its own wrong", lambda:
+                         "event=clock_off" in cluster.nodes[2].said())
+                yield cluster, clients
 
     def write(self, client, key, value, **options):
         result, _ = client.put(key, value, bucket="last", w=-2, **options)

@@ -18,7 +18,8 @@ static bool can_damage_entry(const struct sim *sim,
                              const struct disk_entry *entry)
 {
     uint32_t key = observe_key(sim, buffer_bytes(&entry->key));
-    return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0;
+    return key != KEYS_MAX && !is_awaited(sim, key) && entry->value.size > 0 &&
+           entry->damage == SOUND;
 }
 
 static void damage_at(const struct sim *sim, struct host *host, size_t at,
@@ -43,27 +44,26 @@ static void finish(struct sim *sim, struct host *host, unsigned keys)
 }
 
 /* A block of a table: it is found when the tree is opened. */
-static bool damage_tree(struct sim *sim, struct host *host)
+static void damage_tree(struct sim *sim, struct host *host)
 {
     for (uint32_t k = 0; k < sim->plan.keys; k++)
         if (is_awaited(sim, k))
-            return false;
-    if (!faults_crash(sim, host))
-        return false;
-    if (!tree_flip(host->storage.store.tree))
-        return false;
+            return;
+    if (!faults_crash(sim, host) || !tree_flip(host->storage.store.tree))
+        return;
     sim_tell(sim, host->name, "has a block of its disk damaged");
     finish(sim, host, ALL_KEYS);
-    return true;
 }
 
-/* One to three of its records. */
-bool damage(struct sim *sim, struct host *host)
+/* One to three of its records, or a block of its tree. */
+void damage(struct sim *sim, struct host *host)
 {
     struct store *store = &host->storage.store;
     if (store->tree != NULL && faults_can_lose(sim, host) &&
-        random_chance(&sim->strike_random, 500))
-        return damage_tree(sim, host);
+        random_chance(&sim->strike_random, 500)) {
+        damage_tree(sim, host);
+        return;
+    }
     struct randomness *random = &sim->strike_random;
     uint64_t wanted = 1 + random_below(random, 3), damaged = 0;
     unsigned keys = 0;
@@ -80,7 +80,6 @@ bool damage(struct sim *sim, struct host *host)
              (unsigned long long)damaged);
     if (damaged > 0)
         finish(sim, host, keys);
-    return damaged > 0;
 }
 
 /* Where the host has its copy of the key, or the count of all. */

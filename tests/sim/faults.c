@@ -386,9 +386,10 @@ static bool lose_it(struct sim *sim, struct host *host, uint32_t key)
 void faults_wrote(struct sim *sim, uint32_t key, uint32_t write)
 {
     bool has[SIM_REPLICAS_MAX];
+    if (sim->stage != SIM_FAULTS || sim->now_us > sim->armed.until_us)
+        return;
     size_t count = observe_holders(sim, key, write, has);
-    if (sim->stage != SIM_FAULTS || sim->now_us > sim->armed.until_us ||
-        count == 0 || count == sim->plan.replicas)
+    if (count == 0 || count == sim->plan.replicas)
         return;
     sim->strike_random = sim->armed.random;
     size_t first = random_below(&sim->strike_random, sim->plan.replicas),

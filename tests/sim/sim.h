@@ -186,7 +186,7 @@ void watch_started(struct sim *sim, const struct host *host);
 
 /* damage.c: counted, when there was something to damage. */
 bool damage_can(const struct sim *sim, const struct host *host);
-bool damage(struct sim *sim, struct host *host);
+void damage(struct sim *sim, struct host *host);
 /* Its copy of the key. */
 bool damage_key(struct sim *sim, struct host *host, uint32_t key);
 

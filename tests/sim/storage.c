@@ -335,7 +335,8 @@ static void break_down(struct sim *sim, struct host *host)
         (struct storage_jobs){0};
     for (size_t b = 0; b < 2; b++) {
         for (size_t i = 0; i < lost[b].count; i++)
-            tell_stored(sim, host, lost[b].list[i], STATUS_IO);
+            tell_stored(sim, host, lost[b].list[i],
+                        b == 0 ? STATUS_IO : STATUS_BROKEN);
         ops_clear(&lost[b]);
         free(lost[b].list);
     }

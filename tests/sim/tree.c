@@ -294,6 +294,9 @@ enum status tree_has(struct tree *tree, struct bytes key, struct bytes value,
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
+/* Of a table that is so long the first half is blocks of entries. */
+enum { FLIPPED_BYTES = 1024 };
+
 /* The drawn one of so many. */
 struct drawn_table {
     struct tree *tree;
@@ -305,6 +308,7 @@ static enum status draw_table(void *context, const char *name)
 {
     struct drawn_table *drawn = context;
     if (strstr(name, ".table") != NULL &&
+        memory_disk_file_bytes(drawn->tree->memory, name) >= FLIPPED_BYTES &&
         random_below(&drawn->tree->random, ++drawn->seen) == 0)
         snprintf(drawn->name, sizeof drawn->name, "%s", name);
     return STATUS_OK;
@@ -318,11 +322,9 @@ bool tree_flip(struct tree *tree)
     enum status status = disk->operations->list(disk, draw_table, &drawn);
     disk_free(disk);
     ASSERT(status == STATUS_OK);
-    uint64_t bytes =
-        drawn.seen == 0 ? 0 : memory_disk_file_bytes(tree->memory, drawn.name);
-    if (bytes < 2)
+    if (drawn.seen == 0)
         return false;
-    /* Its first half is blocks of entries. */
+    uint64_t bytes = memory_disk_file_bytes(tree->memory, drawn.name);
     memory_disk_flip(tree->memory, drawn.name,
                      random_below(&tree->random, bytes / 2),
                      (uint8_t)(1u << random_below(&tree->random, 8)));

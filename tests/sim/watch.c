@@ -12,7 +12,7 @@ static uint64_t bytes_of_hints(const struct sim *sim, const struct host *host,
     for (size_t i = 0; i < table->count; i++) {
         const struct disk_entry *entry = &table->entries[i];
         struct storage_key key;
-        if (entry->key.data[0] != TABLE_HINTS ||
+        if (entry->key.data[0] != TABLE_HINTS || entry->damage == UNREADABLE ||
             storage_key_decode(buffer_bytes(&entry->key), &key) != STATUS_OK ||
             (target != NULL && !node_id_equal(key.target, target->id)))
             continue;
