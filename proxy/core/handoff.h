@@ -73,7 +73,8 @@ void hint_keep(struct node *node, struct node_id target,
  * not. */
 const char *fallback_store(struct node *node, struct storage_op *op,
                            struct effects *effects);
-/* That a write was refused before it was made. */
+/* A fallback's COORDINATE was refused when it was prepared: nothing of it
+ * comes. */
 void hint_refused(struct node *node, const struct storage_result *result);
 /* At the start. */
 void hint_found(struct node *node, const struct storage_row *row);

@@ -38,13 +38,29 @@ size_t disk_table_place(const struct disk_table *table, struct bytes key,
     return low;
 }
 
-struct bytes disk_table_get(const struct disk_table *table, struct bytes key)
+struct disk_entry *disk_table_find(const struct disk_table *table,
+                                   struct bytes key)
 {
     bool found;
     size_t at = disk_table_place(table, key, &found);
-    return found && table->entries[at].damage == SOUND
-               ? buffer_bytes(&table->entries[at].value)
-               : (struct bytes){0};
+    return found ? &table->entries[at] : NULL;
+}
+
+size_t disk_table_count(const struct disk_table *table, uint8_t begins,
+                        unsigned damages)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < table->count; i++)
+        count += table->entries[i].key.data[0] == begins &&
+                 (damages >> table->entries[i].damage & 1) != 0;
+    return count;
+}
+
+struct bytes disk_table_get(const struct disk_table *table, struct bytes key)
+{
+    const struct disk_entry *entry = disk_table_find(table, key);
+    return entry != NULL && entry->damage == SOUND ? buffer_bytes(&entry->value)
+                                                   : (struct bytes){0};
 }
 
 static void insert(struct disk_table *table, size_t at, struct bytes key)

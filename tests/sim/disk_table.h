@@ -25,6 +25,12 @@ void disk_table_clear(struct disk_table *table);
 void disk_table_copy(struct disk_table *table, const struct disk_table *from);
 /* Empty when there is none, or it is damaged. Valid until the next change. */
 struct bytes disk_table_get(const struct disk_table *table, struct bytes key);
+/* Its entry, damaged or not, or NULL; likewise. */
+struct disk_entry *disk_table_find(const struct disk_table *table,
+                                   struct bytes key);
+/* How many keys begin with the byte, and are damaged so: of 1 << SOUND, ... */
+size_t disk_table_count(const struct disk_table *table, uint8_t begins,
+                        unsigned damages);
 /* Where the key is, or would be. */
 size_t disk_table_place(const struct disk_table *table, struct bytes key,
                         bool *found);

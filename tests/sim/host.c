@@ -272,12 +272,8 @@ bool host_write_recording(const struct host *host, const char *path)
 /* What the node has to remember: replikvd ends, and says so. */
 static bool is_meta_damaged(const struct host *host)
 {
-    const struct disk_table *table = &host->storage.store.table;
-    for (size_t i = 0; i < table->count; i++)
-        if (table->entries[i].key.data[0] == TABLE_META &&
-            table->entries[i].damage != SOUND)
-            return true;
-    return false;
+    return disk_table_count(&host->storage.store.table, TABLE_META,
+                            ~(1u << SOUND)) > 0;
 }
 
 /* The operator reads it and sets the disk aside. */

@@ -62,12 +62,9 @@ static bool is_at_all_owners(const struct sim *sim, uint32_t key)
 
 static bool is_sound(const struct disk_table *table)
 {
-    for (size_t i = 0; i < table->count; i++)
-        if (table->entries[i].damage != SOUND &&
-            (table->entries[i].key.data[0] == TABLE_DATA ||
-             table->entries[i].key.data[0] == TABLE_HINTS))
-            return false;
-    return true;
+    const unsigned damaged = ~(1u << SOUND);
+    return disk_table_count(table, TABLE_DATA, damaged) == 0 &&
+           disk_table_count(table, TABLE_HINTS, damaged) == 0;
 }
 
 /* It is not known what, before it is opened. */

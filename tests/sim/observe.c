@@ -138,15 +138,6 @@ void observe_prepared(struct sim *sim, struct bytes record)
     }
 }
 
-static const struct disk_entry *entry_of(const struct host *host,
-                                         struct bytes key)
-{
-    const struct disk_table *table = &host->storage.store.table;
-    bool found;
-    size_t at = disk_table_place(table, key, &found);
-    return found ? &table->entries[at] : NULL;
-}
-
 /* To a client of any node; and of none again, if it is so for long. */
 static bool is_dead(const struct sim *sim, const struct view_value *value)
 {
@@ -228,12 +219,14 @@ void observe_replaced(struct sim *sim, const struct host *host,
 
 void observe_removed(struct sim *sim, const struct host *host, struct bytes key)
 {
-    const struct disk_entry *own = entry_of(host, key);
+    const struct disk_entry *own =
+        disk_table_find(&host->storage.store.table, key);
     if (key.data[0] != TABLE_DATA || own == NULL || own->damage == SOUND)
         return;
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         const struct host *other = &sim->hosts[i];
-        const struct disk_entry *entry = entry_of(other, key);
+        const struct disk_entry *entry =
+            disk_table_find(&other->storage.store.table, key);
         if (entry != NULL && entry->damage == SOUND &&
             other->lost == LOST_NOTHING && entry->written_us < own->damaged_us)
             verdict_unsafe(&sim->verdict, "acked-durable",
@@ -351,17 +344,19 @@ void observe_applied(struct sim *sim, uint32_t write, uint32_t need)
 
 /* --- after healing --- */
 
-static size_t hints_left(const struct sim *sim)
+static size_t count_hints(const struct sim *sim, unsigned damages)
 {
     size_t count = 0;
-    for (uint32_t h = 0; h < sim->plan.hosts; h++) {
-        const struct disk_table *table = &sim->hosts[h].storage.store.table;
-        for (size_t i = 0; i < table->count; i++)
-            /* One in a damaged block lasts, and is never handed over. */
-            count += table->entries[i].key.data[0] == TABLE_HINTS &&
-                     table->entries[i].damage != UNREADABLE;
-    }
+    for (uint32_t h = 0; h < sim->plan.hosts; h++)
+        count += disk_table_count(&sim->hosts[h].storage.store.table,
+                                  TABLE_HINTS, damages);
     return count;
+}
+
+/* One in a damaged block lasts, and is never handed over. */
+static bool hints_are_left(const struct sim *sim)
+{
+    return count_hints(sim, ~(1u << UNREADABLE)) > 0;
 }
 
 static bool all_see_all(const struct sim *sim)
@@ -414,7 +409,7 @@ const char *observe_apart(struct sim *sim)
     if (!all_see_all(sim))
         return "no-false-death: some node is not ready, or held to be dead";
     const char *unsettled = !clients_are_idle(sim) ? "a client still waits"
-                            : hints_left(sim) > 0  ? "hints are left"
+                            : hints_are_left(sim)  ? "hints are left"
                                                    : NULL;
     if (unsettled != NULL) {
         /* What was read may be older than what is still to come. */
@@ -430,23 +425,11 @@ const char *observe_apart(struct sim *sim)
     return trees_apart(sim);
 }
 
-static bool hints_are_unreadable(const struct sim *sim)
-{
-    for (uint32_t h = 0; h < sim->plan.hosts; h++) {
-        const struct disk_table *table = &sim->hosts[h].storage.store.table;
-        for (size_t i = 0; i < table->count; i++)
-            if (table->entries[i].key.data[0] == TABLE_HINTS &&
-                table->entries[i].damage == UNREADABLE)
-                return true;
-    }
-    return false;
-}
-
 const char *observe_uncollected(const struct sim *sim)
 {
     static struct record_view view; /* large; one thread */
-    /* They may be of anything: it stays. */
-    if (hints_are_unreadable(sim))
+    /* What cannot be read may be a hint of anything: all stays. */
+    if (count_hints(sim, 1u << UNREADABLE) > 0)
         return NULL;
     struct copy copies[COPIES_MAX];
     for (uint32_t k = 0; k < sim->plan.keys; k++) {

@@ -192,8 +192,9 @@ bool damage_key(struct sim *sim, struct host *host, uint32_t key);
 
 /* observe.c: what the checkers are shown. */
 void observe_start(struct sim *sim);
-/* The host's disk now holds this record, synced. */
+/* It is in a batch that forms, whatever becomes of that. */
 void observe_prepared(struct sim *sim, struct bytes record);
+/* The host's disk now holds this record, synced. */
 void observe_stored(struct sim *sim, const struct host *host, struct bytes key,
                     struct bytes record);
 /* It is about to, instead of another; empty: of none. */

@@ -136,11 +136,10 @@ static enum status judge(struct sim *sim, const struct host *host,
 /* What cannot be read of one that is damaged is passed over. */
 static enum status has_key(struct store *store, struct bytes key, bool *same)
 {
+    const struct disk_entry *entry = disk_table_find(&store->table, key);
+    struct bytes value =
+        entry == NULL ? (struct bytes){0} : buffer_bytes(&entry->value);
     bool is_one;
-    struct bytes value = (struct bytes){0};
-    size_t at = disk_table_place(&store->table, key, &is_one);
-    if (is_one)
-        value = buffer_bytes(&store->table.entries[at].value);
     enum status status = tree_has(store->tree, key, value, &is_one);
     *same = *same && (is_one || status == STATUS_CORRUPT);
     return status == STATUS_CORRUPT ? STATUS_OK : status;
@@ -357,14 +356,12 @@ enum status store_get(struct sim *sim, struct host *host, struct bytes key,
                       struct bytes *value)
 {
     struct store *store = &host->storage.store;
-    bool found;
-    size_t at = disk_table_place(&store->table, key, &found);
-    const struct disk_entry *entry = found ? &store->table.entries[at] : NULL;
-    if (found && entry->damage == UNREADABLE) {
+    const struct disk_entry *entry = disk_table_find(&store->table, key);
+    if (entry != NULL && entry->damage == UNREADABLE) {
         *value = (struct bytes){0};
         return STATUS_CORRUPT;
     }
-    *value = found ? buffer_bytes(&entry->value) : (struct bytes){0};
+    *value = entry == NULL ? (struct bytes){0} : buffer_bytes(&entry->value);
     if (store->tree == NULL)
         return STATUS_OK;
     bool same;

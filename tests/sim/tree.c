@@ -332,10 +332,9 @@ bool tree_flip(struct tree *tree)
     return true;
 }
 
-static bool is_entry(const struct disk_table *table, size_t at,
-                     struct bytes key, struct bytes value)
+static bool is_entry(const struct disk_entry *entry, struct bytes key,
+                     struct bytes value)
 {
-    const struct disk_entry *entry = &table->entries[at];
     return bytes_equal(buffer_bytes(&entry->key), key) &&
            bytes_equal(buffer_bytes(&entry->value), value);
 }
@@ -357,7 +356,8 @@ enum status tree_has_range(struct tree *tree, struct bytes from,
         if (status != STATUS_OK)
             break;
         size_t place = order == ENGINE_FORWARD ? at : count - 1 - at;
-        *same = at < count && is_entry(table, first + place, key, value);
+        *same =
+            at < count && is_entry(&table->entries[first + place], key, value);
     }
     *same = *same && at == count;
     engine_iterator_free(iterator);
@@ -377,9 +377,8 @@ enum status tree_shows_no_other(struct tree *tree, struct bytes from,
         status = engine_next(iterator, &key, &value);
         if (status != STATUS_OK)
             continue;
-        bool found;
-        size_t at = disk_table_place(table, key, &found);
-        *same = found && is_entry(table, at, key, value);
+        const struct disk_entry *entry = disk_table_find(table, key);
+        *same = entry != NULL && is_entry(entry, key, value);
     }
     engine_iterator_free(iterator);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
