@@ -70,21 +70,31 @@ class WrongClock(unittest.TestCase):
                                       self.read(client, b"b")),
                                      ([b"v"], [b"v"]))
 
+    def status(self, cluster):
+        """As JSON, and the lines of the table."""
+        command = [REPLIKV, "status"]
+        for node in cluster.nodes:
+            command += ["--endpoint", node.endpoint()]
+        said, shown = (
+            subprocess.run([*command, *options], check=True,
+                           capture_output=True, text=True).stdout
+            for options in (["--json"], []))
+        return json.loads(said), shown.splitlines()
+
     def test_status_says_so(self):
         with self.cluster(DAY_S) as (cluster, _):
-            command = [REPLIKV, "status"]
-            for node in cluster.nodes:
-                command += ["--endpoint", node.endpoint()]
-            ran = subprocess.run([*command, "--json"], check=True,
-                                 capture_output=True, text=True)
-            off_s = [round(node["clock_off_ms"] / 1000)
-                     for node in json.loads(ran.stdout)]
-            self.assertEqual(off_s, [0, 0, DAY_S])
-            ran = subprocess.run(command, check=True, capture_output=True,
-                                 text=True)
-            lines = ran.stdout.splitlines()
+            nodes, lines = self.status(cluster)
+            self.assertEqual([round(node["clock_off_ms"] / 1000)
+                              for node in nodes], [0, 0, DAY_S])
             self.assertEqual(lines[0].split()[-1], "CLOCK")
             self.assertRegex(lines[3], r"\+86400\.\ds$")
+
+    def test_of_a_node_alone_nothing_is_known(self):
+        with Cluster("memory", nodes=1, replicas=1) as cluster:
+            cluster.start()
+            nodes, lines = self.status(cluster)
+            self.assertNotIn("clock_off_ms", nodes[0])
+            self.assertEqual(lines[1].split()[-1], "-")
 
 
 if __name__ == "__main__":

@@ -176,6 +176,27 @@ static void a_reply_that_took_long_says_nothing(void **state)
     assert_int_equal(ahead_ms(3801), DAY_MS);
 }
 
+static void a_clock_that_cannot_be_says_nothing(void **state)
+{
+    (void)state;
+    static const int64_t shown_ms[] = {-1, INT64_MIN, INT64_MAX};
+    int64_t now_ms = 1;
+    start();
+    for (size_t i = 0; i < sizeof shown_ms / sizeof *shown_ms; i++) {
+        Rkv__ClockReply reply = RKV__CLOCK_REPLY__INIT;
+        reply.wall_ms = shown_ms[i];
+        tick(&f, now_ms);
+        for (int from = 2; from <= 3; from++)
+            answer(&f, now_ms, from, RKV__ENVELOPE__BODY_CLOCK_REPLY, &reply);
+        assert_int_equal(ahead_ms(now_ms), 0);
+        now_ms += 1000; /* it is asked again then */
+    }
+    tick(&f, now_ms);
+    shows(now_ms, 2, DAY_MS);
+    shows(now_ms, 3, DAY_MS);
+    assert_int_equal(ahead_ms(now_ms), DAY_MS);
+}
+
 /* Every ten seconds both are asked, and n3 no longer answers. */
 static void that_a_clock_is_wrong_is_not_forgotten(void **state)
 {
@@ -261,6 +282,7 @@ int main(void)
         WITH(opened, a_clock_within_the_skew_is_gone_by),
         WITH(opened, a_clock_that_is_set_shows_at_once),
         WITH(opened, a_reply_that_took_long_says_nothing),
+        WITH(opened, a_clock_that_cannot_be_says_nothing),
         WITH(opened, that_a_clock_is_wrong_is_not_forgotten),
         WITH(opened, a_clock_is_right_again_when_it_is_so_by_half),
         WITH(opened, stamps_of_a_wrong_clock_are_not_counted_on_from),
