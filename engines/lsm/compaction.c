@@ -400,8 +400,10 @@ void *lsm_compactor(void *context)
         if (status == STATUS_OK || status == STATUS_CORRUPT)
             continue;
         if (!wait_for_change(lsm, seen, quiet) &&
-            sequence == atomic_load(&lsm->sequence))
+            sequence == atomic_load(&lsm->sequence)) {
             quiet_sequence = sequence;
+            chunk_pool_rest(&lsm->chunks);
+        }
     }
     return NULL;
 }

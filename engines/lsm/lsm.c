@@ -306,7 +306,7 @@ static void lsm_stats(struct engine *engine, struct engine_stats *stats)
     struct cache_stats cached = {0};
     cache_stats(lsm->cache, &cached);
     *stats = (struct engine_stats){
-        .memory_bytes = cached.bytes,
+        .memory_bytes = cached.bytes + chunk_pool_bytes(&lsm->chunks),
         .user_bytes = atomic_load(&counters->user_bytes),
         .stored_bytes = atomic_load(&counters->stored_bytes),
         .stall_us = atomic_load(&counters->stall_us),
@@ -347,6 +347,7 @@ static void release(struct lsm *lsm)
 {
     free_logs(lsm);
     view_unref(lsm->view);
+    chunk_pool_fini(&lsm->chunks);
     cache_free(lsm->cache);
     disk_free(lsm->disk);
     pthread_cond_destroy(&lsm->changed);
@@ -422,6 +423,7 @@ static struct lsm *lsm_new(const struct engine_options *options,
         (enum compression)engine_setting(options, type, "compression");
     lsm->compression_last =
         (enum compression)engine_setting(options, type, "compression_last");
+    chunk_pool_init(&lsm->chunks, lsm->memtable_bytes);
     lsm_init_queue(&lsm->queue);
     pthread_mutex_init(&lsm->drop_mutex, NULL);
     pthread_mutex_init(&lsm->lead_mutex, NULL);

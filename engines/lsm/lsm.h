@@ -97,6 +97,7 @@ struct lsm {
     unsigned drops;        /* since the active memtable became so */
     pthread_mutex_t memtable_mutex;
     struct memtable *active;
+    struct chunk_pool chunks; /* of memtables */
     pthread_mutex_t retired_mutex;
     struct retired_log *retired; /* newest first */
     pthread_mutex_t manifest_mutex;

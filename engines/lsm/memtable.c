@@ -6,7 +6,6 @@
 #include "proto/assert.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 enum {
     /* Every second node is on the next level, too: 2^20 nodes keep
@@ -16,12 +15,10 @@ enum {
      * entry and was a third slower. */
     HEIGHT_MAX = 20,
 
-    /* An idle store's memtable stays at one page, a large one comes to huge
-     * pages in three steps: without them the page faults were a third of the
-     * time of adding 100 bytes, and half of adding 1 KB. */
+    /* An idle store's memtable stays at one page, a large one comes to chunks
+     * of CHUNK_BYTES_MAX in three steps. */
     CHUNK_BYTES_MIN = 4 * 1024,
     CHUNK_GROWTH = 8,
-    CHUNK_BYTES_MAX = 2 * 1024 * 1024,
 
     /* Enough keys to see what they share, with what the memtable before saw.
      * Of those behind, one in so many is looked at for the next one. */
@@ -57,12 +54,6 @@ struct memtable_node {
     struct link links[]; /* height of them, then the key, then the value */
 };
 
-struct chunk {
-    struct chunk *previous;
-    size_t used, size; /* this header included */
-    bool mapped;
-};
-
 struct memtable {
     atomic_uint references;
     uint64_t log_number;
@@ -78,6 +69,7 @@ struct memtable {
     atomic_size_t bytes;
     _Atomic uint64_t count, last_sequence;
 
+    struct chunk_pool *pool;
     /* The writer's. */
     struct chunk *chunks; /* [0] has room */
     size_t chunk_bytes_max;
@@ -89,31 +81,6 @@ struct memtable {
 
 /* --- memory --- */
 
-/* Aligned, so that it is one huge page where the system has them. */
-static struct chunk *map_chunk(void)
-{
-    size_t size = CHUNK_BYTES_MAX;
-    uint8_t *area = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (area == MAP_FAILED)
-        return NULL;
-    size_t before = size - (uintptr_t)area % size;
-    (void)munmap(area, before);
-    area += before;
-    if (before < size)
-        (void)munmap(area + size, size - before);
-    (void)madvise(area, size, MADV_HUGEPAGE);
-    return (struct chunk *)area;
-}
-
-static void chunk_free(struct chunk *chunk)
-{
-    if (chunk->mapped)
-        (void)munmap(chunk, chunk->size);
-    else
-        free(chunk);
-}
-
 /* With room for size bytes. What would waste much of a chunk gets one of its
  * own, behind the first, which stays in use. */
 static struct chunk *add_chunk(struct memtable *memtable, size_t size)
@@ -124,14 +91,10 @@ static struct chunk *add_chunk(struct memtable *memtable, size_t size)
         room = memtable->chunk_bytes_max;
     size += sizeof *first;
     bool own = first != NULL && size > room / 4;
-    bool mapped = !own && room == CHUNK_BYTES_MAX;
-    struct chunk *chunk = mapped ? map_chunk() : malloc(own ? size : room);
+    struct chunk *chunk = chunk_new(memtable->pool, own ? size : room);
     if (chunk == NULL)
         return NULL;
-    *chunk = (struct chunk){.previous = own ? first->previous : first,
-                            .used = sizeof *chunk,
-                            .size = own ? size : room,
-                            .mapped = mapped};
+    chunk->previous = own ? first->previous : first;
     *(own ? &first->previous : &memtable->chunks) = chunk;
     return chunk;
 }
@@ -164,7 +127,8 @@ static struct memtable_node *allocate_node(struct memtable *memtable,
 }
 
 struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number,
-                              const struct memtable *before)
+                              const struct memtable *before,
+                              struct chunk_pool *pool)
 {
     struct memtable *memtable = calloc(1, sizeof *memtable);
     if (memtable == NULL)
@@ -173,6 +137,7 @@ struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number,
     atomic_init(&memtable->height, 1);
     atomic_init(&memtable->is_learned, false);
     memtable->log_number = log_number;
+    memtable->pool = pool;
     if (before != NULL)
         memtable->earlier = before->learner;
     memtable->random = 0x9e3779b97f4a7c15u;
@@ -209,7 +174,7 @@ void memtable_unref(struct memtable *memtable)
     while (memtable->chunks != NULL) {
         struct chunk *chunk = memtable->chunks;
         memtable->chunks = chunk->previous;
-        chunk_free(chunk);
+        chunk_free(memtable->pool, chunk);
     }
     key_filter_fini(&memtable->filter);
     free(memtable);

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "engines/lsm/chunk.h"
 #include "engines/lsm/coding.h"
 
 /* What was written and is not yet in a table: a skip list (Pugh, 1990) over an
@@ -20,9 +21,11 @@ struct memtable_node;
  * filter and chunks: memory is taken as it fills, at most an eighth ahead, or
  * 2 MiB. log_number: the log that its entries are in. before: one to which
  * nothing is added meanwhile, whose keys are probably like those to come; it
- * may be NULL. */
+ * may be NULL. pool: where its memory comes from and goes to, which then lives
+ * longer; it may be NULL. */
 struct memtable *memtable_new(size_t bytes_expected, uint64_t log_number,
-                              const struct memtable *before);
+                              const struct memtable *before,
+                              struct chunk_pool *pool);
 void memtable_ref(struct memtable *memtable);
 void memtable_unref(struct memtable *memtable); /* NULL is allowed */
 

@@ -424,7 +424,7 @@ static enum status begin(struct recovery *recovery)
     if (status != STATUS_OK)
         return status;
     struct memtable *memtable =
-        memtable_new(lsm->memtable_bytes, lsm->log.number, NULL);
+        memtable_new(lsm->memtable_bytes, lsm->log.number, NULL, &lsm->chunks);
     if (memtable == NULL)
         return STATUS_NO_MEMORY;
     lsm->view = view_new(&memtable, 1, recovery->version);

@@ -142,8 +142,8 @@ static enum status rotate(struct lsm *lsm)
     struct memtable *memtable = NULL;
     enum status status = lsm->broken ? STATUS_BROKEN : change_log(lsm);
     if (status == STATUS_OK) {
-        memtable =
-            memtable_new(lsm->memtable_bytes, lsm->log.number, lsm->active);
+        memtable = memtable_new(lsm->memtable_bytes, lsm->log.number,
+                                lsm->active, &lsm->chunks);
         status = memtable == NULL ? STATUS_NO_MEMORY
                                   : lsm_change_view(lsm, memtable, 0, NULL);
     }

@@ -452,6 +452,35 @@ static void a_close_waits_for_the_table_that_is_being_made(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, tree_teardown)
 
+static bool chunks_rest(unsigned count)
+{
+    (void)count;
+    struct chunk_pool *pool = &lsm_of(tree.engine)->chunks;
+    pthread_mutex_lock(&pool->mutex);
+    bool rests = pool->rests && pool->bytes == 0;
+    pthread_mutex_unlock(&pool->mutex);
+    return rests;
+}
+
+/* What a memtable was made of is for the next one, and for nobody when none
+ * comes. */
+static void memory_of_memtables_goes_back_when_writes_rest(void **state)
+{
+    (void)state;
+    tree_set("memtable_bytes", 8 * CHUNK_BYTES_MAX);
+    tree.value_bytes = 16000;
+    tree_open();
+    shut_gate(MEMORY_CREATE, ".table");
+    for (unsigned i = 0; have_frozen(0); i++)
+        tree_put(i);
+    size_t before = tree_stats().memory_bytes;
+    assert_true(before > 8 * CHUNK_BYTES_MAX);
+    open_gate(false);
+    wait_until(have_frozen, 0);
+    wait_until(chunks_rest, 0);
+    assert_true(tree_stats().memory_bytes < before - 7 * CHUNK_BYTES_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,6 +493,7 @@ int main(void)
         CASE(a_drop_outlasts_a_flush_of_older_memtables),
         CASE(logs_are_written_in_the_order_of_their_numbers),
         CASE(a_close_waits_for_the_table_that_is_being_made),
+        CASE(memory_of_memtables_goes_back_when_writes_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -193,7 +193,7 @@ static void answers_are_those_of_a_list(void **state)
         unsigned shape = round / 4;
         list.count = 0;
         list.memtable =
-            memtable_new(round % 2 == 0 ? 4096 : 1 << 20, 7, before);
+            memtable_new(round % 2 == 0 ? 4096 : 1 << 20, 7, before, NULL);
         assert_non_null(list.memtable);
         for (unsigned i = 0; i < 400; i++) {
             size_t size = random_key(&random, shape, key);
@@ -221,7 +221,7 @@ static void keys_that_share_less_than_the_first_are_found(void **state)
         "a",  "prefiy",         "prefix-of-them-all.5", "p",
     };
     list.count = 0;
-    list.memtable = memtable_new(1 << 20, 7, NULL);
+    list.memtable = memtable_new(1 << 20, 7, NULL, NULL);
     assert_non_null(list.memtable);
     for (unsigned i = 0; i < 100; i++) {
         char key[KEY_MAX];
@@ -244,7 +244,7 @@ static void ascending_and_descending_keys_stay_in_order(void **state)
     static struct list list;
     for (unsigned up = 0; up < 2; up++) {
         list.count = 0;
-        list.memtable = memtable_new(1 << 20, 7, NULL);
+        list.memtable = memtable_new(1 << 20, 7, NULL, NULL);
         assert_non_null(list.memtable);
         for (unsigned i = 0; i < 600; i++) {
             char key[KEY_MAX];
@@ -276,7 +276,7 @@ static void values_of_any_size_come_back(void **state)
     static const size_t sizes[] = {0,     1,       1000,    5000,   70000,
                                    20000, 3 << 20, 1 << 20, 300000, 40};
     enum { COUNT = sizeof sizes / sizeof sizes[0] };
-    struct memtable *memtable = memtable_new(32 << 20, 1, NULL);
+    struct memtable *memtable = memtable_new(32 << 20, 1, NULL, NULL);
     uint8_t *value = malloc(3 << 20);
     assert_true(memtable != NULL && value != NULL);
     uint64_t sequence = 0;
@@ -306,7 +306,7 @@ static void values_of_any_size_come_back(void **state)
 static void too_large_entries_change_nothing(void **state)
 {
     (void)state;
-    struct memtable *memtable = memtable_new(4096, 1, NULL);
+    struct memtable *memtable = memtable_new(4096, 1, NULL, NULL);
     assert_non_null(memtable);
     size_t bytes = memtable_bytes(memtable);
     uint8_t *key = calloc(1, 1 << 16);
@@ -326,7 +326,7 @@ static void too_large_entries_change_nothing(void **state)
 static void it_counts_what_was_added(void **state)
 {
     (void)state;
-    struct memtable *memtable = memtable_new(1 << 20, 42, NULL);
+    struct memtable *memtable = memtable_new(1 << 20, 42, NULL, NULL);
     assert_non_null(memtable);
     assert_int_equal(memtable_log(memtable), 42);
     assert_int_equal(memtable_last_sequence(memtable), 0);
@@ -348,7 +348,7 @@ static void it_counts_what_was_added(void **state)
 static void it_lives_until_the_last_reference_goes(void **state)
 {
     (void)state;
-    struct memtable *memtable = memtable_new(4096, 1, NULL);
+    struct memtable *memtable = memtable_new(4096, 1, NULL, NULL);
     assert_non_null(memtable);
     add(memtable, "k", bytes_of("v", 1), 1);
     memtable_ref(memtable);
@@ -453,7 +453,7 @@ static void *read_while_written(void *context)
 static void write_beside_readers(uint64_t keys, uint64_t entries, size_t prefix)
 {
     struct shared shared = {
-        .memtable = memtable_new(1 << 20, 1, NULL),
+        .memtable = memtable_new(1 << 20, 1, NULL, NULL),
         .keys = keys,
         .entries = entries,
         .prefix = prefix,

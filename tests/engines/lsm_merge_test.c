@@ -93,7 +93,7 @@ static void fill_memtable(size_t number)
 {
     struct source *source = &world.sources[number];
     uint64_t sequence = (MEMTABLES - number) * MEMTABLE_SEQUENCES;
-    world.memtables[number] = memtable_new(4096, 1, NULL);
+    world.memtables[number] = memtable_new(4096, 1, NULL, NULL);
     assert_non_null(world.memtables[number]);
     for (int i = 0; i < KEYS; i++) {
         unsigned key = (unsigned)random_below(&world.random, KEYS);
