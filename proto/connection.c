@@ -48,6 +48,7 @@ struct connection *connection_new(struct transport *transport,
     connection->fd = -1;
     snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
     pthread_mutex_init(&connection->lock, NULL);
+    pthread_mutex_init(&connection->pending_lock, NULL);
     connection->timer = new_timer(connection, base);
     if (connection->timer == NULL) {
         connection_release(connection);
@@ -90,6 +91,7 @@ void connection_release(struct connection *connection)
     buffer_fini(&connection->pending);
     buffer_fini(&connection->sending);
     free(connection->input);
+    pthread_mutex_destroy(&connection->pending_lock);
     pthread_mutex_destroy(&connection->lock);
     free(connection);
 }
@@ -100,6 +102,9 @@ void connection_shut_locked(struct connection *connection, enum status status,
     if (connection->state == CONNECTION_CLOSING)
         return;
     connection->state = CONNECTION_CLOSING;
+    pthread_mutex_lock(&connection->pending_lock);
+    connection->is_shut = true;
+    pthread_mutex_unlock(&connection->pending_lock);
     error_set(&connection->why, status, "%s: %s", connection->peer, what);
     transport_forget(connection);
     event_active(connection->timer, EV_READ, 0);
@@ -170,19 +175,29 @@ static bool is_filled(const struct connection *connection)
            queued >= connection->transport->limits.queue_bytes_max / 2;
 }
 
+static bool has_pending(struct connection *connection)
+{
+    pthread_mutex_lock(&connection->pending_lock);
+    bool has = connection->pending.size > 0;
+    pthread_mutex_unlock(&connection->pending_lock);
+    return has;
+}
+
 static void flush_locked(struct connection *connection)
 {
     if (connection->state < CONNECTION_OPEN)
         connection->flush_wanted = true;
-    if (connection->state != CONNECTION_OPEN || connection->pending.size == 0)
+    if (connection->state != CONNECTION_OPEN || !has_pending(connection))
         return;
     if (connection->send_busy && is_filled(connection))
         send_locked(connection);
     if (connection->send_busy || connection->state != CONNECTION_OPEN)
         return;
     struct buffer empty = connection->sending;
+    pthread_mutex_lock(&connection->pending_lock);
     connection->sending = connection->pending;
     connection->pending = empty;
+    pthread_mutex_unlock(&connection->pending_lock);
     send_locked(connection);
 }
 
@@ -515,10 +530,10 @@ enum status connection_send(struct connection *connection, uint32_t id,
 {
     const struct frame frame = {.id = id, .hops = hops, .payload = payload};
     size_t size = sp_frame_size(connection->framing, hops, payload);
-    pthread_mutex_lock(&connection->lock);
+    pthread_mutex_lock(&connection->pending_lock);
     size_t queued = atomic_load(&connection->queued);
     enum status status;
-    if (connection->state == CONNECTION_CLOSING) {
+    if (connection->is_shut) {
         status = STATUS_CLOSED;
     } else if (hops.size + sizeof(id) + payload.size >
                connection->transport->limits.send_bytes_max) {
@@ -534,7 +549,7 @@ enum status connection_send(struct connection *connection, uint32_t id,
         atomic_fetch_add(&connection->queued, size);
         count(&connection->transport->counters.frames_out, 1);
     }
-    pthread_mutex_unlock(&connection->lock);
+    pthread_mutex_unlock(&connection->pending_lock);
     return status;
 }
 

@@ -93,7 +93,7 @@ struct connection {
     char peer[ADDRESS_BYTES_MAX];
     struct event_base *base;
 
-    pthread_mutex_t lock; /* what follows */
+    pthread_mutex_t lock; /* what follows; held over writes to the socket */
     enum connection_state state;
     void *user;
     struct error why;
@@ -101,7 +101,6 @@ struct connection {
     struct event *timer; /* the handshake's deadline; activated, the end */
     struct event *readable;
     struct event *writable; /* added when the socket takes no more */
-    struct buffer pending;  /* leaves with the next write */
     struct buffer sending;  /* under way, up to sent already gone */
     size_t sent;
     bool send_busy;
@@ -109,6 +108,13 @@ struct connection {
     bool flush_wanted; /* before it was open */
     struct event_base *moves_to; /* or NULL */
     atomic_size_t queued;
+
+    /* Of pending and is_shut; may be taken under lock. Whoever writes may have
+     * to give the processor to the reader that this wakes: who only adds to
+     * what leaves next does not wait for that. */
+    pthread_mutex_t pending_lock;
+    struct buffer pending; /* leaves with the next write */
+    bool is_shut;          /* CLOSING */
 
     /* Of the loop's thread alone. */
     struct dial *dial; /* while DIALING */

@@ -57,10 +57,14 @@ void storage_prepare(struct storage *storage)
             break;
     }
     storage->is_preparing = false;
-    if (worked && storage->writer_waits) {
-        storage->writer_waits = false;
-        pthread_cond_signal(&storage->wake);
-    }
+    if (!worked || !storage->writer_waits)
+        return;
+    storage->writer_waits = false;
+    /* Not under the lock: the writer may have this processor at once, and then
+     * everybody would wait until this thread has it again. */
+    pthread_mutex_unlock(&storage->lock);
+    pthread_cond_signal(&storage->wake);
+    pthread_mutex_lock(&storage->lock);
 }
 
 void storage_refuse_queued(struct storage *storage)
