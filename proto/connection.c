@@ -14,15 +14,12 @@
 enum { READ_BYTES = 256 * 1024 };
 /* Frames handed over in one call, 10 KiB of stack. */
 enum { BATCH_FRAMES = 256 };
-/* A write buffer that grew beyond this for a burst is given back. */
-enum { WRITE_BYTES_KEPT = 256 * 1024 };
 /* Of a frame that is too long and may be told of, before that is a peer that
  * means no request. */
 enum { SKIP_BYTES_MAX = 1 << 30 };
 
 static void on_timer(evutil_socket_t fd, short what, void *argument);
 static void on_readable(evutil_socket_t fd, short what, void *argument);
-static void on_writable(evutil_socket_t fd, short what, void *argument);
 
 /* Persistent, or activating it would end its deadline. */
 static struct event *new_timer(struct connection *connection,
@@ -41,6 +38,7 @@ struct connection *connection_new(struct transport *transport,
         return NULL;
     atomic_init(&connection->references, 1);
     atomic_init(&connection->queued, 0);
+    atomic_init(&connection->flushes, 0);
     connection->transport = transport;
     connection->base = base;
     connection->handlers = handlers;
@@ -48,7 +46,7 @@ struct connection *connection_new(struct transport *transport,
     connection->fd = -1;
     snprintf(connection->peer, sizeof(connection->peer), "%s", peer);
     pthread_mutex_init(&connection->lock, NULL);
-    pthread_mutex_init(&connection->pending_lock, NULL);
+    pthread_mutex_init(&connection->queue_lock, NULL);
     connection->timer = new_timer(connection, base);
     if (connection->timer == NULL) {
         connection_release(connection);
@@ -91,7 +89,7 @@ void connection_release(struct connection *connection)
     buffer_fini(&connection->pending);
     buffer_fini(&connection->sending);
     free(connection->input);
-    pthread_mutex_destroy(&connection->pending_lock);
+    pthread_mutex_destroy(&connection->queue_lock);
     pthread_mutex_destroy(&connection->lock);
     free(connection);
 }
@@ -102,9 +100,9 @@ void connection_shut_locked(struct connection *connection, enum status status,
     if (connection->state == CONNECTION_CLOSING)
         return;
     connection->state = CONNECTION_CLOSING;
-    pthread_mutex_lock(&connection->pending_lock);
+    pthread_mutex_lock(&connection->queue_lock);
     connection->is_shut = true;
-    pthread_mutex_unlock(&connection->pending_lock);
+    pthread_mutex_unlock(&connection->queue_lock);
     error_set(&connection->why, status, "%s: %s", connection->peer, what);
     transport_forget(connection);
     event_active(connection->timer, EV_READ, 0);
@@ -118,100 +116,12 @@ static void shut(struct connection *connection, enum status status,
     pthread_mutex_unlock(&connection->lock);
 }
 
-/* failure is an errno, or 0 for an end of what is read. */
-static void fail_locked(struct connection *connection, int failure)
+void connection_fail_locked(struct connection *connection, int failure)
 {
     if (failure == 0 || failure == ECONNRESET || failure == EPIPE)
         connection_shut_locked(connection, STATUS_CLOSED, "the peer hung up");
     else
         connection_shut_locked(connection, STATUS_IO, strerror(failure));
-}
-
-static void sent_locked(struct connection *connection, size_t size)
-{
-    connection->sent += size;
-    if (!connection->greeting)
-        atomic_fetch_sub(&connection->queued, size);
-    count(&connection->transport->counters.bytes_out, size);
-    if (connection->sent < connection->sending.size)
-        return;
-    connection->greeting = false;
-    connection->sent = 0;
-    buffer_clear(&connection->sending);
-    if (connection->sending.capacity > WRITE_BYTES_KEPT)
-        buffer_fini(&connection->sending);
-}
-
-/* What is in sending and pending leaves, as far as the socket takes it at
- * once; on_writable goes on when it takes more. */
-static void send_locked(struct connection *connection)
-{
-    connection->send_busy = false;
-    while (connection->sending.size > 0) {
-        ssize_t size =
-            send(connection->fd, connection->sending.data + connection->sent,
-                 connection->sending.size - connection->sent, MSG_NOSIGNAL);
-        if (size >= 0) {
-            sent_locked(connection, (size_t)size);
-            continue;
-        }
-        if (errno == EINTR)
-            continue;
-        connection->send_busy = errno == EAGAIN;
-        if (errno != EAGAIN)
-            fail_locked(connection, errno);
-        else if (event_add(connection->writable, NULL) != 0)
-            fail_locked(connection, ENOMEM);
-        return;
-    }
-}
-
-/* Its loop may be at the callback that makes all this, and not yet see that the
- * socket takes more. */
-static bool is_filled(const struct connection *connection)
-{
-    size_t queued = atomic_load(&connection->queued);
-    return queued >= WRITE_BYTES_KEPT ||
-           queued >= connection->transport->limits.queue_bytes_max / 2;
-}
-
-static bool has_pending(struct connection *connection)
-{
-    pthread_mutex_lock(&connection->pending_lock);
-    bool has = connection->pending.size > 0;
-    pthread_mutex_unlock(&connection->pending_lock);
-    return has;
-}
-
-static void flush_locked(struct connection *connection)
-{
-    if (connection->state < CONNECTION_OPEN)
-        connection->flush_wanted = true;
-    if (connection->state != CONNECTION_OPEN || !has_pending(connection))
-        return;
-    if (connection->send_busy && is_filled(connection))
-        send_locked(connection);
-    if (connection->send_busy || connection->state != CONNECTION_OPEN)
-        return;
-    struct buffer empty = connection->sending;
-    pthread_mutex_lock(&connection->pending_lock);
-    connection->sending = connection->pending;
-    connection->pending = empty;
-    pthread_mutex_unlock(&connection->pending_lock);
-    send_locked(connection);
-}
-
-static void on_writable(evutil_socket_t fd, short what, void *argument)
-{
-    (void)fd;
-    (void)what;
-    struct connection *connection = argument;
-    pthread_mutex_lock(&connection->lock);
-    if (connection->state != CONNECTION_CLOSING)
-        send_locked(connection);
-    if (connection->state == CONNECTION_OPEN)
-        flush_locked(connection);
-    pthread_mutex_unlock(&connection->lock);
 }
 
 /* Its socket's events, of the loop that it belongs to. */
@@ -221,7 +131,8 @@ static bool watch(struct connection *connection, struct event_base *base,
     int fd = connection->fd;
     *readable =
         event_new(base, fd, EV_READ | EV_PERSIST, on_readable, connection);
-    *writable = event_new(base, fd, EV_WRITE, on_writable, connection);
+    *writable =
+        event_new(base, fd, EV_WRITE, connection_on_writable, connection);
     return *readable != NULL && *writable != NULL;
 }
 
@@ -245,10 +156,19 @@ void connection_begin_locked(struct connection *connection, int fd)
     connection->state = CONNECTION_HANDSHAKE;
     connection->greeting = true;
     if (prepare_locked(connection))
-        send_locked(connection);
+        connection_write_locked(connection);
     else
         connection_shut_locked(connection, STATUS_NO_MEMORY,
                                "no memory for buffers");
+}
+
+static bool still_open(struct connection *connection, void **user)
+{
+    pthread_mutex_lock(&connection->queue_lock);
+    bool open = !connection->is_shut;
+    *user = connection->user;
+    pthread_mutex_unlock(&connection->queue_lock);
+    return open;
 }
 
 /* The peer's handshake is here; 8 bytes of input are used up. */
@@ -263,25 +183,18 @@ static bool finish_handshake(struct connection *connection)
     }
     pthread_mutex_lock(&connection->lock);
     bool open = connection->state == CONNECTION_HANDSHAKE;
-    void *user = connection->user;
     if (open) {
         connection->state = CONNECTION_OPEN;
         event_del(connection->timer);
         if (connection->flush_wanted)
-            flush_locked(connection);
+            connection_flush_locked(connection);
     }
     pthread_mutex_unlock(&connection->lock);
+    connection->is_greeted = open;
+    void *user;
+    (void)still_open(connection, &user);
     if (open)
         connection->handlers->opened(connection, user);
-    return open;
-}
-
-static bool still_open(struct connection *connection, void **user)
-{
-    pthread_mutex_lock(&connection->lock);
-    bool open = connection->state == CONNECTION_OPEN;
-    *user = connection->user;
-    pthread_mutex_unlock(&connection->lock);
     return open;
 }
 
@@ -399,13 +312,10 @@ static void received(struct connection *connection, size_t size)
                     : connection->input_size;
     connection->skipping -= at;
     size_t frame_size = 0;
-    /* Only this callback leaves HANDSHAKE for OPEN. */
-    pthread_mutex_lock(&connection->lock);
-    bool handshake = connection->state == CONNECTION_HANDSHAKE;
-    bool closing = connection->state == CONNECTION_CLOSING;
-    pthread_mutex_unlock(&connection->lock);
-    if (closing)
+    void *user;
+    if (!still_open(connection, &user))
         return;
+    bool handshake = !connection->is_greeted;
     bool whole = connection->input_size >= SP_HANDSHAKE_BYTES;
     if (handshake && whole) {
         if (!finish_handshake(connection))
@@ -448,7 +358,21 @@ static void move_locked(struct connection *connection, struct event_base *base)
     if (moves &&
         (event_add(connection->readable, NULL) != 0 ||
          (connection->send_busy && event_add(connection->writable, NULL) != 0)))
-        fail_locked(connection, ENOMEM);
+        connection_fail_locked(connection, ENOMEM);
+}
+
+static void move(struct connection *connection)
+{
+    pthread_mutex_lock(&connection->queue_lock);
+    struct event_base *base = connection->moves_to;
+    connection->moves_to = NULL;
+    pthread_mutex_unlock(&connection->queue_lock);
+    if (base == NULL || base == connection->base)
+        return;
+    pthread_mutex_lock(&connection->lock);
+    if (connection->state == CONNECTION_OPEN)
+        move_locked(connection, base);
+    pthread_mutex_unlock(&connection->lock);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *argument)
@@ -463,19 +387,12 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
     if (size > 0) {
         received(connection, (size_t)size);
         loop_flush_due();
+    } else if (size == 0 || (failure != EAGAIN && failure != EINTR)) {
+        pthread_mutex_lock(&connection->lock);
+        connection_fail_locked(connection, size == 0 ? 0 : failure);
+        pthread_mutex_unlock(&connection->lock);
     }
-    pthread_mutex_lock(&connection->lock);
-    if (size == 0)
-        fail_locked(connection, 0);
-    else if (size < 0 && failure != EAGAIN && failure != EINTR)
-        fail_locked(connection, failure);
-    if (connection->state == CONNECTION_OPEN) {
-        struct event_base *base = connection->moves_to;
-        connection->moves_to = NULL;
-        if (base != NULL && base != connection->base)
-            move_locked(connection, base);
-    }
-    pthread_mutex_unlock(&connection->lock);
+    move(connection);
 }
 
 void connection_end(struct connection *connection)
@@ -484,9 +401,8 @@ void connection_end(struct connection *connection)
     disconnect(connection);
     if (connection->listener != NULL)
         atomic_fetch_sub(&connection->listener->connections, 1);
-    pthread_mutex_lock(&connection->lock);
-    void *user = connection->user;
-    pthread_mutex_unlock(&connection->lock);
+    void *user;
+    (void)still_open(connection, &user);
     count(&transport->counters.closed, 1);
     connection->handlers->closed(connection, user, &connection->why);
     connection_release(connection);
@@ -525,64 +441,27 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
     }
 }
 
-enum status connection_send(struct connection *connection, uint32_t id,
-                            struct bytes hops, struct bytes payload)
-{
-    const struct frame frame = {.id = id, .hops = hops, .payload = payload};
-    size_t size = sp_frame_size(connection->framing, hops, payload);
-    pthread_mutex_lock(&connection->pending_lock);
-    size_t queued = atomic_load(&connection->queued);
-    enum status status;
-    if (connection->is_shut) {
-        status = STATUS_CLOSED;
-    } else if (hops.size + sizeof(id) + payload.size >
-               connection->transport->limits.send_bytes_max) {
-        status = STATUS_TOO_LARGE;
-    } else if (queued > 0 &&
-               queued + size > connection->transport->limits.queue_bytes_max) {
-        count(&connection->transport->counters.queue_full, 1);
-        status = STATUS_OVERLOADED;
-    } else {
-        status = sp_append(connection->framing, &frame, &connection->pending);
-    }
-    if (status == STATUS_OK) {
-        atomic_fetch_add(&connection->queued, size);
-        count(&connection->transport->counters.frames_out, 1);
-    }
-    pthread_mutex_unlock(&connection->pending_lock);
-    return status;
-}
-
-void connection_flush(struct connection *connection)
-{
-    pthread_mutex_lock(&connection->lock);
-    flush_locked(connection);
-    pthread_mutex_unlock(&connection->lock);
-}
-
-void connection_flush_soon(struct connection *connection)
-{
-    if (!loop_defer_flush(connection))
-        connection_flush(connection);
-}
-
+/* What another was left to flush leaves before. */
 void connection_close(struct connection *connection)
 {
-    shut(connection, STATUS_CLOSED, "closed by this side");
+    pthread_mutex_lock(&connection->lock);
+    connection_flush_locked(connection);
+    connection_shut_locked(connection, STATUS_CLOSED, "closed by this side");
+    pthread_mutex_unlock(&connection->lock);
 }
 
 void connection_move(struct connection *connection, enum loop_kind kind)
 {
-    pthread_mutex_lock(&connection->lock);
+    pthread_mutex_lock(&connection->queue_lock);
     connection->moves_to = transport_loop(connection->transport, kind);
-    pthread_mutex_unlock(&connection->lock);
+    pthread_mutex_unlock(&connection->queue_lock);
 }
 
 void connection_set_user(struct connection *connection, void *user)
 {
-    pthread_mutex_lock(&connection->lock);
+    pthread_mutex_lock(&connection->queue_lock);
     connection->user = user;
-    pthread_mutex_unlock(&connection->lock);
+    pthread_mutex_unlock(&connection->queue_lock);
 }
 
 const char *connection_peer(const struct connection *connection)

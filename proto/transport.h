@@ -131,7 +131,8 @@ enum loop_kind { LOOP_EXPRESS, LOOP_BULK, LOOP_COMMON };
 
 /* In one of its callbacks: a loop of this kind makes those that follow. */
 void connection_move(struct connection *connection, enum loop_kind kind);
-/* Begin to close; closed follows unless it already did. Idempotent. */
+/* Begin to close, behind what was appended as far as the socket takes it at
+ * once; closed follows unless it already did. Idempotent. */
 void connection_close(struct connection *connection);
 
 void connection_set_user(struct connection *connection, void *user);

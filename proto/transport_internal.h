@@ -95,7 +95,6 @@ struct connection {
 
     pthread_mutex_t lock; /* what follows; held over writes to the socket */
     enum connection_state state;
-    void *user;
     struct error why;
     int fd;
     struct event *timer; /* the handshake's deadline; activated, the end */
@@ -106,18 +105,23 @@ struct connection {
     bool send_busy;
     bool greeting;     /* sending is the handshake, which no limit counts */
     bool flush_wanted; /* before it was open */
-    struct event_base *moves_to; /* or NULL */
     atomic_size_t queued;
 
-    /* Of pending and is_shut; may be taken under lock. Whoever writes may have
-     * to give the processor to the reader that this wakes: who only adds to
-     * what leaves next does not wait for that. */
-    pthread_mutex_t pending_lock;
+    atomic_uint flushes; /* asked for since somebody flushes; 0: nobody does */
+
+    /* Whoever writes may have to give the processor to the reader that this
+     * wakes. Who adds to what leaves next, or takes what came in, does not
+     * wait for that: what they need is under a lock that is held for a few
+     * instructions, and may be taken under the other. */
+    pthread_mutex_t queue_lock;
     struct buffer pending; /* leaves with the next write */
     bool is_shut;          /* CLOSING */
+    void *user;
+    struct event_base *moves_to; /* or NULL */
 
     /* Of the loop's thread alone. */
     struct dial *dial; /* while DIALING */
+    bool is_greeted;   /* the peer's handshake was there: OPEN, or behind it */
     uint8_t *input;
     size_t input_size, input_capacity;
     size_t skipping; /* so much of what comes in is not looked at */
@@ -170,6 +174,15 @@ void transport_ended(struct transport *transport);
 void connection_begin_locked(struct connection *connection, int fd);
 void connection_shut_locked(struct connection *connection, enum status status,
                             const char *what);
+/* failure is an errno, or 0 for an end of what is read. */
+void connection_fail_locked(struct connection *connection, int failure);
+
+/* connection_write.c: what is in sending leaves, as far as the socket takes it
+ * at once; connection_on_writable goes on when it takes more. */
+void connection_write_locked(struct connection *connection);
+/* Also what is pending, unless the socket takes no more. */
+void connection_flush_locked(struct connection *connection);
+void connection_on_writable(evutil_socket_t fd, short what, void *connection);
 /* On its loop's thread, CLOSING, and nothing of a dial is under way. */
 void connection_end(struct connection *connection);
 

@@ -423,7 +423,7 @@ static struct lsm *lsm_new(const struct engine_options *options,
         (enum compression)engine_setting(options, type, "compression");
     lsm->compression_last =
         (enum compression)engine_setting(options, type, "compression_last");
-    chunk_pool_init(&lsm->chunks, lsm->memtable_bytes);
+    chunk_pool_init(&lsm->chunks, 2 * lsm->memtable_bytes);
     lsm_init_queue(&lsm->queue);
     pthread_mutex_init(&lsm->drop_mutex, NULL);
     pthread_mutex_init(&lsm->lead_mutex, NULL);

@@ -398,6 +398,62 @@ static void what_is_skipped_takes_nothing_along(void **state)
     pair_close(&pair);
 }
 
+enum { SENDERS = 4, SENT_EACH = 5000 };
+
+static void *send_many(void *argument)
+{
+    for (uint32_t i = 0; i < SENT_EACH; i++) {
+        enum status status =
+            connection_send(argument, ID_TOP_BIT | i, bytes_of(NULL, 0),
+                            bytes_of_string("one of many"));
+        if (status != STATUS_OK)
+            abort();
+        connection_flush(argument);
+    }
+    return NULL;
+}
+
+/* Who is at it flushes for those who come meanwhile. */
+static void all_that_many_threads_flush_at_once_leaves(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair, "tcp://127.0.0.1:0", &test_limits);
+    struct connection *connection = pair_dial(&pair);
+    pthread_t threads[SENDERS];
+    for (size_t i = 0; i < SENDERS; i++)
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, send_many, connection), 0);
+    for (size_t i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
+    size_t all = (size_t)SENDERS * SENT_EACH;
+    probe_wait(&pair.client_probe, &pair.client_probe.frames, all);
+    assert_int_equal(connection_queued_bytes(connection), 0);
+    connection_release(connection);
+    pair_close(&pair);
+}
+
+static void what_was_appended_leaves_before_the_close(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair, "tcp://127.0.0.1:0", &test_limits);
+    struct connection *connection = pair_dial(&pair);
+    probe_wait(&pair.client_probe, &pair.client_probe.opened, 1);
+    assert_int_equal(connection_send(connection, ID_TOP_BIT, bytes_of(NULL, 0),
+                                     bytes_of_string("last words")),
+                     STATUS_OK);
+    connection_close(connection);
+    assert_int_equal(connection_send(connection, ID_TOP_BIT, bytes_of(NULL, 0),
+                                     bytes_of_string("no")),
+                     STATUS_CLOSED);
+    connection_release(connection);
+    probe_wait(&pair.server_probe, &pair.server_probe.closed, 1);
+    assert_int_equal(pair.server_probe.frames, 1);
+    assert_string_equal(pair.server_probe.last, "last words");
+    pair_close(&pair);
+}
+
 static void a_listener_rests_when_descriptors_are_short(void **state)
 {
     (void)state;
@@ -448,6 +504,8 @@ int main(void)
         cmocka_unit_test(what_is_skipped_takes_nothing_along),
         cmocka_unit_test(a_listener_rests_when_descriptors_are_short),
         cmocka_unit_test(a_file_is_not_taken_for_a_socket_that_was_left),
+        cmocka_unit_test(all_that_many_threads_flush_at_once_leaves),
+        cmocka_unit_test(what_was_appended_leaves_before_the_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
