@@ -100,12 +100,14 @@ void connection_shut_locked(struct connection *connection, enum status status,
     if (connection->state == CONNECTION_CLOSING)
         return;
     connection->state = CONNECTION_CLOSING;
-    pthread_mutex_lock(&connection->queue_lock);
-    connection->is_shut = true;
-    pthread_mutex_unlock(&connection->queue_lock);
     error_set(&connection->why, status, "%s: %s", connection->peer, what);
     transport_forget(connection);
     event_active(connection->timer, EV_READ, 0);
+    /* Last: the loop that sees it and takes no more comes to the end before it
+     * would read again. */
+    pthread_mutex_lock(&connection->queue_lock);
+    connection->is_shut = true;
+    pthread_mutex_unlock(&connection->queue_lock);
 }
 
 static void shut(struct connection *connection, enum status status,
@@ -339,8 +341,8 @@ static void swap(struct event **one, struct event **other)
     *other = event;
 }
 
-/* To another loop, whose thread takes over when the lock is free. Without
- * memory for its events it stays. */
+/* To another loop, whose thread takes over: here nothing but the lock is
+ * touched behind this. Without memory for its events it stays. */
 static void move_locked(struct connection *connection, struct event_base *base)
 {
     struct event *readable = NULL, *writable = NULL;
@@ -363,6 +365,8 @@ static void move_locked(struct connection *connection, struct event_base *base)
 
 static void move(struct connection *connection)
 {
+    if (!connection->is_greeted)
+        return;
     pthread_mutex_lock(&connection->queue_lock);
     struct event_base *base = connection->moves_to;
     connection->moves_to = NULL;
@@ -445,6 +449,8 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 void connection_close(struct connection *connection)
 {
     pthread_mutex_lock(&connection->lock);
+    if (connection->state == CONNECTION_OPEN && connection->send_busy)
+        connection_write_locked(connection);
     connection_flush_locked(connection);
     connection_shut_locked(connection, STATUS_CLOSED, "closed by this side");
     pthread_mutex_unlock(&connection->lock);

@@ -6,6 +6,8 @@
 
 /* What leaves. */
 
+/* A thread that flushes for others, too, leaves it to the loop then. */
+enum { ROUNDS_MAX = 8 };
 /* A write buffer that grew beyond this for a burst is given back. */
 enum { WRITE_BYTES_KEPT = 256 * 1024 };
 
@@ -127,13 +129,19 @@ void connection_flush(struct connection *connection)
 {
     if (atomic_fetch_add(&connection->flushes, 1) > 0)
         return;
-    unsigned asked;
-    do {
-        asked = atomic_load(&connection->flushes);
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        unsigned asked = atomic_load(&connection->flushes);
         pthread_mutex_lock(&connection->lock);
         connection_flush_locked(connection);
         pthread_mutex_unlock(&connection->lock);
-    } while (!atomic_compare_exchange_strong(&connection->flushes, &asked, 0));
+        if (atomic_compare_exchange_strong(&connection->flushes, &asked, 0))
+            return;
+    }
+    atomic_store(&connection->flushes, 0);
+    pthread_mutex_lock(&connection->lock);
+    if (connection->state == CONNECTION_OPEN)
+        event_active(connection->writable, EV_WRITE, 0);
+    pthread_mutex_unlock(&connection->lock);
 }
 
 void connection_flush_soon(struct connection *connection)

@@ -119,9 +119,9 @@ static void on_looked_up(int result, struct evutil_addrinfo *found,
     dial->lookup = NULL;
     if (found != NULL)
         places_take(&dial->places, found);
+    connection_move(connection, LOOP_COMMON);
     pthread_mutex_lock(&connection->lock);
     bool closing = connection->state == CONNECTION_CLOSING;
-    connection->moves_to = transport_loop(connection->transport, LOOP_COMMON);
     if (!closing && result != 0)
         failed_locked(connection, gai_strerror(result));
     else if (!closing)

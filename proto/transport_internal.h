@@ -15,7 +15,8 @@
 #include "proto/sp.h"
 #include "proto/transport.h"
 
-/* What connection.c, dial.c, listener.c, loop.c and transport.c share.
+/* What connection.c, connection_write.c, dial.c, listener.c, loop.c and
+ * transport.c share.
  *
  * A connection belongs to one loop, on whose thread everything that is heard
  * of it happens: its events, the user's callbacks, and at last its end. Other
@@ -23,10 +24,10 @@
  * activating its timer. So closed can never run beside another callback of the
  * same connection, and what libevent holds is given back where it is used.
  *
- * Locks, in the order they are taken: a connection's, the transport's. Events
- * are added and activated under the connection's, which is safe as libevent
- * calls back without its own. No callback of the user is called under a
- * lock. */
+ * Locks, in the order they are taken: a connection's, then its queue_lock or
+ * the transport's. Events are added and activated under the connection's, which
+ * is safe as libevent calls back without its own. No callback of the user is
+ * called under a lock. */
 
 enum {
     COMMON_LOOPS_MAX = 16,
@@ -111,8 +112,8 @@ struct connection {
 
     /* Whoever writes may have to give the processor to the reader that this
      * wakes. Who adds to what leaves next, or takes what came in, does not
-     * wait for that: what they need is under a lock that is held for a few
-     * instructions, and may be taken under the other. */
+     * wait for that: what they need is under a lock that is held for a copy
+     * at most, and may be taken under the other. */
     pthread_mutex_t queue_lock;
     struct buffer pending; /* leaves with the next write */
     bool is_shut;          /* CLOSING */

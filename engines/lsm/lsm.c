@@ -17,7 +17,7 @@ static const char *const compressions[] = {"none", "lz4", "zstd", NULL};
 
 static const struct engine_setting_spec settings[] = {
     {"memtable_bytes", 4096, 4096 * MIB, 16 * MIB,
-     "bytes written before they become a table; up to five times this is held "
+     "bytes written before they become a table; up to seven times this is held "
      "in memory while the disk is behind. More means fewer compactions and a "
      "longer start after a crash",
      NULL},
