@@ -106,7 +106,7 @@ static void claim_partition(struct claim *claim, uint32_t partition)
     const struct topology *topology = claim->topology;
     memset(claim->zone_used, 0, sizeof claim->zone_used);
     memset(claim->node_used, 0, sizeof claim->node_used);
-    size_t owners = topology_owner_count(topology);
+    size_t owners = topology_replica_count(topology);
     for (size_t r = 0; r < owners; r++) {
         size_t zone = pick_zone(claim, partition);
         size_t node = pick_node(claim, partition, zone);
@@ -206,6 +206,26 @@ static enum status check_names(const struct placement_node *sorted,
     return STATUS_OK;
 }
 
+/* All of them empty. */
+static bool make_tables(struct topology *topology)
+{
+    size_t partitions = topology->partitions, nodes = topology->node_count;
+    topology->nodes = calloc(nodes, sizeof *topology->nodes);
+    topology->owners =
+        calloc(partitions * topology->replicas, sizeof *topology->owners);
+    topology->coming = calloc(partitions, sizeof *topology->coming);
+    topology->changed = calloc(partitions, sizeof *topology->changed);
+    topology->heirs = calloc(nodes, sizeof *topology->heirs);
+    if (topology->nodes == NULL || topology->owners == NULL ||
+        topology->coming == NULL || topology->changed == NULL ||
+        topology->heirs == NULL)
+        return false;
+    for (size_t p = 0; p < partitions; p++)
+        topology->coming[p] = NO_NODE;
+    topology->leaver = NO_NODE;
+    return true;
+}
+
 enum status topology_found(const struct founding *founding,
                            struct topology *topology, struct error *error)
 {
@@ -214,11 +234,13 @@ enum status topology_found(const struct founding *founding,
     if (status != STATUS_OK)
         return status;
     size_t count = founding->founder_count;
+    topology->partitions = founding->partitions;
+    topology->replicas = founding->replicas;
+    topology->node_count = count;
+    topology->replica_count =
+        founding->replicas < count ? founding->replicas : count;
     struct claim *claim = malloc(sizeof *claim);
-    topology->nodes = calloc(count, sizeof *topology->nodes);
-    topology->owners = calloc((size_t)founding->partitions * founding->replicas,
-                              sizeof *topology->owners);
-    if (claim == NULL || topology->nodes == NULL || topology->owners == NULL) {
+    if (claim == NULL || !make_tables(topology)) {
         status = error_set(error, STATUS_NO_MEMORY,
                            "no memory for a topology of %u partitions",
                            founding->partitions);
@@ -232,9 +254,6 @@ enum status topology_found(const struct founding *founding,
         goto out;
     topology->epoch = 1;
     topology->cluster_id = cluster_id(founding, topology->nodes);
-    topology->partitions = founding->partitions;
-    topology->replicas = founding->replicas;
-    topology->node_count = count;
     for (size_t i = 0; i < count; i++)
         topology->nodes[i].id =
             node_id_of(founding->cluster, topology->nodes[i].name);
@@ -251,24 +270,87 @@ out:
 
 void topology_fini(struct topology *topology)
 {
+    for (size_t i = 0; topology->heirs != NULL && i < topology->node_count; i++)
+        free(topology->heirs[i]);
+    free(topology->heirs);
+    free(topology->decrees);
     free(topology->nodes);
     free(topology->owners);
+    free(topology->coming);
+    free(topology->changed);
     memset(topology, 0, sizeof *topology);
 }
 
-size_t topology_owner_count(const struct topology *topology)
+static bool copy_tables(const struct topology *from, struct topology *to)
 {
-    return topology->replicas < topology->node_count ? topology->replicas
-                                                     : topology->node_count;
+    size_t partitions = from->partitions;
+    if (!make_tables(to))
+        return false;
+    memcpy(to->nodes, from->nodes, from->node_count * sizeof *to->nodes);
+    memcpy(to->owners, from->owners,
+           partitions * from->replicas * sizeof *to->owners);
+    memcpy(to->coming, from->coming, partitions * sizeof *to->coming);
+    memcpy(to->changed, from->changed, partitions * sizeof *to->changed);
+    for (size_t i = 0; i < from->node_count; i++) {
+        if (from->heirs[i] == NULL)
+            continue;
+        to->heirs[i] = malloc(partitions * sizeof **to->heirs);
+        if (to->heirs[i] == NULL)
+            return false;
+        memcpy(to->heirs[i], from->heirs[i], partitions * sizeof **to->heirs);
+    }
+    size_t decrees = from->epoch - 1;
+    to->decrees = calloc(decrees + 1, sizeof *to->decrees);
+    if (to->decrees == NULL)
+        return false;
+    if (decrees > 0)
+        memcpy(to->decrees, from->decrees, decrees * sizeof *to->decrees);
+    return true;
+}
+
+enum status topology_copy(const struct topology *topology,
+                          struct topology *copy)
+{
+    *copy = (struct topology){
+        .epoch = topology->epoch,
+        .cluster_id = topology->cluster_id,
+        .partitions = topology->partitions,
+        .replicas = topology->replicas,
+        .replica_count = topology->replica_count,
+        .node_count = topology->node_count,
+    };
+    if (!copy_tables(topology, copy)) {
+        topology_fini(copy);
+        return STATUS_NO_MEMORY;
+    }
+    copy->leaver = topology->leaver;
+    copy->move = topology->move;
+    return STATUS_OK;
+}
+
+size_t topology_replica_count(const struct topology *topology)
+{
+    return topology->replica_count;
+}
+
+size_t topology_owner_count(const struct topology *topology,
+                            struct partition partition)
+{
+    ASSERT(partition.value < topology->partitions);
+    return topology->replica_count +
+           (topology->coming[partition.value] != NO_NODE);
 }
 
 static size_t owner_index(const struct topology *topology,
                           struct partition partition, size_t replica)
 {
     ASSERT(partition.value < topology->partitions);
-    ASSERT(replica < topology_owner_count(topology));
-    return topology
-        ->owners[(size_t)partition.value * topology->replicas + replica];
+    if (replica < topology->replica_count)
+        return topology
+            ->owners[(size_t)partition.value * topology->replicas + replica];
+    uint16_t coming = topology->coming[partition.value];
+    ASSERT(replica == topology->replica_count && coming != NO_NODE);
+    return coming;
 }
 
 struct node_id topology_owner(const struct topology *topology,
@@ -280,8 +362,10 @@ struct node_id topology_owner(const struct topology *topology,
 bool topology_owns(const struct topology *topology, struct partition partition,
                    struct node_id node)
 {
-    for (size_t r = 0; r < topology_owner_count(topology); r++)
-        if (node_id_equal(topology_owner(topology, partition, r), node))
+    size_t count = topology_owner_count(topology, partition);
+    for (size_t r = 0; r < count; r++)
+        if (node_id_equal(
+                topology->nodes[owner_index(topology, partition, r)].id, node))
             return true;
     return false;
 }
@@ -302,6 +386,12 @@ int topology_node(const struct topology *topology, struct node_id node)
     return -1;
 }
 
+uint64_t topology_score(const struct topology *topology,
+                        struct partition partition, size_t node)
+{
+    return node_score(partition.value, topology->nodes[node].id);
+}
+
 struct ranked {
     uint64_t score;
     uint16_t node;
@@ -314,13 +404,13 @@ size_t topology_fallbacks(const struct topology *topology,
     struct ranked ranked[NODES_MAX];
     bool owner[NODES_MAX] = {false};
     ASSERT(topology->node_count <= NODES_MAX);
-    for (size_t r = 0; r < topology_owner_count(topology); r++)
+    for (size_t r = 0; r < topology_owner_count(topology, partition); r++)
         owner[owner_index(topology, partition, r)] = true;
     size_t count = 0;
     for (uint16_t i = 0; i < topology->node_count; i++) {
-        if (owner[i])
+        if (owner[i] || topology->heirs[i] != NULL)
             continue;
-        uint64_t own = node_score(partition.value, topology->nodes[i].id);
+        uint64_t own = topology_score(topology, partition, i);
         size_t to = count++;
         for (; to > 0 && own > ranked[to - 1].score; to--)
             ranked[to] = ranked[to - 1];

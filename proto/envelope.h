@@ -14,7 +14,8 @@ enum {
     /* Of what nodes say to each other; 3: records of format 3, 4: Clock. */
     PEER_VERSION_MIN = 3,
     PEER_VERSION_CLOCK = 4,
-    PEER_VERSION_MAX = 4,
+    PEER_VERSION_TOPOLOGY = 5,
+    PEER_VERSION_MAX = 5,
     ENVELOPE_HEAD_MAX = 16, /* version 2, tag 3, length 10 */
 };
 

@@ -66,6 +66,8 @@ enum request_owner {
     OWNER_COLLECT,
     OWNER_DRAIN,
     OWNER_CLOCK,
+    OWNER_AGREE,
+    OWNER_MOVES,
 };
 
 static inline uint64_t request_serial(uint64_t request)

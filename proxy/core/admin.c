@@ -29,8 +29,12 @@ static void add_members(const struct node *node, Rkv__AdminReply *reply,
         return;
     reply->members = list;
     for (size_t i = 0; i < count; i++) {
-        Rkv__Member *member =
-            member_to_wire(membership_at(node->membership, i), arena);
+        const struct member *each = membership_at(node->membership, i);
+        Rkv__Member *member = member_to_wire(each, arena);
+        int at = topology_node(&node->topology, each->id);
+        if (member != NULL && at >= 0 &&
+            !topology_is_member(&node->topology, (size_t)at))
+            member->state = RKV__MEMBER_STATE__LEFT;
         if (member != NULL)
             list[reply->n_members++] = member;
     }
@@ -40,7 +44,6 @@ static void add_owners(const struct node *node, Rkv__AdminReply *reply,
                        struct arena *arena)
 {
     const struct topology *topology = &node->topology;
-    size_t replicas = topology_owner_count(topology);
     Rkv__Owners **list =
         arena_alloc(arena, topology->partitions * sizeof *list);
     if (list == NULL)
@@ -48,17 +51,17 @@ static void add_owners(const struct node *node, Rkv__AdminReply *reply,
     reply->owners = list;
     for (uint32_t p = 0; p < topology->partitions; p++) {
         Rkv__Owners *owners = message_new(arena, &rkv__owners__descriptor);
-        char **names = arena_alloc(arena, replicas * sizeof *names);
+        struct partition partition = {(uint16_t)p};
+        size_t count = topology_owner_count(topology, partition);
+        char **names = arena_alloc(arena, count * sizeof *names);
         if (owners == NULL || names == NULL)
             return;
         owners->partition = p;
         owners->nodes = names;
-        for (size_t i = 0; i < replicas; i++)
+        for (size_t i = 0; i < count; i++)
             names[owners->n_nodes++] = arena_string(
                 arena,
-                node_name_of(
-                    node, topology_owner(topology,
-                                         (struct partition){(uint16_t)p}, i)));
+                node_name_of(node, topology_owner(topology, partition, i)));
         list[reply->n_owners++] = owners;
     }
 }
@@ -183,12 +186,16 @@ void admin_request(struct node *node, struct reply_token token,
         reply->clock_is_known = node->clocks.is_known;
         reply->repairing = node->exchange.repair.is_running;
         reply->repair_left = repair_left(node);
+        reply->move = moves_to_wire(node, arena);
         break;
     case RKV__ADMIN__WHAT__TREES:
         add_equal_agos(node, true, reply, arena);
         break;
     case RKV__ADMIN__WHAT__REPAIR:
         repair_request(node, token, admin, effects);
+        return;
+    case RKV__ADMIN__WHAT__LEAVE:
+        leave_request(node, token, admin, effects);
         return;
     case RKV__ADMIN__WHAT__MEMBERS:
         add_members(node, reply, arena);

@@ -10,7 +10,7 @@ static enum status level_of(const struct node *node, int level, int normal,
                             const char *field, uint32_t *count,
                             struct error *error)
 {
-    int owners = (int)topology_owner_count(&node->topology);
+    int owners = (int)topology_replica_count(&node->topology);
     if (level == LEVEL_DEFAULT)
         level = normal;
     if (level == LEVEL_QUORUM)
@@ -54,6 +54,31 @@ enum status admit(const struct node *node, const char *bucket, struct bytes key,
     return level_of(node, level,
                     is_write ? admitted->bucket->w : admitted->bucket->r,
                     is_write ? "w" : "r", &admitted->level, error);
+}
+
+enum status admit_value(const struct node *node, const Rkv__Write *write,
+                        struct error *error)
+{
+    size_t value = write->remove ? 0 : write->value.len;
+    if (value > node->config.limits.value_bytes_max)
+        return error_set(error, STATUS_TOO_LARGE,
+                         "value: %zu bytes, allowed are %u", value,
+                         node->config.limits.value_bytes_max);
+    if (write->request_id.len != 0 && write->request_id.len != REQUEST_ID_SIZE)
+        return error_set(error, STATUS_INVALID,
+                         "request_id: %zu bytes, allowed are %d or none",
+                         write->request_id.len, REQUEST_ID_SIZE);
+    if (write->ttl_ms < TTL_NEVER || write->ttl_ms > TTL_MS_MAX)
+        return error_set(error, STATUS_INVALID,
+                         "ttl_ms: %lld, allowed are 1 to %lld, 0 for the "
+                         "bucket's, -1 for none",
+                         (long long)write->ttl_ms, (long long)TTL_MS_MAX);
+    static const uint8_t none[REQUEST_ID_SIZE];
+    if (write->request_id.len == REQUEST_ID_SIZE &&
+        memcmp(write->request_id.data, none, sizeof none) == 0)
+        return error_set(error, STATUS_INVALID,
+                         "request_id: all zeros, which names no request");
+    return STATUS_OK;
 }
 
 Rkv__Result *result_new(struct node *node, struct arena *arena,
@@ -128,8 +153,8 @@ static uint32_t rank(struct node *node, struct node_id id, int ours)
 size_t preference_list(struct node *node, struct partition partition,
                        struct node_id *list)
 {
-    uint32_t ranks[REPLICAS_MAX];
-    size_t count = topology_owner_count(&node->topology);
+    uint32_t ranks[OWNERS_MAX];
+    size_t count = topology_owner_count(&node->topology, partition);
     int ours = topology_owns(&node->topology, partition, node->self)
                    ? topology_node(&node->topology, node->self)
                    : -1;

@@ -61,6 +61,13 @@ void collect_note(struct node *node, struct partition partition,
         set_due(node, partition, ripe_ms);
 }
 
+void collect_moved(struct node *node, const struct topology *before)
+{
+    for (size_t p = 0; p < before->partitions; p++)
+        if (before->changed[p] != node->topology.changed[p])
+            collect_note(node, (struct partition){(uint16_t)p}, 0);
+}
+
 /* --- stages --- */
 
 static uint64_t number(const struct node *node)
@@ -229,13 +236,15 @@ static void ask_others(struct node *node, bool owners,
                        const Rkv__Envelope *message, struct effects *effects)
 {
     const struct topology *topology = &node->topology;
-    size_t count =
-        owners ? topology_owner_count(topology) : topology->node_count;
+    size_t count = owners
+                       ? topology_owner_count(topology, node->collect.partition)
+                       : topology->node_count;
     for (size_t i = 0; i < count; i++) {
         struct node_id other =
             owners ? topology_owner(topology, node->collect.partition, i)
                    : topology->nodes[i].id;
-        if (node_id_equal(other, node->self))
+        if (node_id_equal(other, node->self) ||
+            (!owners && !topology_is_member(topology, i)))
             continue;
         node->collect.awaited++;
         outbox_request(&effects->out, other, LANE_BULK, number(node), message);
@@ -446,6 +455,7 @@ static bool all_are_there(const struct node *node)
     for (size_t i = 0; i < node->topology.node_count; i++) {
         struct node_id id = node->topology.nodes[i].id;
         if (!node_id_equal(id, node->self) &&
+            topology_is_member(&node->topology, i) &&
             !membership_is_reachable(node->membership, id))
             return false;
     }
@@ -492,8 +502,9 @@ void collect_tick(struct node *node, struct effects *effects)
     }
     if (node->now_ms < collect->next_ms)
         return;
-    /* One that is away holds it up. */
-    if (!all_are_there(node) || (!collect->is_on && !begin(node))) {
+    /* One that is away holds it up, and one that leaves. */
+    if (!all_are_there(node) || topology_is_moving(&node->topology) ||
+        (!collect->is_on && !begin(node))) {
         rest(node, node->config.timeouts.collect_interval_ms);
         return;
     }

@@ -67,6 +67,8 @@ void collect_note(struct node *node, struct partition partition,
                   int64_t ripe_ms);
 /* What was asked of the engine is not known to be so: begin again, later. */
 void collect_heard_broken(struct node *node);
+/* The topology was that before. */
+void collect_moved(struct node *node, const struct topology *before);
 void collect_reply(struct node *node, uint64_t request, struct node_id from,
                    const Rkv__Envelope *reply, struct effects *effects);
 void collect_stored(struct node *node, const struct storage_result *result,
@@ -101,8 +103,9 @@ struct drain {
     struct partition partition;
     uint64_t last_write, last_read; /* that had begun */
     int64_t lost_at_ms;
-    size_t awaited;    /* barriers */
-    size_t owner_next; /* LOOKING: whose hints come next */
+    size_t awaited;     /* barriers */
+    uint64_t epoch;     /* of the topology when it began */
+    size_t target_next; /* LOOKING: whose hints come next */
 };
 
 void drain_request(struct node *node, struct reply_token token,

@@ -23,6 +23,7 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_HINTS_DELIVERED] = "hints_delivered",
     [COUNTER_HINTS_SHED] = "hints_shed",
     [COUNTER_HINTS_REFUSED] = "hints_refused",
+    [COUNTER_HINTS_MOVED] = "hints_moved",
     [COUNTER_FALLBACKS_REFUSED] = "fallbacks_refused",
     [COUNTER_PARTITIONS_FILLED] = "partitions_filled",
     [COUNTER_HELLOS_REFUSED] = "hellos_refused",
@@ -45,6 +46,10 @@ static const char *const names[COUNTER_COUNT] = {
     [COUNTER_COLLECTIONS_FAILED] = "collections_failed",
     [COUNTER_RECORDS_COLLECTED] = "records_collected",
     [COUNTER_CONTEXTS_FOLDED] = "contexts_folded",
+    [COUNTER_EPOCHS] = "epochs",
+    [COUNTER_PROPOSALS] = "proposals",
+    [COUNTER_PROPOSALS_FAILED] = "proposals_failed",
+    [COUNTER_OUTDATED] = "outdated",
 };
 
 size_t node_counter_count(void)

@@ -24,6 +24,7 @@ enum counter {
     COUNTER_HINTS_DELIVERED,
     COUNTER_HINTS_SHED,
     COUNTER_HINTS_REFUSED,
+    COUNTER_HINTS_MOVED, /* to the heirs of one that leaves */
     COUNTER_FALLBACKS_REFUSED,
     COUNTER_PARTITIONS_FILLED,
     COUNTER_HELLOS_REFUSED,
@@ -46,6 +47,10 @@ enum counter {
     COUNTER_COLLECTIONS_FAILED,
     COUNTER_RECORDS_COLLECTED, /* of this node's own copies */
     COUNTER_CONTEXTS_FOLDED,   /* likewise; dead siblings too */
+    COUNTER_EPOCHS,            /* that it came to go by */
+    COUNTER_PROPOSALS,         /* of what is to make one */
+    COUNTER_PROPOSALS_FAILED,
+    COUNTER_OUTDATED, /* refused: routed by an older topology */
     COUNTER_COUNT
 };
 

@@ -16,6 +16,10 @@ static void end(struct node *node, struct drain *drain, enum status status,
                 const char *why, struct effects *effects)
 {
     struct drain ended = *drain;
+    if (status == STATUS_OK && drain->epoch != node->topology.epoch) {
+        status = STATUS_UNAVAILABLE;
+        why = "the topology is another now";
+    }
     drain->stage = DRAIN_FREE;
     slots_give(&node->drain_slots, drain->serial);
     if (ended.token.value == 0)
@@ -59,15 +63,25 @@ static void ask_disk(struct node *node, struct drain *drain,
         end(node, drain, STATUS_OVERLOADED, "no memory", effects);
 }
 
-/* NULL: nothing is. */
-static const struct hint_target *kept_for(const struct node *node,
-                                          struct node_id id)
+static bool is_kept_for(const struct node *node, struct partition partition,
+                        const struct hint_target *target)
 {
-    for (size_t i = 0; i < node->hint_count; i++)
-        if (node_id_equal(node->hints[i].node, id) &&
-            (node->hints[i].records > 0 || node->hints[i].is_unsure))
-            return &node->hints[i];
-    return NULL;
+    return (target->records > 0 || target->is_unsure) &&
+           topology_owns(&node->topology, partition, target->node);
+}
+
+/* Something is on its way from one that leaves to its heir: it could be found
+ * with neither. */
+static bool hints_move(const struct node *node)
+{
+    for (size_t i = 0; i < node->hint_count; i++) {
+        const struct hint_target *target = &node->hints[i];
+        bool is_kept =
+            target->records > 0 || target->is_unsure || target->coming > 0;
+        if (is_kept && topology_leaves(&node->topology, target->node))
+            return true;
+    }
+    return false;
 }
 
 /* Hints of the partition for the next owner that we keep any for: the first
@@ -85,11 +99,15 @@ static void look_for_hints(struct node *node, struct drain *drain,
         .bytes_max = 1,
     };
     const struct hint_target *target = NULL;
-    while (target == NULL &&
-           drain->owner_next < topology_owner_count(&node->topology))
-        target =
-            kept_for(node, topology_owner(&node->topology, drain->partition,
-                                          drain->owner_next++));
+    if (hints_move(node)) {
+        end(node, drain, STATUS_UNAVAILABLE, "hints are kept", effects);
+        return;
+    }
+    while (target == NULL && drain->target_next < node->hint_count) {
+        const struct hint_target *next = &node->hints[drain->target_next++];
+        if (is_kept_for(node, drain->partition, next))
+            target = next;
+    }
     if (target == NULL) {
         end(node, drain, STATUS_OK, NULL, effects);
         return;
@@ -130,7 +148,8 @@ static void send_barriers(struct node *node, struct drain *drain,
     /* Also to who owns nothing of it: it may have been asked to stand in. */
     for (size_t i = 0; i < node->topology.node_count; i++) {
         struct node_id member = node->topology.nodes[i].id;
-        if (node_id_equal(member, node->self))
+        if (node_id_equal(member, node->self) ||
+            !topology_is_member(&node->topology, i))
             continue;
         for (size_t lane = 0; lane < DRAIN_LANES; lane++) {
             drain->awaited++;
@@ -183,6 +202,7 @@ static struct drain *take(struct node *node, struct partition partition)
         .stage = DRAIN_WAITING,
         .serial = serial,
         .partition = partition,
+        .epoch = node->topology.epoch,
         .last_write = slots_last(&node->write_slots),
         .last_read = slots_last(&node->read_slots),
         .lost_at_ms = node->now_ms + LOST_MS,

@@ -107,6 +107,9 @@ VISIT void visit_op(struct visit *visit, struct storage_op *op)
     visit_raw(visit, &op->reply_token, sizeof op->reply_token);
     visit_raw(visit, &op->asked_us, sizeof op->asked_us);
     visit_key(visit, &op->key);
+    if (op->kind == STORAGE_COORDINATE || op->kind == STORAGE_MERGE ||
+        op->kind == STORAGE_READ)
+        visit_raw(visit, &op->epoch, sizeof op->epoch);
     if (op->kind == STORAGE_COORDINATE)
         visit_raw(visit, op->request.bytes, REQUEST_ID_SIZE);
     if (op->key.table == TABLE_HINTS &&

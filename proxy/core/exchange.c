@@ -17,7 +17,7 @@ enum {
 
 enum status exchange_init(struct node *node)
 {
-    size_t pairs = (size_t)node->topology.partitions * REPLICAS_MAX;
+    size_t pairs = (size_t)node->topology.partitions * OWNERS_MAX;
     struct exchange *exchange = &node->exchange;
     exchange->next_ms = -1;
     exchange->equal_ms = calloc(pairs, sizeof *exchange->equal_ms);
@@ -67,7 +67,7 @@ static void rest(struct node *node, int64_t wait_ms)
 /* So that each peer has its turn once an interval. */
 static int64_t turn_ms(const struct node *node)
 {
-    int64_t peers = (int64_t)node->topology.node_count - 1;
+    int64_t peers = (int64_t)topology_member_count(&node->topology) - 1;
     return node->config.timeouts.exchange_interval_ms / (peers > 0 ? peers : 1);
 }
 
@@ -133,54 +133,6 @@ static bool add_number(struct buffer *buffer, uint32_t number)
     return buffer_append(buffer, bytes_of(&number, sizeof number)) == STATUS_OK;
 }
 
-/* --- when a partition was last found equal --- */
-
-/* With that owner of it; NULL: it is none. 0: never, or it has missed some. */
-static int64_t *equal_ms(const struct node *node, struct partition partition,
-                         struct node_id owner)
-{
-    size_t first = (size_t)partition.value * REPLICAS_MAX;
-    for (size_t i = 0; i < topology_owner_count(&node->topology); i++)
-        if (node_id_equal(topology_owner(&node->topology, partition, i), owner))
-            return &node->exchange.equal_ms[first + i];
-    return NULL;
-}
-
-static void note_equal(struct node *node, struct partition partition)
-{
-    int64_t *when_ms = equal_ms(node, partition, node->exchange.peer);
-    if (when_ms != NULL)
-        *when_ms = node->now_ms;
-}
-
-void exchange_missed(struct node *node, struct node_id owner,
-                     struct partition partition)
-{
-    int64_t *when_ms = equal_ms(node, partition, owner);
-    if (when_ms != NULL)
-        *when_ms = 0;
-}
-
-int64_t exchange_equal_ago_ms(const struct node *node,
-                              struct partition partition)
-{
-    size_t first = (size_t)partition.value * REPLICAS_MAX;
-    int64_t longest = 0;
-    if (!topology_owns(&node->topology, partition, node->self))
-        return -2;
-    for (size_t i = 0; i < topology_owner_count(&node->topology); i++) {
-        int64_t when = node->exchange.equal_ms[first + i];
-        if (node_id_equal(topology_owner(&node->topology, partition, i),
-                          node->self))
-            continue;
-        if (when == 0)
-            return -1;
-        if (node->now_ms - when > longest)
-            longest = node->now_ms - when;
-    }
-    return longest;
-}
-
 /* --- comparing --- */
 
 /* What of the group is not taken up yet is not known any more, here or there:
@@ -225,8 +177,8 @@ static uint32_t first_of_round(const struct node *node)
         first++;
     for (size_t i = 0; i < count && !exchange->has_failed; i++) {
         uint32_t number = differ[(first + i) % count];
-        const int64_t *when_ms =
-            equal_ms(node, compare_partition(0, number), exchange->peer);
+        const int64_t *when_ms = exchange_equal_ms(
+            node, compare_partition(0, number), exchange->peer);
         if (when_ms != NULL && *when_ms == 0)
             return number;
     }
@@ -306,7 +258,7 @@ static bool take_roots(struct node *node, struct bytes differ)
     const uint32_t *nodes = numbers(&exchange->nodes, &count);
     for (size_t i = 0; i < count; i++) {
         if (differ.data[i] == COMPARE_EQUAL)
-            note_equal(node, compare_partition(0, nodes[i]));
+            exchange_found_equal(node, compare_partition(0, nodes[i]));
         else if (differ.data[i] != COMPARE_DIFFERS)
             node_count(node, COUNTER_PARTITIONS_UNCOMPARED);
         else if (!add_number(&exchange->differ, nodes[i]))
@@ -395,7 +347,7 @@ static void verified(struct node *node, enum compare_result result)
     }
     bit_clear(exchange->suspects, partition.value);
     if (result == COMPARE_EQUAL) {
-        note_equal(node, partition);
+        exchange_found_equal(node, partition);
     } else if (exchange->moved == 0) {
         /* They differ, and nothing was found that does: once that may be what
          * was on its way, twice in a row one of the trees is wrong. */
@@ -470,7 +422,8 @@ static void begin(struct node *node, struct effects *effects)
         return;
     exchange->peer_next = (exchange->peer_next + 1) % topology->node_count;
     exchange->peer = topology->nodes[exchange->peer_next].id;
-    if (node_id_equal(exchange->peer, node->self))
+    if (node_id_equal(exchange->peer, node->self) ||
+        !topology_is_member(topology, exchange->peer_next))
         return;
     if (!membership_is_reachable(node->membership, exchange->peer)) {
         fail(node);
@@ -481,6 +434,21 @@ static void begin(struct node *node, struct effects *effects)
     exchange->roots_next = 0;
     exchange->differ_next = exchange->node_next = 0;
     ask_roots(node, effects);
+}
+
+void exchange_moved(struct node *node, const struct topology *before)
+{
+    int64_t *equal = node->exchange.equal_ms;
+    for (size_t p = 0; p < before->partitions; p++)
+        if (before->changed[p] != node->topology.changed[p])
+            memset(equal + p * OWNERS_MAX, 0, OWNERS_MAX * sizeof *equal);
+    /* A repair begins again, as long as there is anybody. */
+    struct repair *repair = &node->exchange.repair;
+    repair->peers_left =
+        repair->is_running ? topology_member_count(&node->topology) - 1 : 0;
+    repair->is_running = repair->peers_left > 0;
+    forget_round(&node->exchange);
+    rest(node, node->exchange.repair.is_running ? 0 : turn_ms(node));
 }
 
 void exchange_repair(struct node *node, const struct repair *repair)

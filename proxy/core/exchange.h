@@ -47,6 +47,12 @@ void exchange_pause(struct node *node);
 /* This partition cannot be read, here or there: on to the next. */
 void exchange_skip(struct node *node);
 
+/* equal.c: when it was, with that owner of it; NULL: it is none. 0: never, or
+ * it has missed some. */
+int64_t *exchange_equal_ms(const struct node *node, struct partition partition,
+                           struct node_id owner);
+/* Now, with the peer of the round. */
+void exchange_found_equal(struct node *node, struct partition partition);
 /* The owner has missed some of the partition for good. */
 void exchange_missed(struct node *node, struct node_id owner,
                      struct partition partition);

@@ -51,6 +51,7 @@ static void ask_owners(struct node *node, struct relay_op *relay,
             return; /* the deadline answers */
         fetch->bucket = relay->bucket.value;
         fetch->key = binary_of_bytes(key);
+        fetch->epoch = node->topology.epoch;
         outbox_request(
             &effects->out, relay->owners[i], LANE_FOREGROUND, number,
             envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH, fetch));
@@ -217,7 +218,7 @@ void explain_answer(struct node *node, const struct relay_op *relay,
     struct arena *arena = &effects->arena;
     Rkv__AdminReply *reply = message_new(arena, &rkv__admin_reply__descriptor);
     Rkv__ReplicaState **states =
-        arena_alloc(arena, REPLICAS_MAX * sizeof *states);
+        arena_alloc(arena, OWNERS_MAX * sizeof *states);
     if (reply != NULL && states != NULL) {
         reply->result =
             result_new(node, arena, STATUS_OK, RKV__OUTCOME__NONE, NULL);

@@ -66,12 +66,31 @@ bool fill_all(struct node *node, uint64_t token, struct effects *effects)
     for (size_t i = 0; i < node->topology.partitions; i++) {
         struct partition partition = {(uint16_t)i};
         if (!topology_owns(&node->topology, partition, node->self) ||
-            topology_owner_count(&node->topology) == 1 ||
+            topology_owner_count(&node->topology, partition) == 1 ||
             bit_has(node->fill.missing, i))
             continue;
         bit_set(node->fill.missing, i);
         node->fill.missing_count++;
     }
+    return save(node, token, effects);
+}
+
+void fill_moved(struct node *node, const struct topology *next)
+{
+    struct fill *fill = &node->fill;
+    for (size_t i = 0; i < next->partitions; i++) {
+        struct partition partition = {(uint16_t)i};
+        if (!topology_owns(next, partition, node->self) ||
+            topology_owns(&node->topology, partition, node->self) ||
+            bit_has(fill->missing, i))
+            continue;
+        bit_set(fill->missing, i);
+        fill->missing_count++;
+    }
+}
+
+bool fill_save(struct node *node, uint64_t token, struct effects *effects)
+{
     return save(node, token, effects);
 }
 
@@ -90,6 +109,13 @@ static void rest(struct node *node)
     node->fill.stage = FILL_IDLE;
     node->fill.next_ms = node->now_ms + RETRY_MS;
     buffer_clear(&node->fill.after);
+}
+
+void fill_begin_again(struct node *node)
+{
+    node->fill.serial++;
+    rest(node);
+    node->fill.owner = 0;
 }
 
 /* From the first chunk of this owner again, later. What holds a partition up
@@ -153,19 +179,30 @@ static void ask(struct node *node, struct effects *effects)
         envelope_new(&effects->arena, RKV__ENVELOPE__BODY_SCAN, scan));
 }
 
-/* Go to the next partition that is missing. */
-static void seek(struct node *node)
+/* One that moves is read once nobody writes it by another topology. */
+static bool may_fill(const struct node *node, size_t at)
+{
+    struct partition partition = {(uint16_t)at};
+    return topology_owns(&node->topology, partition, node->self) &&
+           (!topology_is_moving(&node->topology) ||
+            node->topology.changed[at] != node->topology.epoch ||
+            moves_all_confirmed(node));
+}
+
+/* Go to the next partition that is missing. False: none can be filled now. */
+static bool seek(struct node *node)
 {
     struct fill *fill = &node->fill;
     for (size_t i = 0; i < node->topology.partitions; i++) {
         size_t at = (fill->partition.value + i) % node->topology.partitions;
-        if (!bit_has(fill->missing, at))
+        if (!bit_has(fill->missing, at) || !may_fill(node, at))
             continue;
         if (at != fill->partition.value)
             fill->owner = 0;
         fill->partition.value = (uint16_t)at;
-        return;
+        return true;
     }
+    return false;
 }
 
 /* What is left of the partition's owners, from the current one on, or the
@@ -173,7 +210,7 @@ static void seek(struct node *node)
 static void go_on(struct node *node, struct effects *effects)
 {
     struct fill *fill = &node->fill;
-    size_t owners = topology_owner_count(&node->topology);
+    size_t owners = topology_owner_count(&node->topology, fill->partition);
     while (fill->owner < owners &&
            node_id_equal(
                topology_owner(&node->topology, fill->partition, fill->owner),
@@ -212,8 +249,8 @@ void fill_tick(struct node *node, struct effects *effects)
         hold_up(node, "no answer", effects);
         return;
     }
-    seek(node);
-    go_on(node, effects);
+    if (seek(node))
+        go_on(node, effects);
 }
 
 static void chunk_stored(struct node *node, struct effects *effects)
@@ -275,7 +312,7 @@ const char *row_merge(const struct node *node, const Rkv__Row *row,
     op->record_kind = record.kind;
     op->wall_ms = node->wall_ms;
     op->data = bytes_of_binary(row->record);
-    op->mends = topology_owner_count(&node->topology) == 1;
+    op->mends = topology_owner_count(&node->topology, partition) == 1;
     return NULL;
 }
 

@@ -69,27 +69,57 @@ static bool lacks_merge(const struct get *get,
            replica->version != get->merged_version;
 }
 
+static void write_to(struct get *get, struct get_replica *replica,
+                     struct get_actions *actions)
+{
+    replica->state = REPLICA_WRITTEN;
+    replica->written_version = get->merged_version;
+    act(actions, GET_WRITE_BACK, replica->node, STATUS_OK);
+}
+
 /* Send the merge to those that are known to lack it. One that is being told an
  * earlier merge gets this one when it has answered. */
 static void write_back(struct get *get, struct get_actions *actions)
 {
     for (size_t i = 0; i < get->replica_count; i++) {
         struct get_replica *replica = &get->replicas[i];
-        if (!lacks_merge(get, replica))
-            continue;
-        replica->state = REPLICA_WRITTEN;
-        replica->written_version = get->merged_version;
-        act(actions, GET_WRITE_BACK, replica->node, STATUS_OK);
+        if (lacks_merge(get, replica))
+            write_to(get, replica, actions);
     }
+    if (get->has_silent && lacks_merge(get, &get->silent))
+        write_to(get, &get->silent, actions);
+}
+
+static bool holds_merge(const struct get *get,
+                        const struct get_replica *replica)
+{
+    return replica->state == REPLICA_ANSWERED &&
+           replica->version == get->merged_version;
+}
+
+static bool may_hold(const struct get *get, const struct get_replica *replica)
+{
+    (void)get;
+    return replica->state == REPLICA_ANSWERED ||
+           replica->state == REPLICA_WRITTEN || replica->state == REPLICA_ASKED;
+}
+
+/* Of the replicas: the last and the silent one are one. */
+static size_t count_both(const struct get *get,
+                         bool (*is)(const struct get *,
+                                    const struct get_replica *))
+{
+    size_t count = 0;
+    for (size_t i = 0; i < get->replica_count; i++)
+        count += is(get, &get->replicas[i]);
+    if (get->has_silent && !is(get, &get->silent))
+        count -= is(get, &get->replicas[get->replica_count - 1]);
+    return count;
 }
 
 static size_t holders(const struct get *get)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < get->replica_count; i++)
-        count += get->replicas[i].state == REPLICA_ANSWERED &&
-                 get->replicas[i].version == get->merged_version;
-    return count;
+    return count_both(get, holds_merge);
 }
 
 /* With no record anywhere that was read there is nothing to hold. */
@@ -103,8 +133,18 @@ static size_t holders_needed(const struct get *get)
 /* How many could still come to hold the merge without asking anyone new. */
 static size_t holders_possible(const struct get *get)
 {
-    return count_state(get, REPLICA_ANSWERED) +
-           count_state(get, REPLICA_WRITTEN) + count_state(get, REPLICA_ASKED);
+    return count_both(get, may_hold);
+}
+
+/* One more that may come to hold the merge: false when there is none. */
+static bool reach_on(struct get *get, struct get_actions *actions)
+{
+    if (ask_next(get, actions))
+        return true;
+    if (!get->has_silent || get->silent.state != REPLICA_IDLE)
+        return false;
+    write_to(get, &get->silent, actions);
+    return true;
 }
 
 /* So many that their answers would do, as far as there are any to ask. */
@@ -138,7 +178,7 @@ static void settle(struct get *get, struct get_actions *actions)
         size_t needed = holders_needed(get);
         bool reachable = true;
         while (reachable && holders_possible(get) < needed)
-            reachable = ask_next(get, actions);
+            reachable = reach_on(get, actions);
         if (holders(get) >= needed)
             answer(get, STATUS_OK, actions);
         else if (!reachable)
@@ -174,6 +214,8 @@ enum status get_start(struct get *get, const struct get_config *config,
         return status;
     for (size_t i = 0; i < get->replica_count; i++)
         get->replicas[i].node = config->replicas[i];
+    get->silent.node = config->silent;
+    get->has_silent = !node_id_is_zero(config->silent);
     settle(get, actions);
     return STATUS_OK;
 }
@@ -189,6 +231,8 @@ static struct get_replica *find(struct get *get, struct node_id node)
     for (size_t i = 0; i < get->replica_count; i++)
         if (node_id_equal(get->replicas[i].node, node))
             return &get->replicas[i];
+    if (get->has_silent && node_id_equal(get->silent.node, node))
+        return &get->silent;
     return NULL;
 }
 
@@ -308,5 +352,8 @@ void get_tick(struct get *get, int64_t now_ms, struct get_actions *actions)
     if (get->state == GET_ANSWERED || now_ms < get->hedge_at_ms)
         return;
     get->hedge_at_ms = now_ms + get->hedge_ms;
-    ask_next(get, actions);
+    if (get->state == GET_SETTLING)
+        (void)reach_on(get, actions);
+    else
+        (void)ask_next(get, actions);
 }

@@ -25,6 +25,10 @@
  * at once and writes back behind the answer. One write-back at a time goes to a
  * replica, so that its answer can only mean that one.
  *
+ * While a partition moves (gossip/placement.h) one of its owners is silent: it
+ * is not asked. It and the one that it is one replica with hold the merge when
+ * both do, so it may be written to.
+ *
  * A replica that may lack the key says UNCERTAIN; that is no answer. Nor is a
  * record that fails its checksum: once all others have answered its owner is
  * sent the merge, which takes it for the news that its copy is damaged, unless
@@ -45,8 +49,8 @@ struct get_action {
     enum status status; /* REPLY: OK, UNAVAILABLE, TIMEOUT, STALE */
 };
 
-/* Each replica is asked once and written to twice at most. */
-enum { GET_ACTIONS_MAX = 3 * REPLICAS_MAX + 1 };
+/* Each owner is asked once and written to twice at most. */
+enum { GET_ACTIONS_MAX = 3 * OWNERS_MAX + 1 };
 
 struct get_actions {
     struct get_action list[GET_ACTIONS_MAX];
@@ -56,7 +60,9 @@ struct get_actions {
 struct get_config {
     const struct node_id *replicas; /* primaries, best first; copied */
     size_t replica_count;           /* N */
-    size_t r;                       /* 1 to N */
+    /* Zero: there is none. Else the last of replicas is one with it. */
+    struct node_id silent;
+    size_t r; /* 1 to N */
     bool monotonic;
     bool sloppy;         /* fallbacks may hold what no replica does */
     struct context seen; /* by the client before; copied */
@@ -67,7 +73,7 @@ struct get_config {
 };
 
 enum get_replica_state {
-    REPLICA_IDLE,
+    REPLICA_IDLE, /* not asked, nor, a silent one, written to */
     REPLICA_ASKED,
     REPLICA_ANSWERED, /* with version; 0: it has no record */
     REPLICA_WRITTEN,  /* a write-back of written_version is under way */
@@ -88,6 +94,8 @@ struct get {
     enum get_state state;
     struct get_replica replicas[REPLICAS_MAX];
     size_t replica_count, r;
+    struct get_replica silent; /* has_silent */
+    bool has_silent;
     size_t answers;  /* also of those that failed when they were written to */
     bool has_damage; /* some replica's */
     bool monotonic, sloppy;

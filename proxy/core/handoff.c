@@ -6,17 +6,12 @@
 #include "proxy/core/replica.h"
 
 enum {
-    /* Of records in one message: large against a round trip, small against
-     * what one commit of the target holds up. */
-    CHUNK_BYTES = 256 * 1024,
     /* After a failure; a target that is not there is found so by probes. */
     RETRY_MS = 500,
     RETRY_MS_MAX = 8000,
     /* So often a row alone gets no reply before it is passed over: once or
      * twice it is the session that ended. */
     UNSENT_MAX = 3,
-    /* Of a record with one value, beside that and what its client had seen. */
-    WRITTEN_BYTES = 128,
 };
 
 /* One row of the chunk under way, in handoff.rows. */
@@ -28,175 +23,12 @@ struct sent_row {
     uint8_t key[KEY_BYTES_MAX];
 };
 
-static struct hint_target *find_target(struct node *node, struct node_id id)
-{
-    for (size_t i = 0; i < node->hint_count; i++)
-        if (node_id_equal(node->hints[i].node, id))
-            return &node->hints[i];
-    return NULL;
-}
-
-struct hint_target *hint_target(struct node *node, struct node_id id)
-{
-    struct hint_target *target = find_target(node, id);
-    if (target != NULL || node->hint_count == NODES_MAX)
-        return target;
-    target = &node->hints[node->hint_count++];
-    *target = (struct hint_target){
-        .node = id, .chunk_bytes = CHUNK_BYTES, .taken_ms = node->now_ms};
-    return target;
-}
-
 void handoff_fini(struct node *node)
 {
     for (size_t i = 0; i < node->hint_count; i++)
         buffer_fini(&node->hints[i].after);
     buffer_fini(&node->handoff.next);
     buffer_fini(&node->handoff.rows);
-}
-
-static size_t key_bytes(const struct storage_key *key)
-{
-    return STORAGE_KEY_BYTES_MAX - KEY_BYTES_MAX + key->key.size;
-}
-
-static void add(uint64_t *sum, int64_t delta)
-{
-    bool below = delta < 0 && *sum < (uint64_t)-delta;
-    *sum = below ? 0 : *sum + (uint64_t)delta;
-}
-
-static void shed(struct node *node, struct node_id target,
-                 struct partition partition)
-{
-    node_count(node, COUNTER_HINTS_SHED);
-    exchange_missed(node, target, partition);
-}
-
-/* The storage refused it, or it waited for too long. */
-static bool was_not_run(enum status status)
-{
-    return status == STATUS_BROKEN || status == STATUS_OVERLOADED ||
-           status == STATUS_TIMEOUT || status == STATUS_INVALID;
-}
-
-void hints_changed(struct node *node, const struct storage_result *result)
-{
-    struct hint_target *target = hint_target(node, result->op->key.target);
-    if (target == NULL)
-        return;
-    target->changes++;
-    add(&target->coming, -(int64_t)result->op->hint_bytes);
-    if (was_not_run(result->status)) {
-        if (request_owner_of(result->op->token) == OWNER_HINT &&
-            result->op->kind == STORAGE_MERGE)
-            shed(node, target->node, result->op->key.partition);
-        return;
-    }
-    if (result->status != STATUS_OK) {
-        target->is_unsure = true;
-        target->bytes += result->op->hint_bytes; /* it may be there */
-        exchange_missed(node, target->node, result->op->key.partition);
-        return;
-    }
-    /* Whether what it took the place of was counted depends on what is damaged,
-     * the row or the block that it was in, and since when. */
-    if (result->was_damaged) {
-        target->is_unsure = true;
-        shed(node, target->node, result->op->key.partition);
-    }
-    add(&target->records, result->records_delta);
-    add(&target->bytes,
-        result->bytes_delta +
-            result->records_delta * (int64_t)key_bytes(&result->op->key));
-    if (result->records_delta > 0)
-        node_count(node, COUNTER_HINTS_STORED);
-}
-
-void hint_refused(struct node *node, const struct storage_result *result)
-{
-    struct hint_target *target = hint_target(node, result->op->key.target);
-    if (target != NULL)
-        add(&target->coming, -(int64_t)result->op->hint_bytes);
-}
-
-void hint_found(struct node *node, const struct storage_row *row)
-{
-    struct hint_target *target = hint_target(node, row->key.target);
-    if (target == NULL)
-        return;
-    target->records++;
-    target->bytes += key_bytes(&row->key) + row->record.size;
-}
-
-/* A record grows by no more than it is merged with; a write becomes one. */
-static uint64_t growth_of(const struct storage_op *op)
-{
-    uint64_t bytes = key_bytes(&op->key) + op->data.size;
-    if (op->kind == STORAGE_COORDINATE)
-        bytes += op->context.size + WRITTEN_BYTES;
-    return bytes;
-}
-
-static bool submit(struct node *node, struct storage_op *op,
-                   struct effects *effects)
-{
-    struct hint_target *target = hint_target(node, op->key.target);
-    op->hint_bytes = growth_of(op);
-    if (target == NULL || !effects_storage(effects, op))
-        return false;
-    target->coming += op->hint_bytes;
-    return true;
-}
-
-const char *fallback_store(struct node *node, struct storage_op *op,
-                           struct effects *effects)
-{
-    uint64_t bytes = growth_of(op);
-    for (size_t i = 0; i < node->hint_count; i++)
-        bytes += node->hints[i].bytes + node->hints[i].coming;
-    if (bytes > node->config.limits.fallback_bytes_max) {
-        node_count(node, COUNTER_FALLBACKS_REFUSED);
-        return "limits.fallback_bytes_max is reached";
-    }
-    return submit(node, op, effects)
-               ? NULL
-               : "effects: the budget of one step is spent";
-}
-
-static bool has_room(struct node *node, const struct storage_op *op)
-{
-    struct hint_target *target = hint_target(node, op->key.target);
-    if (target == NULL)
-        return false;
-    if (target->records == 0 && target->coming == 0)
-        target->taken_ms = node->now_ms;
-    return target->bytes + target->coming + growth_of(op) <=
-               node->config.limits.hint_bytes_max &&
-           node->now_ms - target->taken_ms <=
-               node->config.timeouts.hint_window_ms;
-}
-
-void hint_keep(struct node *node, struct node_id target,
-               const struct storage_key *key, enum record_kind kind,
-               struct bytes record, struct effects *effects)
-{
-    void *name = arena_copy(&effects->arena, key->key.data, key->key.size);
-    void *copy = arena_copy(&effects->arena, record.data, record.size);
-    struct storage_op op = {
-        .kind = STORAGE_MERGE,
-        .token = request_number(OWNER_HINT, 0),
-        .key = *key,
-        .record_kind = kind,
-        .wall_ms = node->wall_ms,
-        .data = bytes_of(copy, record.size),
-    };
-    op.key.table = TABLE_HINTS;
-    op.key.target = target;
-    op.key.key = bytes_of(name, key->key.size);
-    if (name == NULL || copy == NULL || !has_room(node, &op) ||
-        !submit(node, &op, effects))
-        shed(node, target, key->partition);
 }
 
 static void go_to(struct node *node, enum handoff_stage stage)
@@ -220,10 +52,18 @@ static void rest_a_while(struct node *node)
 
 void handoff_wake(struct node *node, struct node_id id)
 {
-    struct hint_target *target = find_target(node, id);
+    struct hint_target *target = hint_find(node, id);
     node->handoff.next_ms = 0;
     if (target != NULL)
         target->next_ms = target->wait_ms = 0;
+}
+
+void handoff_moved(struct node *node)
+{
+    node->handoff.next_ms = 0;
+    for (size_t i = 0; i < node->hint_count; i++)
+        if (topology_leaves(&node->topology, node->hints[i].node))
+            node->hints[i].next_ms = node->hints[i].wait_ms = 0;
 }
 
 /* Others have their turn. */
@@ -257,8 +97,8 @@ static void advance(struct node *node)
     handoff->next = empty;
     target->unsent = 0;
     target->chunk_bytes += target->chunk_bytes / 4 + 1;
-    if (target->chunk_bytes > CHUNK_BYTES)
-        target->chunk_bytes = CHUNK_BYTES;
+    if (target->chunk_bytes > HANDOFF_CHUNK_BYTES)
+        target->chunk_bytes = HANDOFF_CHUNK_BYTES;
     if (target->after.size == 0)
         handoff->target_next++;
 }
@@ -325,7 +165,8 @@ static void unanswered(struct node *node)
 static bool is_wanted(const struct node *node, const struct hint_target *target)
 {
     return (target->records > 0 || target->is_unsure) &&
-           membership_is_reachable(node->membership, target->node);
+           (topology_leaves(&node->topology, target->node) ||
+            membership_is_reachable(node->membership, target->node));
 }
 
 /* The next target whose time has come, or NULL, and when to look again. */
@@ -399,7 +240,7 @@ static void drop_damaged(struct node *node, const struct storage_row *row,
         .key = row->key,
         .version = record_version(row->record),
     };
-    shed(node, row->key.target, row->key.partition);
+    hint_shed(node, row->key.target, row->key.partition);
     (void)effects_storage(effects, &op);
 }
 
@@ -432,6 +273,58 @@ static const Rkv__Envelope *handoff_message(struct node *node,
     return envelope_new(arena, RKV__ENVELOPE__BODY_HANDOFF, message);
 }
 
+/* Keep a row for the target's heir, or have it ourselves. */
+static bool move_row(struct node *node, const struct storage_row *row,
+                     struct effects *effects)
+{
+    struct record record;
+    void *key =
+        arena_copy(&effects->arena, row->key.key.data, row->key.key.size);
+    void *data =
+        arena_copy(&effects->arena, row->record.data, row->record.size);
+    if (key == NULL || data == NULL)
+        return false;
+    enum status status = record_decode(row->record, &effects->arena, &record);
+    if (status != STATUS_OK)
+        return status != STATUS_NO_MEMORY; /* else it is not among the rows */
+    struct storage_op op = {
+        .kind = STORAGE_MERGE,
+        .token = request_number(OWNER_HANDOFF, node->handoff.serial),
+        .key = row->key,
+        .record_kind = record.kind,
+        .wall_ms = node->wall_ms,
+        .data = bytes_of(data, row->record.size),
+    };
+    op.key.key = bytes_of(key, row->key.key.size);
+    op.key.target =
+        topology_heir(&node->topology, row->key.partition, row->key.target);
+    bool is_own = node_id_equal(op.key.target, node->self);
+    if (node_id_equal(op.key.target, row->key.target))
+        return false; /* it would be dropped with what it was moved from */
+    if (is_own)
+        op.key.table = TABLE_DATA;
+    if (!(is_own ? effects_storage(effects, &op)
+                 : hint_submit(node, &op, effects)))
+        return false;
+    node->handoff.dropping++;
+    node_count(node, COUNTER_HINTS_MOVED);
+    return true;
+}
+
+/* They were kept already: no limit refuses them. */
+static void move_rows(struct node *node, const struct storage_result *result,
+                      struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    handoff->dropping = 0;
+    handoff->has_failed = false;
+    go_to(node, HANDOFF_MOVING);
+    for (size_t i = 0; i < result->row_count; i++)
+        handoff->has_failed |= !move_row(node, &result->rows[i], effects);
+    if (handoff->dropping == 0)
+        fail(node);
+}
+
 /* Nothing is kept for the target, and nothing was on its way meanwhile. */
 static void found_none(struct node *node)
 {
@@ -460,6 +353,11 @@ static void scanned(struct node *node, const struct storage_result *result,
         fail(node);
         return;
     }
+    if (message->handoff->n_rows > 0 &&
+        topology_leaves(&node->topology, handoff->target)) {
+        move_rows(node, result, effects);
+        return;
+    }
     if (message->handoff->n_rows == 0) {
         if (result->done && result->row_count == 0 && !result->passed_damage)
             found_none(node);
@@ -471,6 +369,38 @@ static void scanned(struct node *node, const struct storage_result *result,
     go_to(node, HANDOFF_SENT);
     outbox_request(&effects->out, handoff->target, LANE_BULK,
                    request_number(OWNER_HANDOFF, handoff->serial), message);
+}
+
+/* They are stored elsewhere. */
+static void drop_rows(struct node *node, struct effects *effects)
+{
+    struct handoff *handoff = &node->handoff;
+    hint_target(node, handoff->target)->wait_ms = 0;
+    advance(node);
+    go_to(node, HANDOFF_DROPPING);
+    handoff->dropping = 0;
+    size_t count = handoff->rows.size / sizeof(struct sent_row);
+    for (size_t i = 0; i < count; i++) {
+        const struct sent_row *sent =
+            arena_copy(&effects->arena, handoff->rows.data + i * sizeof *sent,
+                       sizeof *sent);
+        if (sent == NULL)
+            break; /* it is delivered once more */
+        struct storage_op op = {
+            .kind = STORAGE_DROP,
+            .token = request_number(OWNER_HANDOFF, handoff->serial),
+            .key = {.table = TABLE_HINTS,
+                    .target = handoff->target,
+                    .partition = {sent->partition},
+                    .bucket = {sent->bucket},
+                    .key = bytes_of(sent->key, sent->key_size)},
+            .version = sent->version,
+        };
+        if (effects_storage(effects, &op))
+            handoff->dropping++;
+    }
+    if (handoff->dropping == 0)
+        rest(node, RETRY_MS);
 }
 
 /* Whether sending the same again would only be refused again. */
@@ -502,32 +432,7 @@ void handoff_reply(struct node *node, uint64_t request,
             fail(node);
         return;
     }
-    hint_target(node, handoff->target)->wait_ms = 0;
-    advance(node);
-    go_to(node, HANDOFF_DROPPING);
-    handoff->dropping = 0;
-    size_t count = handoff->rows.size / sizeof(struct sent_row);
-    for (size_t i = 0; i < count; i++) {
-        const struct sent_row *sent =
-            arena_copy(&effects->arena, handoff->rows.data + i * sizeof *sent,
-                       sizeof *sent);
-        if (sent == NULL)
-            break; /* it is delivered once more */
-        struct storage_op op = {
-            .kind = STORAGE_DROP,
-            .token = request_number(OWNER_HANDOFF, handoff->serial),
-            .key = {.table = TABLE_HINTS,
-                    .target = handoff->target,
-                    .partition = {sent->partition},
-                    .bucket = {sent->bucket},
-                    .key = bytes_of(sent->key, sent->key_size)},
-            .version = sent->version,
-        };
-        if (effects_storage(effects, &op))
-            handoff->dropping++;
-    }
-    if (handoff->dropping == 0)
-        rest(node, RETRY_MS);
+    drop_rows(node, effects);
 }
 
 void handoff_stored(struct node *node, const struct storage_result *result,
@@ -541,6 +446,16 @@ void handoff_stored(struct node *node, const struct storage_result *result,
         return;
     }
     ASSERT(handoff->dropping > 0);
+    if (handoff->stage == HANDOFF_MOVING) {
+        handoff->has_failed |= result->status != STATUS_OK;
+        if (--handoff->dropping > 0)
+            return;
+        if (handoff->has_failed)
+            fail(node);
+        else
+            drop_rows(node, effects);
+        return;
+    }
     if (result->records_delta < 0)
         node_count(node, COUNTER_HINTS_DELIVERED);
     if (--handoff->dropping == 0)

@@ -18,10 +18,18 @@
  * a frame, is halved until the row that is not wanted stands alone; that one is
  * counted and passed over, so that it does not hold up the rest. It stays, and
  * the next pass tries it again; but one that fails its checksum is dropped.
- * While deliveries to a target fail, the waits between them double. */
+ * While deliveries to a target fail, the waits between them double.
+ *
+ * What is kept for a node that leaves, or has left, is kept for its heir
+ * instead (gossip/placement.h), or is our own if we are that: SCANNING goes to
+ * MOVING, and when all is stored to DROPPING. */
 
 struct node;
 struct effects;
+
+/* Of records in one message: large against a round trip, small against what one
+ * commit of the target holds up. */
+enum { HANDOFF_CHUNK_BYTES = 256 * 1024 };
 
 /* What is kept for one node until it can have it. */
 struct hint_target {
@@ -47,6 +55,7 @@ enum handoff_stage {
     HANDOFF_IDLE,
     HANDOFF_SCANNING,
     HANDOFF_SENT,
+    HANDOFF_MOVING,
     HANDOFF_DROPPING
 };
 
@@ -61,7 +70,8 @@ struct handoff {
     uint64_t changes;   /* of the target when the scan began */
     struct buffer rows; /* keys and versions of the chunk under way */
     size_t rows_bytes;  /* of their keys and records */
-    size_t dropping;
+    size_t dropping;    /* MOVING: or to be stored */
+    bool has_failed;    /* MOVING */
 };
 
 /* Keep a courtesy hint of the record for target, or shed it. */
@@ -79,6 +89,15 @@ void hint_refused(struct node *node, const struct storage_result *result);
 /* At the start. */
 void hint_found(struct node *node, const struct storage_row *row);
 struct hint_target *hint_target(struct node *node, struct node_id id);
+/* NULL: nothing was ever kept for it. */
+struct hint_target *hint_find(struct node *node, struct node_id id);
+/* It is not kept, or no more: anti-entropy has to carry it over. */
+void hint_shed(struct node *node, struct node_id target,
+               struct partition partition);
+/* Write to what is kept for op's target, whatever its limits. False: the step's
+ * budget is spent. */
+bool hint_submit(struct node *node, struct storage_op *op,
+                 struct effects *effects);
 void handoff_fini(struct node *node);
 void hints_changed(struct node *node, const struct storage_result *result);
 void handoff_tick(struct node *node, struct effects *effects);
@@ -88,5 +107,7 @@ void handoff_reply(struct node *node, uint64_t request,
                    const Rkv__Envelope *reply, struct effects *effects);
 /* The target is there again. */
 void handoff_wake(struct node *node, struct node_id target);
+/* Some have others as their heirs. */
+void handoff_moved(struct node *node);
 
 #endif

@@ -129,6 +129,18 @@ static enum status check_buckets(const struct node *node,
     return STATUS_OK;
 }
 
+static enum status check_membership(const struct node *node,
+                                    const struct member *who,
+                                    struct error *error)
+{
+    int at = topology_node(&node->topology, who->id);
+    if (at < 0 || topology_is_member(&node->topology, (size_t)at))
+        return STATUS_OK;
+    return error_set(error, STATUS_REFUSED,
+                     "%s has left the cluster: it is not to be started again",
+                     who->name);
+}
+
 static enum status check(const struct node *node, const Rkv__Hello *hello,
                          struct member *who, struct error *error)
 {
@@ -146,6 +158,8 @@ static enum status check(const struct node *node, const Rkv__Hello *hello,
                            who->version_max);
     if (status == STATUS_OK)
         status = check_buckets(node, hello, error);
+    if (status == STATUS_OK)
+        status = check_membership(node, who, error);
     return status;
 }
 

@@ -48,7 +48,7 @@ static void pass_on(struct node *node, struct reply_token token,
         .token = token,
         .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
     };
-    struct node_id owners[REPLICAS_MAX];
+    struct node_id owners[OWNERS_MAX];
     size_t count = preference_list(node, partition, owners);
     for (size_t i = 0; i < count; i++)
         if (!node_id_equal(owners[i], node->self))

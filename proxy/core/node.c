@@ -1,39 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "proxy/core/node.h"
 
-#include <stdlib.h>
-
 #include "proto/assert.h"
 #include "proxy/core/compare.h"
 #include "proxy/core/node_internal.h"
-
-struct node_limits node_limits_default(void)
-{
-    return (struct node_limits){
-        .value_bytes_max = 1 << 20,
-        .inflight_max = 4096,
-        .inflight_bytes_max = 128u << 20,
-        .hint_bytes_max = 1u << 30,
-        .fallback_bytes_max = UINT64_C(4) << 30,
-        .list_bytes_max = 256 << 10,
-    };
-}
-
-struct node_timeouts node_timeouts_default(void)
-{
-    return (struct node_timeouts){
-        .request_ms = 2000,
-        .forward_ms = 500,
-        .hedge_ms = 50,
-        .handoff_interval_ms = 200,
-        .dedup_window_ms = 150000,
-        .tree_rebuild_ms = 86400000,
-        .exchange_interval_ms = 60000,
-        .hint_window_ms = 10800000,
-        .collect_interval_ms = 10000,
-        .clock_skew_max_ms = 5000,
-    };
-}
 
 uint64_t node_random(struct node *node)
 {
@@ -115,91 +85,6 @@ const char *node_name_of(const struct node *node, struct node_id id)
     return member == NULL ? "?" : member->name;
 }
 
-/* --- making and freeing --- */
-
-static enum status make_pools(struct node *node, struct error *error)
-{
-    size_t requests = node->config.limits.inflight_max;
-    if (requests == 0 || requests > UINT16_MAX)
-        return error_set(error, STATUS_INVALID,
-                         "limits.inflight_max: %zu, allowed are 1 to %d",
-                         requests, UINT16_MAX);
-    node->writes = calloc(requests, sizeof *node->writes);
-    node->reads = calloc(requests, sizeof *node->reads);
-    node->hints = calloc(NODES_MAX, sizeof *node->hints);
-    if (node->writes == NULL || node->reads == NULL || node->hints == NULL ||
-        slots_init(&node->write_slots, requests) != STATUS_OK ||
-        slots_init(&node->read_slots, requests) != STATUS_OK ||
-        slots_init(&node->relay_slots, RELAYS_MAX) != STATUS_OK ||
-        slots_init(&node->batch_slots, BATCHES_MAX) != STATUS_OK ||
-        fill_init(node) != STATUS_OK || trees_init(node) != STATUS_OK ||
-        exchange_init(node) != STATUS_OK || collect_init(node) != STATUS_OK)
-        return error_set(error, STATUS_NO_MEMORY,
-                         "no memory for %zu requests in flight", requests);
-    return STATUS_OK;
-}
-
-enum status node_new(const struct node_config *config, struct node **out,
-                     struct error *error)
-{
-    *out = NULL;
-    struct node *node = calloc(1, sizeof *node);
-    if (node == NULL)
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the node");
-    node->config = *config;
-    node->self = config->self.id;
-    node->random = config->seed;
-    enum status status =
-        topology_found(&config->founding, &node->topology, error);
-    if (status == STATUS_OK)
-        status = make_pools(node, error);
-    if (status == STATUS_OK) {
-        node->membership =
-            membership_new(&config->membership, &config->self, config->seeds,
-                           config->seed_count, node_random(node));
-        if (node->membership == NULL)
-            status = error_set(error, STATUS_NO_MEMORY,
-                               "no memory for the member table");
-    }
-    if (status != STATUS_OK) {
-        node_free(node);
-        return status;
-    }
-    *out = node;
-    return STATUS_OK;
-}
-
-void node_free(struct node *node)
-{
-    if (node == NULL)
-        return;
-    for (size_t i = 0; node->writes != NULL && i < node->write_slots.high;
-         i++) {
-        buffer_fini(&node->writes[i].payload);
-        buffer_fini(&node->writes[i].context);
-    }
-    for (size_t i = 0; node->reads != NULL && i < node->read_slots.high; i++)
-        if (node->reads[i].used)
-            get_fini(&node->reads[i].get);
-    for (size_t i = 0; i < RELAYS_MAX; i++)
-        buffer_fini(&node->relays[i].states);
-    slots_fini(&node->write_slots);
-    slots_fini(&node->read_slots);
-    slots_fini(&node->relay_slots);
-    slots_fini(&node->batch_slots);
-    handoff_fini(node);
-    fill_fini(node);
-    trees_fini(node);
-    exchange_fini(node);
-    collect_fini(node);
-    topology_fini(&node->topology);
-    membership_free(node->membership);
-    free(node->writes);
-    free(node->reads);
-    free(node->hints);
-    free(node);
-}
-
 const struct membership *node_membership(const struct node *node)
 {
     return node->membership;
@@ -221,11 +106,14 @@ static void note_changes(struct node *node, struct effects *effects)
 {
     struct member_change change;
     while (membership_next_change(node->membership, &change)) {
-        if (change.identity_changed)
+        if (change.identity_changed) {
             start_store_member(node, change.id, effects);
+            moves_forget(node, change.id);
+        }
         if (change.to == MEMBER_ALIVE) {
             handoff_wake(node, change.id);
             exchange_wake(node, change.id);
+            moves_tell(node, change.id, effects);
         }
     }
 }
@@ -263,6 +151,7 @@ static void tick(struct node *node, struct effects *effects)
     trees_tick(node, effects);
     exchange_tick(node, effects);
     collect_tick(node, effects);
+    moves_tick(node, effects);
     clocks_tick(node, effects); /* last: a step has one line to say */
 }
 
@@ -334,6 +223,13 @@ static void peer_request(struct node *node, const struct event *event,
     case RKV__ENVELOPE__BODY_COLLECT:
         serve_collect(node, event->token, message->collect, effects);
         return;
+    case RKV__ENVELOPE__BODY_TOPOLOGY:
+        moves_serve(node, event->token, event->from, message->topology,
+                    effects);
+        return;
+    case RKV__ENVELOPE__BODY_AGREE:
+        agree_serve(node, event->token, message->agree, effects);
+        return;
     case RKV__ENVELOPE__BODY_CLOCK:
         clocks_serve(node, event->token, effects);
         return;
@@ -393,6 +289,12 @@ static void reply(struct node *node, const struct event *event,
         break;
     case OWNER_CLOCK:
         clocks_reply(node, event->request, message);
+        break;
+    case OWNER_AGREE:
+        agree_reply(node, event->request, event->from, message, effects);
+        break;
+    case OWNER_MOVES:
+        moves_reply(node, event->from, message, effects);
         break;
     case OWNER_START:
     case OWNER_META:
@@ -502,6 +404,12 @@ static void stored(struct node *node, const struct storage_result *result,
     case OWNER_DRAIN:
         drain_stored(node, result, effects);
         break;
+    case OWNER_AGREE:
+        agree_stored(node, result, effects);
+        break;
+    case OWNER_MOVES:
+        moves_stored(node, result, effects);
+        break;
     case OWNER_HINT:
         break; /* counted above; nobody waits */
     case OWNER_MEMBERSHIP:
@@ -527,13 +435,26 @@ static bool is_too_early(struct node *node, const struct event *event,
     return true;
 }
 
+/* One that has left, to whom nothing is owed but to hear of it. */
+static bool is_of_no_member(const struct node *node, const struct event *event)
+{
+    if (node->topology.epoch == 1)
+        return false;
+    int from = topology_node(&node->topology, event->from);
+    return from >= 0 && !topology_is_member(&node->topology, (size_t)from) &&
+           event->message->body_case != RKV__ENVELOPE__BODY_TOPOLOGY;
+}
+
 static void request(struct node *node, const struct event *event,
                     struct effects *effects)
 {
     if (is_too_early(node, event, effects) ||
         storage_service(node, event, effects))
         return;
-    if (event->kind == EVENT_PEER_REQUEST)
+    if (event->kind == EVENT_PEER_REQUEST && is_of_no_member(node, event))
+        reply_result(node, effects, event->token, STATUS_REFUSED,
+                     RKV__OUTCOME__NOT_APPLIED, "the node has left");
+    else if (event->kind == EVENT_PEER_REQUEST)
         peer_request(node, event, effects);
     else
         unknown_request(node, event, effects);

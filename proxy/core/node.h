@@ -87,16 +87,17 @@ struct node_config {
 /* TABLE_META entries that the edge reads before there is a node: the format of
  * the disk's records (a byte; none: 1), whose it is (text), how often it was
  * started (uint64_t), its random id (16 bytes), which partitions are still to
- * be filled (a bit each), and the run whose hash trees are true (uint64_t),
- * which it makes 0, synced, before anything can be written. Its last starts
- * (disk_starts_bytes), which it stores before the boot number that the latest
- * is of. */
+ * be filled (a bit each), all decrees (Rkv__Topology), and the run whose hash
+ * trees are true (uint64_t), which it makes 0, synced, before anything can be
+ * written. Its last starts (disk_starts_bytes), which it stores before the boot
+ * number that the latest is of. */
 #define META_FORMAT "format"
 #define META_BOOT "boot"
 #define META_STARTS "starts"
 #define META_STORE "store"
 #define META_OWNER "owner"
 #define META_MISSING "missing"
+#define META_TOPOLOGY "topology"
 #define META_TREES_OF_RUN "trees_of_run"
 
 struct node_limits node_limits_default(void);

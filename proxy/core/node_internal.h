@@ -2,6 +2,7 @@
 #ifndef REPLIKV_PROXY_CORE_NODE_INTERNAL_H
 #define REPLIKV_PROXY_CORE_NODE_INTERNAL_H
 
+#include "proxy/core/agree.h"
 #include "proxy/core/bits.h"
 #include "proxy/core/clocks.h"
 #include "proxy/core/collect.h"
@@ -10,12 +11,14 @@
 #include "proxy/core/handoff.h"
 #include "proxy/core/hash_tree.h"
 #include "proxy/core/latency.h"
+#include "proxy/core/moves.h"
 #include "proxy/core/node.h"
 #include "proxy/core/put.h"
 
 /* What the parts of a node share. Each part is one file:
  *
  *   node.c    dispatch                        writes.c   clients' writes
+ *   make.c    beginning and end               hints.c    what is kept
  *   start.c   what a start reads              reads.c    clients' reads
  *   hello.c   who may talk to whom            handoff.c  hints to their node
  *   admit.c   checks of requests, levels      fill.c     an emptied disk
@@ -25,7 +28,8 @@
  *
  * Anti-entropy: hash_tree.h, trees.c (of our copies), saved_trees.c (over a
  * clean stop), compare.h (with another node's), exchange.h (and what differs),
- * repair.c (now). What is deleted: collect.h. The time: clocks.h. */
+ * repair.c (now). What is deleted: collect.h. The time: clocks.h. Who leaves:
+ * moves.h, leave.c, and what is decreed about it: agree.h. */
 
 /* A write that a client waits for.
  *
@@ -57,7 +61,7 @@ struct write_op {
     struct put put;
     struct buffer context; /* of the record, for the client */
     /* FORWARDED */
-    struct node_id candidates[REPLICAS_MAX];
+    struct node_id candidates[OWNERS_MAX];
     size_t candidate_count, candidate_next;
     int64_t forward_at_ms;
     bool attempted; /* some replica may hold it */
@@ -73,6 +77,7 @@ struct read_op {
     uint16_t key_size;
     uint8_t key[KEY_BYTES_MAX];
     struct get get;
+    uint64_t epoch; /* of the topology by which its replicas are */
     int64_t arrived_us;
     bool asks;            /* fewer than R have answered so far */
     size_t charged_bytes; /* of record and context that it holds */
@@ -105,7 +110,7 @@ struct relay_op {
     uint16_t key_size;
     uint8_t key[KEY_BYTES_MAX];
     size_t owner_count, heard;
-    struct node_id owners[REPLICAS_MAX];
+    struct node_id owners[OWNERS_MAX];
     /* EXPLAIN: what each owner said so far. A list: the packed request. */
     struct buffer states;
 };
@@ -217,7 +222,7 @@ struct exchange {
     int64_t wake_ms; /* nobody is woken before */
     int64_t lost_at_ms;
     /* When a partition was last found equal with its owner i, at
-     * partition * REPLICAS_MAX + i; 0 never. */
+     * partition * OWNERS_MAX + i; 0 never. */
     int64_t *equal_ms;
 
     /* Partitions of which nothing was found that differs, though they do. */
@@ -292,6 +297,8 @@ struct node {
     struct trees trees;
     struct exchange exchange;
     struct collect collect;
+    struct agree agree;
+    struct moves moves;
     struct clocks clocks;
     struct slots drain_slots;
     struct drain drains[DRAINS_MAX];
@@ -365,6 +372,9 @@ struct admitted {
 enum status admit(const struct node *node, const char *bucket, struct bytes key,
                   int level, bool is_write, uint32_t timeout_ms,
                   struct admitted *admitted, struct error *error) MUST_CHECK;
+/* The same of what a write says beside that. */
+enum status admit_value(const struct node *node, const Rkv__Write *write,
+                        struct error *error) MUST_CHECK;
 void reply_result(struct node *node, struct effects *effects,
                   struct reply_token token, enum status status,
                   Rkv__Outcome outcome, const char *message);
@@ -396,6 +406,8 @@ void write_reply(struct node *node, uint64_t request, struct node_id from,
 void forward_reply(struct node *node, uint64_t request, struct node_id from,
                    const Rkv__Envelope *reply, struct effects *effects);
 void writes_tick(struct node *node, struct effects *effects);
+/* None is coordinated here, which may come to keep hints. */
+bool writes_are_done(const struct node *node);
 
 /* reads.c */
 void read_request(struct node *node, struct reply_token token,
@@ -432,6 +444,12 @@ bool fill_is_missing(const struct node *node, struct partition partition);
 bool fill_all(struct node *node, uint64_t token,
               struct effects *effects) MUST_CHECK;
 void fill_restore(struct node *node, struct bytes missing);
+/* What we own only by the next topology is missing; to be saved. */
+void fill_moved(struct node *node, const struct topology *next);
+bool fill_save(struct node *node, uint64_t token,
+               struct effects *effects) MUST_CHECK;
+/* With the owners that there are now. */
+void fill_begin_again(struct node *node);
 void fill_tick(struct node *node, struct effects *effects);
 /* A row for the wire, which borrows it; NULL: the arena is spent. */
 Rkv__Row *row_to_wire(const struct storage_row *row, struct arena *arena);
@@ -448,6 +466,9 @@ void fill_stored(struct node *node, const struct storage_result *result,
 /* trees.c */
 enum status trees_init(struct node *node) MUST_CHECK;
 void trees_fini(struct node *node);
+/* Have one for all that we own by the next topology, too. */
+enum status trees_moved(struct node *node,
+                        const struct topology *next) MUST_CHECK;
 /* NULL while it is not known what our copy holds, or it is not ours. */
 const struct hash_tree *tree_of(const struct node *node,
                                 struct partition partition);
@@ -483,6 +504,8 @@ void exchange_stored(struct node *node, const struct storage_result *result,
 int64_t exchange_equal_ago_ms(const struct node *node,
                               struct partition partition);
 
+/* The topology was that before: let go of what is under way. */
+void exchange_moved(struct node *node, const struct topology *before);
 /* Let go of what is under way, and begin with that. */
 void exchange_repair(struct node *node, const struct repair *repair);
 
@@ -506,6 +529,9 @@ void hello_stored(struct node *node, const struct storage_result *result,
 /* admin.c */
 void admin_request(struct node *node, struct reply_token token,
                    const Rkv__Admin *admin, struct effects *effects);
+
+/* serve.c: the owners are others since the topology that it goes by. */
+bool is_outdated(const struct node *node, const struct storage_op *op);
 
 /* explain.c */
 void explain_request(struct node *node, struct reply_token token,

@@ -22,20 +22,25 @@ static bool slot_is_open(const struct put_slot *slot)
                                          slot->stand_in_state == SLOT_ASKED);
 }
 
-size_t put_held(const struct put *put)
+static bool slot_may_hold(const struct put_slot *slot)
 {
-    size_t held = 0;
-    for (size_t i = 0; i < put->slot_count; i++)
-        held += slot_is_held(&put->slots[i]);
-    return held;
+    return slot_is_held(slot) || slot_is_open(slot);
 }
 
-static size_t open_slots(const struct put *put)
+/* Of the replicas: both slots of one that moves are one. */
+static size_t count(const struct put *put, bool (*is)(const struct put_slot *))
 {
-    size_t open = 0;
+    size_t found = 0;
     for (size_t i = 0; i < put->slot_count; i++)
-        open += !slot_is_held(&put->slots[i]) && slot_is_open(&put->slots[i]);
-    return open;
+        found += is(&put->slots[i]);
+    if (put->moves)
+        found -= is(&put->slots[put->pair[0]]) || is(&put->slots[put->pair[1]]);
+    return found;
+}
+
+size_t put_held(const struct put *put)
+{
+    return count(put, slot_is_held);
 }
 
 static bool is_heard(const struct put *put)
@@ -71,10 +76,9 @@ static void finish(struct put *put, struct put_actions *actions)
 static void settle(struct put *put, int64_t now_ms, struct put_actions *actions)
 {
     if (put->state == PUT_WAITING) {
-        size_t held = put_held(put);
-        if (held >= put->w)
+        if (put_held(put) >= put->w)
             answer(put, true, now_ms, actions);
-        else if (held + open_slots(put) < put->w)
+        else if (count(put, slot_may_hold) < put->w)
             answer(put, false, now_ms, actions);
     }
     if (put->state == PUT_ANSWERED && is_heard(put))
@@ -119,7 +123,7 @@ static void copy_fallbacks(struct put *put, const struct put_config *config)
 void put_start(struct put *put, const struct put_config *config, int64_t now_ms,
                struct put_actions *actions)
 {
-    ASSERT(config->primary_count > 0 && config->primary_count <= REPLICAS_MAX);
+    ASSERT(config->primary_count > 0 && config->primary_count <= OWNERS_MAX);
     ASSERT(config->w > 0 && config->w <= config->primary_count);
     actions->count = 0;
     *put = (struct put){
@@ -131,10 +135,15 @@ void put_start(struct put *put, const struct put_config *config, int64_t now_ms,
         .grace_ms = config->grace_ms,
         .grace_end_ms = config->deadline_ms,
         .self = config->self,
+        .moves = !node_id_is_zero(config->coming),
     };
     copy_fallbacks(put, config);
     for (size_t i = 0; i < put->slot_count; i++) {
         put->slots[i].primary = config->primaries[i];
+        if (node_id_equal(config->primaries[i], config->leaving))
+            put->pair[0] = i;
+        if (node_id_equal(config->primaries[i], config->coming))
+            put->pair[1] = i;
         if (config->gone != NULL && config->gone[i])
             put->slots[i].state = SLOT_FAILED;
         else

@@ -17,6 +17,8 @@
  * A slot is one primary's place. It holds the record once the primary has
  * acknowledged it, or, in a sloppy put, once a fallback that stands in for the
  * primary has. Levels count slots, so a primary and its own stand-in are one.
+ * The slots of a primary that leaves and of its heir are one, which holds the
+ * record when both do.
  *
  * Once the client has its answer the others have a short grace; a hint is kept
  * for who is later, so that one replica that stands still does not hold on to
@@ -42,7 +44,7 @@ struct put_action {
 };
 
 /* At most: a send and a hint for each slot, and the reply. */
-enum { PUT_ACTIONS_MAX = 2 * REPLICAS_MAX + 1 };
+enum { PUT_ACTIONS_MAX = 2 * OWNERS_MAX + 1 };
 
 struct put_actions {
     struct put_action list[PUT_ACTIONS_MAX];
@@ -55,11 +57,13 @@ struct put_config {
      * failed from the start. NULL: none is. */
     const bool *gone;
     size_t primary_count;
+    /* Two of them that are one replica (gossip/placement.h); zero: none are. */
+    struct node_id leaving, coming;
     /* Empty: strict. Else who stands in, in order; copied, at most
      * REPLICAS_MAX of them are used. */
     const struct node_id *fallbacks;
     size_t fallback_count;
-    size_t w;             /* 1 to primary_count */
+    size_t w;             /* 1 to the replicas */
     int64_t deadline_ms;  /* monotonic */
     uint32_t fallback_ms; /* a primary slower than this gets a stand-in */
     uint32_t grace_ms;    /* from the answer on, for those who are late */
@@ -84,8 +88,10 @@ enum put_state { PUT_WAITING, PUT_ANSWERED, PUT_DONE };
 
 struct put {
     enum put_state state;
-    struct put_slot slots[REPLICAS_MAX];
+    struct put_slot slots[OWNERS_MAX];
     size_t slot_count;
+    bool moves;     /* then there are two of one replica: */
+    size_t pair[2]; /* these slots */
     struct node_id fallbacks[REPLICAS_MAX];
     size_t fallback_count, fallback_next;
     size_t w;
@@ -106,7 +112,7 @@ void put_hear(struct put *put, struct node_id node, enum status status,
               int64_t now_ms, struct put_actions *actions);
 void put_tick(struct put *put, int64_t now_ms, struct put_actions *actions);
 
-/* Slots that hold the record: the `got` of a reply. */
+/* Replicas that hold the record: the `got` of a reply. */
 size_t put_held(const struct put *put);
 
 #endif

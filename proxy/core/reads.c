@@ -176,6 +176,7 @@ static void ask(struct node *node, const struct read_op *op,
                     .bucket = op->bucket->id,
                     .key = key},
             .asked_us = node->now_us,
+            .epoch = op->epoch,
             .deadline_ms = op->get.deadline_ms,
         };
         (void)effects_storage(effects, &storage);
@@ -186,7 +187,7 @@ static void ask(struct node *node, const struct read_op *op,
         return;
     fetch->bucket = op->bucket->id.value;
     fetch->key = binary_of_bytes(key);
-    fetch->epoch = node->topology.epoch;
+    fetch->epoch = op->epoch;
     send(node, op, whom,
          envelope_new(&effects->arena, RKV__ENVELOPE__BODY_FETCH, fetch),
          effects);
@@ -214,6 +215,7 @@ static void write_back(struct node *node, const struct read_op *op,
                     .partition = op->partition,
                     .bucket = op->bucket->id,
                     .key = key},
+            .epoch = op->epoch,
             .record_kind = op->bucket->kind,
             .wall_ms = node->wall_ms,
             .data = record,
@@ -228,7 +230,7 @@ static void write_back(struct node *node, const struct read_op *op,
     store->bucket = op->bucket->id.value;
     store->key = binary_of_bytes(key);
     store->record = binary_of_bytes(record);
-    store->epoch = node->topology.epoch;
+    store->epoch = op->epoch;
     send(node, op, whom, envelope_new(arena, RKV__ENVELOPE__BODY_STORE, store),
          effects);
 }
@@ -287,6 +289,31 @@ static void carry_out(struct node *node, struct read_op *op,
         finish(node, op);
 }
 
+static size_t without(struct node_id *list, size_t count, struct node_id node)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!node_id_equal(list[i], node))
+            list[kept++] = list[i];
+    return kept;
+}
+
+/* Who is asked, the best first; of a partition that moves last the one of the
+ * two owners that are one which is, and the other is silent. */
+static size_t readers(struct node *node, struct partition partition,
+                      struct node_id *list, struct node_id *silent)
+{
+    struct node_id leaving, coming;
+    size_t count = preference_list(node, partition, list);
+    if (!topology_moves(&node->topology, partition, &leaving, &coming))
+        return count;
+    bool turned = node->topology.move.kind == DECREE_TURN;
+    *silent = turned ? leaving : coming;
+    count = without(list, without(list, count, leaving), coming);
+    list[count++] = turned ? coming : leaving;
+    return count;
+}
+
 /* False: too many are in flight. */
 static bool begin(struct node *node, struct reply_token token,
                   const struct admitted *admitted, struct context seen,
@@ -300,6 +327,7 @@ static bool begin(struct node *node, struct reply_token token,
     op->used = true;
     op->serial = serial;
     op->token = token;
+    op->epoch = node->topology.epoch;
     op->arrived_us = node->now_us;
     op->asks = true;
     op->charged_bytes = 0;
@@ -307,11 +335,12 @@ static bool begin(struct node *node, struct reply_token token,
     op->partition = admitted->partition;
     op->key_size = (uint16_t)admitted->key.size;
     memcpy(op->key, admitted->key.data, admitted->key.size);
-    struct node_id replicas[REPLICAS_MAX];
+    struct node_id replicas[OWNERS_MAX], silent = {{0}};
     struct get_config config = {
         .replicas = replicas,
-        .replica_count = preference_list(node, op->partition, replicas),
+        .replica_count = readers(node, op->partition, replicas, &silent),
         .r = admitted->level,
+        .silent = silent,
         .seen = seen,
         .deadline_ms = admitted->deadline_ms,
         .hedge_ms = node->config.timeouts.hedge_ms,
@@ -407,7 +436,7 @@ void read_mend(struct node *node, const struct storage_key *key,
         .bucket = node_bucket(node, key->bucket),
         .partition = key->partition,
         .key = key->key,
-        .level = (uint32_t)topology_owner_count(&node->topology),
+        .level = (uint32_t)topology_replica_count(&node->topology),
         .deadline_ms = node->now_ms + node->config.timeouts.request_ms,
     };
     /* One that is being filled has no vote, and is read of all owners. */
@@ -425,7 +454,8 @@ static bool is_in(const struct read_op *op, struct node_id replica,
     for (size_t i = 0; i < op->get.replica_count; i++)
         if (node_id_equal(op->get.replicas[i].node, replica))
             return op->get.replicas[i].state == state;
-    return false;
+    return node_id_equal(op->get.silent.node, replica) &&
+           op->get.silent.state == state;
 }
 
 void read_stored(struct node *node, const struct storage_result *result,
@@ -441,13 +471,17 @@ void read_stored(struct node *node, const struct storage_result *result,
             node_took(node, LATENCY_GET_READ, result->op->asked_us);
         if (fill_is_missing(node, op->partition))
             status = STATUS_UNCERTAIN;
+        if (is_outdated(node, result->op))
+            status = STATUS_REFUSED;
         get_hear(&op->get, node->self, status, result->record, &effects->arena,
                  &actions);
         if (op->get.has_damage && !is_mend(op) &&
             is_in(op, node->self, REPLICA_DAMAGED))
             read_mend(node, &result->op->key, effects);
     } else {
-        get_hear_written(&op->get, node->self, status, &actions);
+        get_hear_written(
+            &op->get, node->self,
+            is_outdated(node, result->op) ? STATUS_REFUSED : status, &actions);
     }
     carry_out(node, op, &actions, effects);
 }

@@ -23,7 +23,7 @@
  * fail an assertion of the node. */
 
 enum {
-    RECORDING_FORMAT = 2,
+    RECORDING_FORMAT = 3,
     RECORDING_HEADER_BYTES = 64,
     RECORDING_ENTRY_BYTES = 12, /* before an entry's own */
     RECORDING_CUT_BYTES = 1 + sizeof(uint64_t),

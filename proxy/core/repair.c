@@ -44,7 +44,7 @@ static bool check(const struct node *node, const Rkv__Admin *admin,
         .is_full = admin->full,
         .is_of_one = admin->one_partition,
         .partition = {(uint16_t)admin->partition},
-        .peers_left = node->topology.node_count - 1,
+        .peers_left = topology_member_count(&node->topology) - 1,
     };
     if (bucket != NULL)
         repair->bucket = bucket->id;

@@ -69,7 +69,16 @@ static const char *target_of(const struct node *node,
     if (node_id_equal(key->target, node->self) ||
         !topology_owns(&node->topology, key->partition, key->target))
         return "target: not another replica of the key";
+    if (topology_leaves(&node->topology, node->self))
+        return "this node leaves: it stands in for nobody";
     return NULL;
+}
+
+static const char outdated[] = "epoch: the partition has other owners since";
+
+bool is_outdated(const struct node *node, const struct storage_op *op)
+{
+    return op->epoch < node->topology.changed[op->key.partition.value];
 }
 
 void serve_store(struct node *node, struct reply_token token,
@@ -82,7 +91,7 @@ void serve_store(struct node *node, struct reply_token token,
         .asked_us = node->now_us,
         .wall_ms = node->wall_ms,
         .data = bytes_of_binary(store->record),
-        .mends = topology_owner_count(&node->topology) == 1,
+        .epoch = store->epoch,
     };
     node_count(node, COUNTER_STORES);
     const char *mistake =
@@ -92,6 +101,10 @@ void serve_store(struct node *node, struct reply_token token,
         return;
     }
     mistake = target_of(node, store->target, &op.key);
+    if (mistake == NULL && is_outdated(node, &op)) {
+        node_count(node, COUNTER_OUTDATED);
+        mistake = outdated;
+    }
     if (mistake != NULL) {
         reply_store(effects, token, STATUS_REFUSED, mistake);
         return;
@@ -107,6 +120,7 @@ void serve_store(struct node *node, struct reply_token token,
                     "this node is no replica of the key");
         return;
     }
+    op.mends = topology_owner_count(&node->topology, op.key.partition) == 1;
     if (!effects_storage(effects, &op))
         reply_store(effects, token, STATUS_OVERLOADED,
                     "effects: the budget of one step is spent");
@@ -120,6 +134,7 @@ void serve_fetch(struct node *node, struct reply_token token,
         .token = request_number(OWNER_SERVE_FETCH, 0),
         .reply_token = token.value,
         .asked_us = node->now_us,
+        .epoch = fetch->epoch,
     };
     node_count(node, COUNTER_FETCHES);
     if (key_of(node, fetch->bucket, fetch->key, &op.key, &op.record_kind) !=
@@ -127,7 +142,8 @@ void serve_fetch(struct node *node, struct reply_token token,
         reply_fetch(effects, token, STATUS_INVALID, (struct bytes){0});
         return;
     }
-    if (target_of(node, fetch->target, &op.key) != NULL) {
+    if (target_of(node, fetch->target, &op.key) != NULL ||
+        is_outdated(node, &op)) {
         reply_fetch(effects, token, STATUS_REFUSED, (struct bytes){0});
         return;
     }
@@ -182,6 +198,10 @@ void serve_scan(struct node *node, struct reply_token token,
          scan->leaves.len != sizeof(struct leaf_set)) ||
         scan->n_keys > SCAN_KEYS_MAX || scan->to.len > STORAGE_KEY_BYTES_MAX) {
         reply_scan_failure(effects, token, STATUS_INVALID);
+        return;
+    }
+    if (scan->epoch > node->topology.epoch) {
+        reply_scan_failure(effects, token, STATUS_UNAVAILABLE);
         return;
     }
     enum scan_filter filter;
@@ -398,6 +418,11 @@ static void add_to_batch(struct node *node, struct batch_op *batch,
 void serve_handoff(struct node *node, struct reply_token token,
                    const Rkv__Handoff *handoff, struct effects *effects)
 {
+    /* Its heirs may have read it already. */
+    if (topology_leaves(&node->topology, node->self)) {
+        reply_handoff(effects, token, STATUS_UNAVAILABLE, "this node leaves");
+        return;
+    }
     struct batch_op *batch = begin_batch(node, token, effects);
     if (batch == NULL)
         return;
@@ -447,6 +472,8 @@ static void handoff_row_done(struct node *node,
         return;
     if (result->status != STATUS_OK)
         batch->status = result->status;
+    else if (topology_leaves(&node->topology, node->self))
+        batch->status = STATUS_UNAVAILABLE;
     if (--batch->waiting > 0)
         return;
     end_batch(node, batch, NULL, effects);
@@ -462,7 +489,13 @@ static void store_done(struct node *node, const struct storage_result *result,
         node_took(node, LATENCY_STORE_DISK, result->prepared_us);
     }
     node_took(node, LATENCY_STORE_ANSWER, asked_us);
-    reply_store(effects, token, result->status, result->message);
+    /* Who takes the partition over may have read it before this was there. */
+    if (result->status == STATUS_OK && is_outdated(node, result->op)) {
+        node_count(node, COUNTER_OUTDATED);
+        reply_store(effects, token, STATUS_REFUSED, outdated);
+    } else {
+        reply_store(effects, token, result->status, result->message);
+    }
 }
 
 void serve_stored(struct node *node, const struct storage_result *result,
@@ -477,7 +510,10 @@ void serve_stored(struct node *node, const struct storage_result *result,
         node_took(node, LATENCY_FETCH_ANSWER, result->op->asked_us);
         if (result->status == STATUS_CORRUPT)
             read_mend(node, &result->op->key, effects);
-        reply_fetch(effects, token, result->status, result->record);
+        reply_fetch(effects, token,
+                    is_outdated(node, result->op) ? STATUS_REFUSED
+                                                  : result->status,
+                    result->record);
         break;
     case OWNER_SERVE_SCAN:
         scan_done(node, result, token, effects);
@@ -504,6 +540,8 @@ void serve_stored(struct node *node, const struct storage_result *result,
     case OWNER_COLLECT:
     case OWNER_DRAIN:
     case OWNER_CLOCK:
+    case OWNER_AGREE:
+    case OWNER_MOVES:
         break;
     }
 }

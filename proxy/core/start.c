@@ -37,8 +37,9 @@ static bool begins_with(struct bytes name, const char *prefix)
 }
 
 static void start_row(struct node *node, const struct storage_row *row,
-                      struct arena *arena)
+                      struct effects *effects)
 {
+    struct arena *arena = &effects->arena;
     if (row->key.table == TABLE_HINTS) {
         hint_found(node, row);
         return;
@@ -48,6 +49,13 @@ static void start_row(struct node *node, const struct storage_row *row,
         fill_restore(node, row->record);
         return;
     }
+    if (bytes_equal(name, bytes_of_string(META_TOPOLOGY))) {
+        if (!moves_found(node, row->record))
+            effects->halt = "start: what was decreed cannot be read; --replace "
+                            "sets the disk aside and fills another";
+        return;
+    }
+    agree_found(node, name, row->record);
     if (bytes_equal(name, bytes_of_string(META_JOINED))) {
         node->has_joined = true;
         return;
@@ -84,9 +92,9 @@ static bool store_yes(const char *name, uint64_t token, struct effects *effects)
 static void set_in_place(struct node *node, struct effects *effects)
 {
     uint64_t token = request_number(OWNER_START, 0);
-    if (fill_all(node, token, effects) &&
+    if (fill_all(node, token, effects) && agree_abstain(node, token, effects) &&
         store_yes(META_REPLACED, token, effects)) {
-        node->start_waiting += 2;
+        node->start_waiting += 3;
         node->is_replaced = true;
     } else {
         effects->halt = "start: no memory to store what is missing";
@@ -106,7 +114,7 @@ void start_stored(struct node *node, const struct storage_result *result,
         return;
     }
     for (size_t i = 0; i < result->row_count; i++)
-        start_row(node, &result->rows[i], &effects->arena);
+        start_row(node, &result->rows[i], effects);
     bool was_scan = result->op->kind == STORAGE_SCAN;
     if (was_scan && !result->done)
         start_scan(node, result->op->key.table, result->next, effects);
@@ -116,6 +124,7 @@ void start_stored(struct node *node, const struct storage_result *result,
         set_in_place(node, effects);
         return;
     }
+    moves_found_all(node, effects);
     node->stage = NODE_JOINING;
 }
 
@@ -127,9 +136,9 @@ void start_join(struct node *node, struct effects *effects)
 {
     size_t count = 1;
     for (size_t i = 0; i < node->topology.node_count; i++)
-        count += node->met[i];
+        count += node->met[i] && topology_is_member(&node->topology, i);
     bool is_new = !node->has_joined || node->config.replace;
-    if (is_new && count * 2 <= node->topology.node_count)
+    if (is_new && count * 2 <= topology_member_count(&node->topology))
         return;
     node->stage = NODE_READY;
     effects->log = "event=ready";

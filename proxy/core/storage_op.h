@@ -56,6 +56,9 @@ struct storage_op {
     uint64_t token;
     uint64_t reply_token;
     int64_t asked_us; /* now, of what is measured (latency.h) */
+    /* COORDINATE, MERGE, READ that count as a replica's vote: by which
+     * topology. */
+    uint64_t epoch;
     struct storage_key key;
     enum record_kind record_kind;
     /* Past this (monotonic ms) an operation that still waits is answered

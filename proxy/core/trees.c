@@ -81,13 +81,22 @@ enum status trees_init(struct node *node)
     if (trees->list == NULL || trees->known == NULL || trees->due == NULL ||
         trees->failed == NULL)
         return STATUS_NO_MEMORY;
-    for (size_t p = 0; p < partitions; p++) {
+    return trees_moved(node, &node->topology);
+}
+
+enum status trees_moved(struct node *node, const struct topology *next)
+{
+    struct trees *trees = &node->trees;
+    for (size_t p = 0; p < next->partitions; p++) {
         struct partition partition = {(uint16_t)p};
-        if (!topology_owns(&node->topology, partition, node->self))
+        if (!topology_owns(next, partition, node->self) ||
+            trees->list[p] != NULL)
             continue;
         trees->list[p] = calloc(1, sizeof *trees->list[p]);
         if (trees->list[p] == NULL)
             return STATUS_NO_MEMORY;
+        if (trees->is_begun)
+            bit_set(trees->due, p);
     }
     return STATUS_OK;
 }

@@ -139,7 +139,9 @@ static void carry_out(struct node *node, struct write_op *op,
             }
             break;
         case PUT_HINT:
-            if (!node_id_equal(action->target, node->self))
+            /* Our heir may have read our copy before this was in it. */
+            if (!node_id_equal(action->target, node->self) ||
+                topology_leaves(&node->topology, node->self))
                 hint_keep(node, action->target, &key, op->bucket->kind,
                           buffer_bytes(&op->payload), effects);
             break;
@@ -181,7 +183,8 @@ static void coordinate(struct node *node, struct write_op *op,
         .expires_ms = expiry_of(node, op, write),
         .context = bytes_of_binary(write->context),
         .stamp = node_stamp(node),
-        .mends = topology_owner_count(&node->topology) == 1,
+        .epoch = node->topology.epoch,
+        .mends = topology_owner_count(&node->topology, op->partition) == 1,
     };
     void *key = arena_copy(&effects->arena, op->key, op->key_size);
     storage.key.key = bytes_of(key, op->key_size);
@@ -223,8 +226,8 @@ static enum status keep_context(struct write_op *op, struct request_id request,
 static void replicate(struct node *node, struct write_op *op,
                       struct node_id target, struct effects *effects)
 {
-    struct node_id primaries[REPLICAS_MAX], fallbacks[REPLICAS_MAX];
-    bool gone[REPLICAS_MAX];
+    struct node_id primaries[OWNERS_MAX], fallbacks[REPLICAS_MAX];
+    bool gone[OWNERS_MAX];
     struct put_config config = {
         .primaries = primaries,
         .gone = gone,
@@ -239,6 +242,8 @@ static void replicate(struct node *node, struct write_op *op,
     };
     if (op->answered)
         config.deadline_ms = node->now_ms + node->config.timeouts.request_ms;
+    (void)topology_moves(&node->topology, op->partition, &config.leaving,
+                         &config.coming);
     /* A fallback that coordinates took the slot of the hint's target. */
     for (size_t i = 1; i < config.primary_count; i++)
         if (node_id_equal(primaries[i], target)) {
@@ -313,7 +318,9 @@ void write_stored(struct node *node, const struct storage_result *result,
     if (result->status == STATUS_OK)
         node_took(node, LATENCY_PUT_DISK, op->prepared_us);
     struct put_actions actions;
-    put_hear(&op->put, node->self, result->status, node->now_ms, &actions);
+    enum status status =
+        is_outdated(node, result->op) ? STATUS_REFUSED : result->status;
+    put_hear(&op->put, node->self, status, node->now_ms, &actions);
     carry_out(node, op, &actions, effects);
 }
 
@@ -330,6 +337,17 @@ static void give_up(struct node *node, struct write_op *op,
     finish(node, op);
 }
 
+/* One that leaves coordinates no more, nor stands in: it would keep hints. */
+static size_t coordinators(struct node *node, struct partition partition,
+                           struct node_id *list)
+{
+    size_t kept = 0, count = preference_list(node, partition, list);
+    for (size_t i = 0; i < count; i++)
+        if (!topology_leaves(&node->topology, list[i]))
+            list[kept++] = list[i];
+    return kept;
+}
+
 static void coordinate_as_fallback(struct node *node, struct write_op *op,
                                    struct effects *effects)
 {
@@ -340,8 +358,13 @@ static void coordinate_as_fallback(struct node *node, struct write_op *op,
         give_up(node, op, effects);
         return;
     }
+    /* Since it was asked for it may have become ours. */
+    bool is_own = topology_owns(&node->topology, op->partition, node->self);
+    struct node_id targets[OWNERS_MAX] = {{{0}}};
+    if (!is_own)
+        (void)coordinators(node, op->partition, targets);
     buffer_clear(&op->payload);
-    coordinate(node, op, envelope->write, op->candidates[0], effects);
+    coordinate(node, op, envelope->write, targets[0], effects);
 }
 
 /* envelope: the request, if it is at hand; it is kept packed for later. */
@@ -349,7 +372,7 @@ static void forward_next(struct node *node, struct write_op *op,
                          const Rkv__Envelope *envelope, struct effects *effects)
 {
     if (op->candidate_next == op->candidate_count) {
-        if (op->bucket->sloppy)
+        if (op->bucket->sloppy && !topology_leaves(&node->topology, node->self))
             coordinate_as_fallback(node, op, effects);
         else
             give_up(node, op, effects);
@@ -374,7 +397,7 @@ static void forward(struct node *node, struct write_op *op,
                     const Rkv__Write *write, struct effects *effects)
 {
     op->stage = WRITE_FORWARDED;
-    op->candidate_count = preference_list(node, op->partition, op->candidates);
+    op->candidate_count = coordinators(node, op->partition, op->candidates);
     op->candidate_next = 0;
     const Rkv__Envelope *envelope = NULL;
     Rkv__Write *copy = arena_copy(&effects->arena, write, sizeof *write);
@@ -445,31 +468,6 @@ void write_reply(struct node *node, uint64_t request, struct node_id from,
 
 /* --- taking one in --- */
 
-static enum status check(const struct node *node, const Rkv__Write *write,
-                         struct error *error)
-{
-    size_t value = write->remove ? 0 : write->value.len;
-    if (value > node->config.limits.value_bytes_max)
-        return error_set(error, STATUS_TOO_LARGE,
-                         "value: %zu bytes, allowed are %u", value,
-                         node->config.limits.value_bytes_max);
-    if (write->request_id.len != 0 && write->request_id.len != REQUEST_ID_SIZE)
-        return error_set(error, STATUS_INVALID,
-                         "request_id: %zu bytes, allowed are %d or none",
-                         write->request_id.len, REQUEST_ID_SIZE);
-    if (write->ttl_ms < TTL_NEVER || write->ttl_ms > TTL_MS_MAX)
-        return error_set(error, STATUS_INVALID,
-                         "ttl_ms: %lld, allowed are 1 to %lld, 0 for the "
-                         "bucket's, -1 for none",
-                         (long long)write->ttl_ms, (long long)TTL_MS_MAX);
-    static const uint8_t none[REQUEST_ID_SIZE];
-    if (write->request_id.len == REQUEST_ID_SIZE &&
-        memcmp(write->request_id.data, none, sizeof none) == 0)
-        return error_set(error, STATUS_INVALID,
-                         "request_id: all zeros, which names no request");
-    return STATUS_OK;
-}
-
 static struct write_op *take(struct node *node, const Rkv__Write *write,
                              const struct admitted *admitted,
                              struct reply_token token)
@@ -520,7 +518,7 @@ void write_request(struct node *node, struct reply_token token,
     struct admitted admitted;
     struct error error;
     node_count(node, COUNTER_WRITES);
-    enum status status = check(node, write, &error);
+    enum status status = admit_value(node, write, &error);
     if (status == STATUS_OK)
         status = admit(node, write->bucket, bytes_of_binary(write->key),
                        write->w, true, write->timeout_ms, &admitted, &error);
@@ -539,15 +537,28 @@ void write_request(struct node *node, struct reply_token token,
                      "too many requests or bytes are in flight");
         return;
     }
-    if (topology_owns(&node->topology, op->partition, node->self)) {
+    bool leaves = topology_leaves(&node->topology, node->self);
+    if (topology_owns(&node->topology, op->partition, node->self) && !leaves) {
         coordinate(node, op, &named, (struct node_id){{0}}, effects);
     } else if (from_peer) {
-        answer(node, op, STATUS_REFUSED, RKV__OUTCOME__NOT_APPLIED,
-               "this node is no replica of the key", effects);
+        answer(node, op, leaves ? STATUS_UNAVAILABLE : STATUS_REFUSED,
+               RKV__OUTCOME__NOT_APPLIED,
+               leaves ? "this node leaves"
+                      : "this node is no replica of the key",
+               effects);
         finish(node, op);
     } else {
         forward(node, op, &named, effects);
     }
+}
+
+bool writes_are_done(const struct node *node)
+{
+    for (size_t i = 0; i < slots_end(&node->write_slots); i++)
+        if (node->writes[i].stage == WRITE_PREPARING ||
+            node->writes[i].stage == WRITE_REPLICATING)
+            return false;
+    return true;
 }
 
 void writes_tick(struct node *node, struct effects *effects)

@@ -39,7 +39,7 @@ static struct partition part(size_t value)
 
 static void owners_are_distinct(const struct topology *topology)
 {
-    size_t owners = topology_owner_count(topology);
+    size_t owners = topology_replica_count(topology);
     for (size_t p = 0; p < Q; p++)
         for (size_t a = 0; a < owners; a++) {
             struct node_id id = topology_owner(topology, part(p), a);
@@ -54,7 +54,7 @@ static void owners_are_distinct(const struct topology *topology)
 static void owners_spread_over_zones(const struct topology *topology,
                                      size_t zones)
 {
-    size_t owners = topology_owner_count(topology);
+    size_t owners = topology_replica_count(topology);
     size_t wanted = owners < zones ? owners : zones;
     for (size_t p = 0; p < Q; p++) {
         unsigned seen = 0;
@@ -73,7 +73,7 @@ static void loads_are_level(const struct topology *topology)
 {
     size_t load[NODES_MAX] = {0};
     for (size_t p = 0; p < Q; p++)
-        for (size_t r = 0; r < topology_owner_count(topology); r++)
+        for (size_t r = 0; r < topology_replica_count(topology); r++)
             load[topology->owners[p * topology->replicas + r]]++;
     for (size_t a = 0; a < topology->node_count; a++)
         for (size_t b = 0; b < topology->node_count; b++)
@@ -136,7 +136,7 @@ static void more_replicas_than_nodes_is_every_node(void **state)
 {
     (void)state;
     struct topology topology = found(2, 1, 3, false);
-    assert_int_equal(topology_owner_count(&topology), 2);
+    assert_int_equal(topology_replica_count(&topology), 2);
     owners_are_distinct(&topology);
     assert_int_equal(topology_node(&topology, node_id_of("test", "n9")), -1);
     topology_fini(&topology);

@@ -61,6 +61,8 @@ static void trace(struct traced *t, int now_ms, const char *cause,
         say(t, "\n");
 }
 
+static struct node_id silent_id; /* mostly nobody */
+
 static void start(struct traced *t, int n, size_t r, bool monotonic,
                   struct context seen)
 {
@@ -72,6 +74,7 @@ static void start(struct traced *t, int n, size_t r, bool monotonic,
         .replica_count = (size_t)n,
         .r = r,
         .monotonic = monotonic,
+        .silent = silent_id,
         .seen = seen,
         .deadline_ms = 500,
         .hedge_ms = 50,
@@ -526,9 +529,48 @@ static void late_answers_are_repaired(void **state)
     end(&t);
 }
 
+static void get_that_moves(struct traced *t)
+{
+    silent_id = id(4);
+    get_of(t, 3, 2, true);
+    silent_id = (struct node_id){{0}};
+}
+
+static void one_of_two_is_silent(void **state)
+{
+    (void)state;
+    struct traced t;
+    get_that_moves(&t);
+    hear(&t, 2, 1, 1);
+    hear(&t, 3, 2, 1);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  3] 2 has v1 -> reply ok\n");
+    end(&t);
+}
+
+static void the_silent_one_is_written_to_before_the_two_hold(void **state)
+{
+    (void)state;
+    struct traced t;
+    get_that_moves(&t);
+    broken(&t, 1, 2, STATUS_CLOSED);
+    hear(&t, 2, 1, 2);
+    hear(&t, 3, 3, 1);
+    written(&t, 4, 3, STATUS_OK);
+    assert_int_equal(t.get.state, GET_SETTLING);
+    written(&t, 5, 4, STATUS_OK);
+    assert_string_equal(t.text, "[  0] ask 1, ask 2\n"
+                                "[  1] 2 fails -> ask 3\n"
+                                "[  3] 3 has v1 -> write 3, write 4\n"
+                                "[  5] 4 written -> reply ok\n");
+    end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_of_two_is_silent),
+        cmocka_unit_test(the_silent_one_is_written_to_before_the_two_hold),
         cmocka_unit_test(get_asks_r_and_answers_when_they_agree),
         cmocka_unit_test(monotonic_get_writes_back_before_it_answers),
         cmocka_unit_test(a_missing_key_is_written_back_too),

@@ -12,10 +12,10 @@ static int opened(void **state)
 {
     (void)state;
     node_open(&f, 3, 3);
-    f.config.self.version_max = PEER_VERSION_MAX;
+    f.config.self.version_max = PEER_VERSION_CLOCK;
     f.wall_ahead_ms = 100 * DAY_MS; /* days to go back */
     for (size_t i = 0; i < 3; i++)
-        f.members[i].version_max = PEER_VERSION_MAX;
+        f.members[i].version_max = PEER_VERSION_CLOCK;
     return 0;
 }
 

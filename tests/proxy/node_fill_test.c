@@ -141,9 +141,11 @@ static void what_is_missing_is_on_disk_before_anyone_is_met(void **state)
     disk_one(&f, 3);
     tick(&f, 3);
     disk_one(&f, 3);
+    tick(&f, 3);
+    disk_one(&f, 3);
     tick(&f, 4);
     expect_trace(&f, "[  0] tick -> scan meta, scan hints\n"
-                     "[  1] stored -> set missing, set replaced\n"
+                     "[  1] stored -> set missing, set abstains, set replaced\n"
                      "[  4] tick -> scan n3\n");
 }
 
@@ -158,6 +160,7 @@ static void a_disk_that_cannot_remember_what_is_missing_stops(void **state)
     f.trace_size = 0;
     disk_fails(&f, 2, STATUS_NO_SPACE);
     expect_trace(&f, "[  2] stored no_space -> halt\n"
+                     "[  2] stored no_space -> halt\n"
                      "[  2] stored no_space -> halt\n");
 }
 

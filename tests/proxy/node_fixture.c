@@ -70,6 +70,7 @@ void node_open(struct fixture *f, size_t nodes, uint32_t replicas)
     effects_init(&f->effects, 16 << 20);
     arena_init(&f->arena, 64 << 20);
     arena_init(&f->reply_arena, 64 << 20);
+    arena_init(&f->request_arena, 64 << 20);
 }
 
 void node_boot(struct fixture *f)
@@ -132,6 +133,7 @@ void node_close(struct fixture *f)
         buffer_fini(&f->requests[i].packed);
     arena_fini(&f->arena);
     arena_fini(&f->reply_arena);
+    arena_fini(&f->request_arena);
 }
 
 struct node_id node_number(const struct fixture *f, int number)
@@ -214,11 +216,13 @@ static void take_message(struct fixture *f, const struct message_out *message)
     struct buffer packed = {0};
     struct error error;
     assert_int_equal(envelope_pack(message->envelope, &packed), STATUS_OK);
-    arena_reset(&f->reply_arena);
+    bool is_reply = message->kind == MESSAGE_REPLY;
+    struct arena *arena = is_reply ? &f->reply_arena : &f->request_arena;
+    arena_reset(arena);
     const Rkv__Envelope *copy =
-        envelope_unpack(buffer_bytes(&packed), &f->reply_arena, &error);
+        envelope_unpack(buffer_bytes(&packed), arena, &error);
     assert_non_null(copy);
-    if (message->kind == MESSAGE_REPLY) {
+    if (is_reply) {
         assert_in_range(message->token.value, 1, FIXTURE_TOKENS_MAX - 1);
         f->answers[message->token.value]++;
         f->reply = copy;

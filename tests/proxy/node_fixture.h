@@ -64,7 +64,7 @@ struct fixture {
     bool renewed, halted;
     int64_t wall_ahead_ms; /* so far the wall clock was set */
     /* The last reply to anyone, in its arena until the next. */
-    struct arena reply_arena;
+    struct arena reply_arena, request_arena;
     const Rkv__Envelope *reply;
     char cause[96];
     char trace[FIXTURE_TRACE_BYTES];

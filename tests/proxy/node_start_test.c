@@ -214,7 +214,7 @@ hello_of_another_cluster_is_refused_with_the_difference(void **state)
     refused(3, 2, hello, STATUS_INVALID, "here partitions=64 replicas=3");
     hello = hello_of(&f, 2);
     hello->self->version_min = hello->self->version_max = PEER_VERSION_MAX + 1;
-    refused(4, 2, hello, STATUS_INVALID, "protocol: here 3 to 4, there 5 to 5");
+    refused(4, 2, hello, STATUS_INVALID, "protocol: here 3 to 5, there 6 to 6");
     hello = hello_of(&f, 2);
     hello->buckets[0]->kind = arena_string(&f.arena, "lww");
     refused(5, 2, hello, STATUS_INVALID,

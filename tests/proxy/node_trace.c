@@ -114,6 +114,10 @@ void trace_request(struct fixture *f, struct node_id to,
         name = "barrier";
     } else if (message->body_case == RKV__ENVELOPE__BODY_CLOCK) {
         name = "clock";
+    } else if (message->body_case == RKV__ENVELOPE__BODY_TOPOLOGY) {
+        name = "topology";
+    } else if (message->body_case == RKV__ENVELOPE__BODY_AGREE) {
+        name = message->agree->decree == NULL ? "prepare" : "accept";
     }
     assert_non_null(name);
     begin(f);

@@ -275,6 +275,67 @@ static void a_fallback_that_coordinates_stands_in_for_the_first(void **state)
                                 "[  1] ack 4 -> reply applied\n");
 }
 
+/* n1 to n3, of which n3 leaves, and n4 takes its place. */
+static void put_that_moves(struct traced *t, size_t w)
+{
+    struct node_id ids[] = {id(1), id(2), id(3), id(4)};
+    struct put_config config = {
+        .primaries = ids,
+        .primary_count = 4,
+        .leaving = id(3),
+        .coming = id(4),
+        .w = w,
+        .deadline_ms = 500,
+        .fallback_ms = 100,
+        .grace_ms = 200,
+        .self = id(1),
+    };
+    struct put_actions actions;
+    *t = (struct traced){.size = 0};
+    put_start(&t->put, &config, 0, &actions);
+    trace(t, 0, "", &actions);
+}
+
+static void one_that_leaves_and_its_heir_are_one_replica(void **state)
+{
+    (void)state;
+    struct traced t;
+    put_that_moves(&t, 2);
+    hear(&t, 1, 3, STATUS_OK);
+    hear(&t, 2, 1, STATUS_OK);
+    assert_int_equal(put_held(&t.put), 1);
+    hear(&t, 3, 4, STATUS_OK);
+    assert_int_equal(put_held(&t.put), 2);
+    hear(&t, 4, 2, STATUS_CLOSED);
+    assert_string_equal(t.text, "[  0] send 1, send 2, send 3, send 4\n"
+                                "[  3] ack 4 -> reply applied\n"
+                                "[  4] fail 2 -> hint 2\n");
+    put_that_moves(&t, 2);
+    hear(&t, 1, 1, STATUS_OK);
+    hear(&t, 2, 2, STATUS_OK);
+    hear(&t, 3, 3, STATUS_CLOSED);
+    hear(&t, 4, 4, STATUS_OK);
+    assert_int_equal(put_held(&t.put), 2);
+    assert_string_equal(t.text, "[  0] send 1, send 2, send 3, send 4\n"
+                                "[  2] ack 2 -> reply applied\n"
+                                "[  4] ack 4 -> hint 3\n");
+}
+
+/* All of three are out of reach once one of the two is. */
+static void one_of_the_two_is_none(void **state)
+{
+    (void)state;
+    for (int other = 3; other <= 4; other++) {
+        struct traced t;
+        put_that_moves(&t, 3);
+        hear(&t, 1, 7 - other, STATUS_OK);
+        assert_int_equal(t.put.state, PUT_WAITING);
+        hear(&t, 2, other, STATUS_CLOSED);
+        assert_int_equal(t.put.state, PUT_ANSWERED);
+        assert_non_null(strstr(t.text, "reply unknown"));
+    }
+}
+
 static void n_is_not_three(void **state)
 {
     (void)state;
@@ -305,6 +366,8 @@ int main(void)
         cmocka_unit_test(sloppy_put_asks_a_fallback_for_a_slow_primary),
         cmocka_unit_test(a_primary_and_its_stand_in_are_one_answer),
         cmocka_unit_test(a_fallback_that_coordinates_stands_in_for_the_first),
+        cmocka_unit_test(one_that_leaves_and_its_heir_are_one_replica),
+        cmocka_unit_test(one_of_the_two_is_none),
         cmocka_unit_test(n_is_not_three),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

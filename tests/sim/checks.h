@@ -133,9 +133,19 @@ void check_clock(const char *who, int64_t wall_ms, int64_t earliest_ms,
 
 /* --- check_placement.c: distinct and balanced --- */
 
-/* owners: partitions * replicas indexes of nodes; zones: of each node. */
+/* owners: partitions * replicas indexes of nodes; zones: of each node; NULL:
+ * nodes have left since, and the balance is another. */
 void check_placement(const uint32_t *owners, size_t partitions, size_t replicas,
                      const uint32_t *zones, size_t nodes,
                      struct verdict *verdict);
+/* What made an epoch is the same for all. */
+void check_one_decree(const char *who, uint64_t epoch, bool is_same,
+                      struct verdict *verdict);
+/* One that has left owns nothing. */
+void check_owns_nothing(const uint32_t *owners, size_t count, uint32_t node,
+                        struct verdict *verdict);
+/* A change moves no more than it must: one owner of a partition at most. */
+void check_moved_little(const uint32_t *before, const uint32_t *after,
+                        size_t replicas, struct verdict *verdict);
 
 #endif

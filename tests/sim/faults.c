@@ -4,12 +4,13 @@
 /* What goes wrong, and how often. The weights are here and nowhere else, so
  * that nobody tunes a seed to green. Of what disks lose, see losses.h. */
 static const uint32_t weights[FAULT_KIND_COUNT] = {
-    [FAULT_RESET] = 25,      [FAULT_CUT] = 12,    [FAULT_CUT_ONE_WAY] = 10,
-    [FAULT_ISOLATE] = 6,     [FAULT_SPLIT] = 8,   [FAULT_CLOG] = 10,
-    [FAULT_CRASH] = 18,      [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5,
-    [FAULT_WIPE] = 16,       [FAULT_STOP] = 10,   [FAULT_NIGHT] = 6,
-    [FAULT_OLD_COPY] = 12,   [FAULT_DAMAGE] = 24, [FAULT_FULL] = 4,
-    [FAULT_OTHER_BUILD] = 4, [FAULT_SLOW] = 6,
+    [FAULT_RESET] = 25,         [FAULT_CUT] = 12,    [FAULT_CUT_ONE_WAY] = 10,
+    [FAULT_ISOLATE] = 6,        [FAULT_SPLIT] = 8,   [FAULT_CLOG] = 10,
+    [FAULT_CRASH] = 18,         [FAULT_PAUSE] = 8,   [FAULT_WALL_JUMP] = 5,
+    [FAULT_WIPE] = 16,          [FAULT_STOP] = 10,   [FAULT_NIGHT] = 6,
+    [FAULT_OLD_COPY] = 12,      [FAULT_DAMAGE] = 24, [FAULT_FULL] = 4,
+    [FAULT_OTHER_BUILD] = 4,    [FAULT_SLOW] = 6,    [FAULT_LEAVE] = 20,
+    [FAULT_LOST_FOR_GOOD] = 20,
 };
 
 uint32_t fault_weight(enum fault fault)
@@ -236,6 +237,10 @@ static bool can_strike(struct sim *sim, enum fault fault,
     case FAULT_OLD_COPY:
         return !sim->plan.is_without_exchange &&
                older_copy(sim, host->index) != NULL;
+    case FAULT_LEAVE:
+        return leaving_can(sim, host, false);
+    case FAULT_LOST_FOR_GOOD:
+        return leaving_can(sim, host, true) && faults_can_lose(sim, host);
     case FAULT_DAMAGE:
         return damage_can(sim, host);
     case FAULT_NIGHT:
@@ -366,6 +371,13 @@ static bool strike(struct sim *sim, enum fault fault, uint32_t a)
     case FAULT_NIGHT:
         faults_night(sim);
         break;
+    case FAULT_LEAVE:
+        leaving_begin(sim, host, false);
+        break;
+    case FAULT_LOST_FOR_GOOD:
+        crash(sim, host, LOST_ALL);
+        leaving_begin(sim, host, true);
+        break;
     }
     return true;
 }
@@ -385,11 +397,11 @@ static bool lose_it(struct sim *sim, struct host *host, uint32_t key)
  * take for nothing. */
 void faults_wrote(struct sim *sim, uint32_t key, uint32_t write)
 {
-    bool has[SIM_REPLICAS_MAX];
+    bool has[SIM_OWNERS_MAX];
     if (sim->stage != SIM_FAULTS || sim->now_us > sim->armed.until_us)
         return;
     size_t count = observe_holders(sim, key, write, has);
-    if (count == 0 || count == sim->plan.replicas)
+    if (count == 0 || count == sim->plan.replicas || sim->is_moving)
         return;
     sim->strike_random = sim->armed.random;
     size_t first = random_below(&sim->strike_random, sim->plan.replicas),
@@ -420,6 +432,9 @@ void faults_next(struct sim *sim)
             host = sim->plan.wild;
             fault = FAULT_WALL_JUMP;
         }
+        if (sim->plan.is_of_leaves && random_chance(&sim->strike_random, 500))
+            fault = random_chance(&sim->strike_random, 500) ? FAULT_LEAVE
+                                                            : FAULT_CLOG;
         while (!can_strike(sim, fault, &sim->hosts[host]))
             fault = draw_fault(sim);
         sim_tell(sim, "fault", "%u", sim->fault_number);
@@ -483,7 +498,7 @@ void faults_heal(struct sim *sim)
             unclog_lanes(sim, i, k);
         if (is_leaving(host))
             host_crash(sim, host);
-        if (host->node == NULL)
+        if (host->node == NULL && host_is_here(host))
             host_start(sim, host);
     }
 }

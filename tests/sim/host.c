@@ -43,7 +43,7 @@ void host_init(struct sim *sim, struct host *host, uint32_t index)
     /* Some are newer, and speak more than is spoken here, and some older. */
     host->version_min = PEER_VERSION_MIN;
     host->version_max = PEER_VERSION_MAX + random_chance(&sim->random, 300);
-    if (random_chance(&sim->random, 200))
+    if (sim->plan.has_older && random_chance(&sim->random, 400))
         host->version_max = PEER_VERSION_MIN;
     host->own_version_max = host->version_max;
     storage_init(&host->storage, has_tree(sim, index),
@@ -424,6 +424,8 @@ static void carry_out_reply(struct sim *sim, struct host *host,
     }
     struct asked asked = host->asked[at];
     host->asked[at].asker = ASKER_NONE;
+    if (asked.asker == ASKER_OPERATOR)
+        return; /* who looks at what became of it */
     if (asked.asker == ASKER_ATTEMPT)
         attempt_answer(sim, asked.a, asked.b, message->envelope);
     else
@@ -480,6 +482,9 @@ bool host_step(struct sim *sim, struct host *host, struct event *event)
     recorder_begin(&host->recorder, event, &host->effects);
     node_step(host->node, event, &host->effects);
     recorder_end(&host->recorder, &host->effects);
+    if (node_topology(host->node)->epoch != host->epoch)
+        owners_changed(sim, host);
+    host->epoch = node_topology(host->node)->epoch;
     if (!was_ready && node_is_ready(host->node))
         became_ready(sim, host);
     carry_out(sim, host);
@@ -503,7 +508,7 @@ bool host_is_known(const struct sim *sim, const struct host *host)
         struct bytes noted =
             storage_get(&sim->hosts[i].storage, buffer_bytes(&encoded));
         Rkv__Member *member = rkv__member__unpack(NULL, noted.size, noted.data);
-        known = i == host->index ||
+        known = i == host->index || !host_is_here(&sim->hosts[i]) ||
                 (member != NULL && member->boot >= host->boot &&
                  bytes_equal(bytes_of_binary(member->store_id), store));
         rkv__member__free_unpacked(member, NULL);

@@ -11,7 +11,7 @@
 
 struct sim;
 
-enum asker { ASKER_NONE, ASKER_SESSION, ASKER_ATTEMPT };
+enum asker { ASKER_NONE, ASKER_SESSION, ASKER_ATTEMPT, ASKER_OPERATOR };
 
 /* Whom a request's reply goes to. */
 struct asked {
@@ -37,7 +37,8 @@ struct host {
     struct effects effects;
     struct recorder recorder; /* of this life; mostly off */
     struct storage storage;
-    uint32_t life; /* counts processes: moments of an earlier one are void */
+    uint64_t epoch; /* of the topology that it went by last */
+    uint32_t life;  /* counts processes: moments of an earlier one are void */
     uint32_t leaving_life; /* the one that has said goodbye */
     int64_t paused_until_us;
     /* Monotonic and wall clock against the simulation's time. */
@@ -57,6 +58,8 @@ struct host {
     bool is_replaced;   /* the operator has given his word for it */
     bool is_filled;     /* since then */
     bool knows_clocks;  /* this process could ask two others for theirs */
+    bool is_lost;       /* for good: nobody starts it again */
+    bool has_left;      /* and is settled: nobody does either */
 };
 
 void host_init(struct sim *sim, struct host *host, uint32_t index);
@@ -84,6 +87,11 @@ void host_crash(struct sim *sim, struct host *host);
 void host_save_trees(struct sim *sim, struct host *host);
 /* Whether all others have on disk which disk the host has, and its boot. */
 bool host_is_known(const struct sim *sim, const struct host *host);
+/* It is to run, whether or not it does now. */
+static inline bool host_is_here(const struct host *host)
+{
+    return !host->is_lost && !host->has_left;
+}
 bool host_is_full(const struct sim *sim, const struct host *host);
 /* Some partitions are still to be filled from the others. */
 bool host_is_being_filled(const struct host *host);

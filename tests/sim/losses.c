@@ -57,7 +57,7 @@ static bool is_at_all_owners(const struct sim *sim, uint32_t key)
     size_t count = observe_primaries(sim, key, copies);
     for (size_t i = 0; i < count; i++)
         above += is_above(&copies[i], &floor);
-    return above == sim->plan.replicas;
+    return above == sim->keys[key].owner_count;
 }
 
 static bool is_sound(const struct disk_table *table)
@@ -80,10 +80,12 @@ bool losses_are_mended(const struct sim *sim)
         return true;
     if (sim->losses.count == LOSSES_MAX)
         return false;
-    for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        if (sim->hosts[i].lost != LOST_NOTHING || may_lack(&sim->hosts[i]) ||
-            !is_sound(&sim->hosts[i].storage.store.table))
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *host = &sim->hosts[i];
+        if (!host->has_left && (host->lost != LOST_NOTHING || may_lack(host) ||
+                                !is_sound(&host->storage.store.table)))
             return false;
+    }
     for (uint32_t k = 0; k < sim->plan.keys; k++)
         if (!is_at_all_owners(sim, k))
             return false;

@@ -23,30 +23,10 @@ struct bucket_config sim_buckets[SIM_BUCKETS] = {
      .w = LEVEL_QUORUM},
 };
 
-static uint32_t host_of(const struct sim *sim, struct node_id id)
-{
-    for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        if (node_id_equal(sim->hosts[i].id, id))
-            return i;
-    ASSERT(!"an owner that is no host");
-    return 0;
-}
-
 void observe_start(struct sim *sim)
 {
-    uint32_t owners[64 * SIM_REPLICAS_MAX];
     const struct topology *topology = node_topology(sim->hosts[0].node);
-    ASSERT(sim->plan.partitions <= 64);
-    for (uint32_t p = 0; p < sim->plan.partitions; p++)
-        for (size_t i = 0; i < sim->plan.replicas; i++)
-            owners[p * sim->plan.replicas + i] = host_of(
-                sim,
-                topology_owner(topology, (struct partition){(uint16_t)p}, i));
-    uint32_t zones[HOSTS_MAX];
-    for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        zones[i] = i % SIM_ZONES;
-    check_placement(owners, sim->plan.partitions, sim->plan.replicas, zones,
-                    sim->plan.hosts, &sim->verdict);
+    ASSERT(sim->plan.partitions <= SIM_PARTITIONS_MAX);
     sim->history.key_count = sim->plan.keys;
     for (uint32_t k = 0; k < sim->plan.keys; k++) {
         struct sim_key *key = &sim->keys[k];
@@ -54,10 +34,9 @@ void observe_start(struct sim *sim)
         key->bucket = &sim_buckets[k % SIM_BUCKETS];
         key->partition = partition_of(
             key->bucket->id, bytes_of_string(key->name), sim->plan.partitions);
-        memcpy(key->owners, owners + key->partition.value * sim->plan.replicas,
-               sim->plan.replicas * sizeof *key->owners);
         sim->history.key_is_lww[k] = key->bucket->kind == RECORD_LWW;
     }
+    owners_start(sim, topology);
 }
 
 /* --- records --- */
@@ -291,10 +270,19 @@ size_t observe_primaries(const struct sim *sim, uint32_t number,
 {
     const struct sim_key *key = &sim->keys[number];
     size_t count = 0;
-    for (uint32_t i = 0; i < sim->plan.replicas; i++)
+    for (uint32_t i = 0; i < key->owner_count; i++)
         count = add_copy(copies, count, i,
                          stored_at(&sim->hosts[key->owners[i]], key, NULL));
     return count;
+}
+
+/* One that was an owner, and whose hints go to its heir, has its own. */
+static uint32_t slot_of_host(const struct sim_key *key, uint32_t host)
+{
+    for (uint32_t i = 0; i < key->owner_count; i++)
+        if (key->owners[i] == host)
+            return i;
+    return SIM_OWNERS_MAX + host;
 }
 
 size_t observe_copies(const struct sim *sim, uint32_t number,
@@ -302,11 +290,10 @@ size_t observe_copies(const struct sim *sim, uint32_t number,
 {
     const struct sim_key *key = &sim->keys[number];
     size_t count = observe_primaries(sim, number, copies);
-    for (uint32_t i = 0; i < sim->plan.replicas; i++)
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
         for (uint32_t h = 0; h < sim->plan.hosts; h++)
-            count = add_copy(
-                copies, count, i,
-                stored_at(&sim->hosts[h], key, &sim->hosts[key->owners[i]]));
+            count = add_copy(copies, count, slot_of_host(key, i),
+                             stored_at(&sim->hosts[h], key, &sim->hosts[i]));
     return count;
 }
 
@@ -316,7 +303,7 @@ size_t observe_holders(const struct sim *sim, uint32_t key, uint32_t write,
     static struct record_view view; /* large; one thread */
     struct copy copies[COPIES_MAX];
     size_t count = observe_primaries(sim, key, copies), holders = 0;
-    memset(has, 0, sim->plan.replicas * sizeof *has);
+    memset(has, 0, SIM_OWNERS_MAX * sizeof *has);
     for (size_t i = 0; i < count; i++) {
         has[copies[i].slot] =
             record_view_read(&view, copies[i].data, copies[i].size) &&
@@ -363,9 +350,13 @@ static bool all_see_all(const struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         const struct host *host = &sim->hosts[i];
+        if (!host_is_here(host))
+            continue;
         if (host->node == NULL || !node_is_ready(host->node))
             return false;
         for (uint32_t k = 0; k < sim->plan.hosts; k++) {
+            if (!host_is_here(&sim->hosts[k]))
+                continue;
             const struct member *member =
                 membership_find(node_membership(host->node), sim->hosts[k].id);
             if (member == NULL || member->state != MEMBER_ALIVE)
@@ -373,6 +364,19 @@ static bool all_see_all(const struct sim *sim)
         }
     }
     return true;
+}
+
+/* For all, and nobody is lost without having left. */
+static bool topology_is_settled(const struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->plan.hosts; i++) {
+        const struct host *host = &sim->hosts[i];
+        if (host->has_left ? host->node != NULL
+                           : host->is_lost ||
+                                 node_topology(host->node)->epoch != sim->epoch)
+            return false;
+    }
+    return !sim->is_moving;
 }
 
 static bool clients_are_idle(const struct sim *sim)
@@ -386,13 +390,11 @@ static bool clients_are_idle(const struct sim *sim)
 /* Every owner's, and equal. */
 static const char *trees_apart(const struct sim *sim)
 {
-    const struct topology *topology = node_topology(sim->hosts[0].node);
     for (uint32_t p = 0; p < sim->plan.partitions; p++) {
         struct partition partition = {(uint16_t)p};
         uint64_t first = 0, root;
         for (size_t i = 0; i < sim->plan.replicas; i++) {
-            uint32_t owner =
-                host_of(sim, topology_owner(topology, partition, i));
+            uint32_t owner = sim->owners[p][i];
             if (!node_tree_root(sim->hosts[owner].node, partition, &root))
                 return "a hash tree is not built";
             if (i > 0 && root != first)
@@ -403,11 +405,20 @@ static const char *trees_apart(const struct sim *sim)
     return NULL;
 }
 
+static const char *replicas_differ(const struct sim *sim, uint32_t key)
+{
+    static char text[40]; /* one thread */
+    snprintf(text, sizeof text, "replicas of %s differ", sim->keys[key].name);
+    return text;
+}
+
 const char *observe_apart(struct sim *sim)
 {
     struct copy copies[COPIES_MAX];
     if (!all_see_all(sim))
         return "no-false-death: some node is not ready, or held to be dead";
+    if (!topology_is_settled(sim))
+        return "a node that leaves is not settled";
     const char *unsettled = !clients_are_idle(sim) ? "a client still waits"
                             : hints_are_left(sim)  ? "hints are left"
                                                    : NULL;
@@ -417,11 +428,11 @@ const char *observe_apart(struct sim *sim)
         return unsettled;
     }
     for (uint32_t i = 0; i < sim->plan.hosts; i++)
-        if (sim->hosts[i].lost != LOST_NOTHING)
+        if (!sim->hosts[i].has_left && sim->hosts[i].lost != LOST_NOTHING)
             return "amnesia: a disk that lost something is not replaced";
     for (uint32_t k = 0; k < sim->plan.keys; k++)
         if (!copies_are_equal(copies, observe_primaries(sim, k, copies)))
-            return "replicas differ";
+            return replicas_differ(sim, k);
     return trees_apart(sim);
 }
 

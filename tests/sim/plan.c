@@ -58,6 +58,21 @@ static void leave_without_exchange(struct plan *plan)
     plan->timeouts.exchange_interval_ms = 24 * 3600 * 1000;
 }
 
+/* Nothing but hints and what heirs read brings anything to them. */
+static void leave_often(struct plan *plan, struct randomness *random)
+{
+    plan->may_lose = plan->has_older = false;
+    leave_without_exchange(plan);
+    plan->is_of_leaves = true;
+    plan->hosts = random_chance(random, 500) ? 4 : 5;
+    plan->replicas = 3;
+    plan->timeouts.handoff_interval_ms = (uint32_t)random_range(random, 5, 50);
+    /* Much is under way when a step is taken. */
+    plan->keys = 3;
+    plan->clients = CLIENTS_MAX;
+    plan->think_us = random_range(random, 2, 20) * 1000;
+}
+
 /* Calm enough for it to hear what the others' clocks show. What it deletes may
  * be old in a day only. */
 static void set_wild(struct plan *plan, struct randomness *random)
@@ -72,8 +87,9 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
 {
     *plan = (struct plan){
         .hosts = hosts != 0                   ? hosts
-                 : random_chance(random, 400) ? 5
-                                              : 3,
+                 : random_chance(random, 500) ? 3
+                 : random_chance(random, 700) ? 5
+                                              : 4,
         .clients = (uint32_t)random_range(random, 2, CLIENTS_MAX),
         .keys = (uint32_t)random_range(random, 3, 6),
         .partitions = (uint32_t)random_range(random, 5, 12),
@@ -88,6 +104,7 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
                                      : 0,
         .slow_write_permille = (uint32_t)random_range(random, 0, 40),
         .may_lose = random_chance(random, 500),
+        .has_older = random_chance(random, 400),
         .wild = HOSTS_MAX,
         .think_us = random_range(random, 5, 60) * 1000,
         .patience_us = random_range(random, 50, 250) * 1000,
@@ -118,4 +135,6 @@ void plan_draw(struct plan *plan, struct randomness *random, uint32_t hosts)
         leave_without_exchange(plan);
     else if (random_chance(random, 100))
         set_wild(plan, random);
+    else if (hosts == 0 && random_chance(random, 250))
+        leave_often(plan, random);
 }

@@ -24,6 +24,7 @@ enum moment_kind {
     MOMENT_CLIENT,      /* client, generation: timeout, or time to go on */
     MOMENT_FAULT,       /* the next one is drawn */
     MOMENT_FAULT_ENDS,  /* a: which; b: host, c: host */
+    MOMENT_OPERATOR,    /* a: which; asks once more that it leaves */
 };
 
 struct moment {

@@ -27,6 +27,10 @@ static void stop(struct sim *sim, struct host *host)
 {
     bool is_foreign = host->version_min > PEER_VERSION_MAX;
     host_crash(sim, host);
+    if (host->has_left) {
+        leaving_settled(sim, host);
+        return;
+    }
     if (host->lost == LOST_NOTHING && !is_foreign)
         verdict_unsafe(
             &sim->verdict, "amnesia",
@@ -57,7 +61,7 @@ static void host_moment(struct sim *sim, const struct moment *moment)
         host_tick(sim, host);
         break;
     case MOMENT_START:
-        if (host->node == NULL)
+        if (host->node == NULL && host_is_here(host))
             host_start(sim, host);
         break;
     case MOMENT_STOP:
@@ -126,6 +130,9 @@ static void dispatch(struct sim *sim, const struct moment *moment)
     case MOMENT_FAULT_ENDS:
         if (sim->stage == SIM_FAULTS)
             faults_end(sim, moment->a, moment->b, (uint32_t)moment->c);
+        break;
+    case MOMENT_OPERATOR:
+        leaving_ask(sim, moment->a);
         break;
     }
 }
@@ -222,6 +229,7 @@ void sim_run(struct sim *sim, uint64_t seed, const struct sim_options *options,
     sim->random = (struct randomness){seed};
     sim->tally = tally;
     sim->trace.is_told = options->tell;
+    sim->leaving.host = sim->leaving.rival = HOSTS_MAX;
     struct randomness plan_random = random_fork(&sim->random);
     sim->network_random = random_fork(&sim->random);
     sim->disk_random = random_fork(&sim->random);

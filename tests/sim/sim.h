@@ -42,6 +42,9 @@ struct plan {
      * itself but hints: whatever a write leaves undone shows. Or disks are
      * damaged, and reads mend it, too. */
     bool is_without_exchange, is_mended_by_reads;
+    bool has_older; /* some nodes are of an earlier build */
+    /* Without anti-entropy one node after the other leaves. */
+    bool is_of_leaves;
     /* Whose clock may be set to anything, or HOSTS_MAX: nobody's. */
     uint32_t wild;
     int64_t think_us, patience_us; /* of clients, on average */
@@ -68,15 +71,26 @@ struct pair {
 enum {
     SIM_BUCKETS = 3,
     SIM_REPLICAS_MAX = 5,
+    SIM_OWNERS_MAX = SIM_REPLICAS_MAX + 1,
+    SIM_PARTITIONS_MAX = 64,
+    EPOCHS_MAX = 16,
     SIM_ZONES = 3,               /* node i is in zone i mod 3 */
     UNANSWERED_US = 2000 * 1000, /* longer than any deadline */
+};
+
+/* What the operator has asked for, or HOSTS_MAX; and another at the same time,
+ * one of whom is to be told that he comes too late. */
+struct leaving {
+    uint32_t host, rival;
+    bool is_lost;
 };
 
 struct sim_key {
     char name[16];
     const struct bucket_config *bucket;
     struct partition partition;
-    uint32_t owners[SIM_REPLICAS_MAX]; /* hosts */
+    uint32_t owners[SIM_OWNERS_MAX]; /* hosts, */
+    uint32_t owner_count;            /* one more while one of them leaves */
 };
 
 /* Of wall clocks, either way. Together with the longest run between two nights
@@ -131,6 +145,13 @@ struct sim {
     struct sim_key keys[KEYS_MAX];
     struct losses losses;
     struct pair pairs[HOSTS_MAX][HOSTS_MAX];
+    uint64_t epoch; /* the latest that any node goes by, of which: */
+    uint32_t owners[SIM_PARTITIONS_MAX][SIM_OWNERS_MAX];
+    bool is_moving;
+    uint32_t mover;                    /* then who leaves, */
+    bool is_lost;                      /* and is lost */
+    struct decree decrees[EPOCHS_MAX]; /* by the epoch that they made */
+    struct leaving leaving;
     /* Of the reads at level all after healing. */
     uint32_t final_reads;
     bool final_read[KEYS_MAX];
@@ -175,6 +196,19 @@ bool faults_can_lose(const struct sim *sim, const struct host *host);
 bool faults_crash(struct sim *sim, struct host *host);
 /* A client was told that its write is applied. */
 void faults_wrote(struct sim *sim, uint32_t key, uint32_t write);
+
+/* owners.c: by the founding; the host goes by another topology. */
+void owners_start(struct sim *sim, const struct topology *topology);
+void owners_changed(struct sim *sim, const struct host *seen);
+
+/* leaving.c: whether it can be told to, and that it is. */
+bool leaving_can(const struct sim *sim, const struct host *host,
+                 bool may_be_lost);
+void leaving_begin(struct sim *sim, struct host *host, bool is_lost);
+/* Once more: for the first, or the other one (1). */
+void leaving_ask(struct sim *sim, uint32_t which);
+/* Who has left is not started again. */
+void leaving_settled(struct sim *sim, struct host *host);
 
 /* watch.c: what is checked all the time */
 void watch(struct sim *sim, struct host *host);

@@ -21,6 +21,8 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_OTHER_BUILD] = "nodes_of_other_builds",
     [FAULT_STOP] = "nodes_stopped",
     [FAULT_NIGHT] = "nights",
+    [FAULT_LEAVE] = "nodes_told_to_leave",
+    [FAULT_LOST_FOR_GOOD] = "nodes_lost_for_good",
     [FAULT_FAILED_WRITE] = "batches_failed",
     [FAULT_SLOW_WRITE] = "batches_slow",
     [FAULT_BATCH_LOST] = "batches_lost_in_crash",
@@ -40,6 +42,7 @@ static const char *const names[FAULT_COUNT] = {
     [FAULT_REPLACE] = "nodes_replaced",
     [FAULT_META_DAMAGED] = "nodes_that_cannot_read_who_they_are",
     [FAULT_SAVED_TREES] = "trees_saved",
+    [FAULT_LEFT] = "nodes_that_left",
 };
 
 void tally_node(struct tally *tally, const struct node *node)

@@ -29,6 +29,8 @@ enum fault {
     FAULT_OTHER_BUILD,
     FAULT_STOP,
     FAULT_NIGHT,
+    FAULT_LEAVE,
+    FAULT_LOST_FOR_GOOD,
     FAULT_KIND_COUNT, /* those above are drawn; those below follow */
     FAULT_FAILED_WRITE = FAULT_KIND_COUNT,
     FAULT_SLOW_WRITE,
@@ -49,6 +51,7 @@ enum fault {
     FAULT_REPLACE,
     FAULT_META_DAMAGED,
     FAULT_SAVED_TREES,
+    FAULT_LEFT,
     FAULT_COUNT
 };
 

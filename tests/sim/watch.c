@@ -25,19 +25,29 @@ static uint64_t bytes_of_hints(const struct sim *sim, const struct host *host,
     return bytes;
 }
 
+/* What was kept for one that leaves, within its limit, comes on top of what is
+ * kept for its heir. */
+static uint64_t hint_bytes_max(const struct sim *sim)
+{
+    uint64_t targets = 1 + sim->is_moving;
+    for (uint32_t i = 0; i < sim->plan.hosts; i++)
+        targets += sim->hosts[i].has_left;
+    return targets * sim->plan.limits.hint_bytes_max;
+}
+
 /* Fallbacks are asked for in sloppy buckets alone: of all others hints are
  * courtesy. */
 static void watch_hints(struct sim *sim, const struct host *host)
 {
     const struct node_limits *limits = &sim->plan.limits;
-    uint64_t courtesy = 0;
+    uint64_t courtesy = 0, most = hint_bytes_max(sim);
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         if (i == host->index)
             continue;
-        courtesy += limits->hint_bytes_max;
+        courtesy += most;
         check_bounded(host->name, "bytes of hints",
-                      bytes_of_hints(sim, host, &sim->hosts[i], false),
-                      limits->hint_bytes_max, &sim->verdict);
+                      bytes_of_hints(sim, host, &sim->hosts[i], false), most,
+                      &sim->verdict);
     }
     check_bounded(host->name, "bytes of hints and of a fallback's records",
                   bytes_of_hints(sim, host, NULL, true),
@@ -113,7 +123,8 @@ static void watch_deaths(struct sim *sim, struct host *host)
 {
     for (uint32_t i = 0; i < sim->plan.hosts; i++) {
         struct pair *pair = &sim->pairs[host->index][i];
-        if (i == host->index)
+        if (i == host->index || !host_is_here(host) ||
+            !host_is_here(&sim->hosts[i]))
             continue;
         struct pair *back = &sim->pairs[i][host->index];
         if (!can_talk(sim, host->index, i))
