@@ -109,6 +109,9 @@ static enum status pack_admin(const struct replikv_request *from,
     admin.after = binary(from->after);
     admin.one_partition = from->one_partition;
     admin.full = from->full;
+    admin.node = text(from->node);
+    admin.lost = from->lost;
+    admin.commit = from->commit;
     envelope.version = PROTOCOL_VERSION_MAX;
     envelope.body_case = RKV__ENVELOPE__BODY_ADMIN;
     envelope.admin = &admin;

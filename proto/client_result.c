@@ -220,6 +220,28 @@ static void fill_latencies(struct request *request,
     node->latency_count = reply->n_latencies;
 }
 
+static void fill_move(struct request *request, const Rkv__Move *from,
+                      struct replikv_node *node, bool *spent)
+{
+    struct replikv_move *move = array(request, 1, sizeof *move, spent);
+    struct replikv_share *shares =
+        array(request, from->n_shares, sizeof *shares, spent);
+    for (size_t i = 0; shares != NULL && i < from->n_shares; i++)
+        shares[i] = (struct replikv_share){from->shares[i]->node,
+                                           from->shares[i]->partitions};
+    if (move != NULL)
+        *move = (struct replikv_move){
+            .node = from->node,
+            .lost = from->lost,
+            .stage = from->stage,
+            .shares = shares,
+            .share_count = shares == NULL ? 0 : from->n_shares,
+            .waits_for = (const char *const *)from->waits_for,
+            .wait_count = from->n_waits_for,
+        };
+    node->move = move;
+}
+
 static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
                        bool *spent)
 {
@@ -251,6 +273,8 @@ static void fill_admin(struct request *request, const Rkv__AdminReply *reply,
     fill_counts(request, reply, node, spent);
     fill_states(request, reply, node, spent);
     fill_latencies(request, reply, node, spent);
+    if (reply->move != NULL)
+        fill_move(request, reply->move, node, spent);
     request->result.node = node;
     request->result.next = lend(reply->next);
     request->result.done = reply->done;

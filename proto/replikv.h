@@ -152,6 +152,10 @@ enum replikv_what {
     REPLIKV_WHAT_TREES = 8, /* when partitions were last found equal */
     REPLIKV_WHAT_RECORDING =
         9, /* what the node has lived through, for a file */
+    /* What it would move if `node` left the cluster; with commit, begin that:
+     * it goes on by itself, and STATUS says how far it is. With lost, of one
+     * that leaves already: go on without it. */
+    REPLIKV_WHAT_LEAVE = 10,
 };
 
 /* Replicas that must answer: one of these, or their number. */
@@ -193,6 +197,9 @@ struct replikv_request {
     enum replikv_what what;
     bool one_partition; /* REPAIR: of `partition` alone */
     bool full;          /* REPAIR: read all that the engine holds first */
+    const char *node;   /* LEAVE: its name */
+    bool lost;          /* LEAVE: so is its disk, of which nothing is read */
+    bool commit;
     /* BATCH: 1 to REPLIKV_BATCH_MAX of GET, PUT and DELETE, in any mix; of the
      * batch itself only timeout_ms counts, which is also that of those that
      * name none. They are carried out side by side, in no order, and each has
@@ -273,6 +280,24 @@ struct replikv_latency {
     uint64_t max_us; /* exact */
 };
 
+/* So many partitions go to the node. */
+struct replikv_share {
+    const char *node;
+    uint32_t partitions;
+};
+
+/* A node leaves, and others take its place. */
+struct replikv_move {
+    const char *node;
+    bool lost;
+    const char *stage; /* "planned", "filling", "turning" */
+    const struct replikv_share *shares;
+    size_t share_count;
+    /* What the next stage waits for, as "n2: partitions to fill: 12". */
+    const char *const *waits_for;
+    size_t wait_count;
+};
+
 /* The answer to REPLIKV_ADMIN; the first group always, the rest as asked. */
 struct replikv_node {
     const char *node, *cluster, *engine;
@@ -313,6 +338,8 @@ struct replikv_node {
     /* RECORDING: the whole file, with keys and values, for `sim --replay` of
      * the same version. */
     struct replikv_bytes recording;
+    /* LEAVE without commit; STATUS, of the one that is open. NULL: none. */
+    const struct replikv_move *move;
 };
 
 struct replikv_result {

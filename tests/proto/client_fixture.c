@@ -239,6 +239,33 @@ static void answer_admin(const struct node_request *to)
     send_envelope(to, &envelope);
 }
 
+/* What was asked for comes back. */
+static void answer_leave(const struct node_request *to, const Rkv__Admin *asked)
+{
+    Rkv__Envelope envelope = RKV__ENVELOPE__INIT;
+    Rkv__AdminReply reply = RKV__ADMIN_REPLY__INIT;
+    Rkv__Result result = RKV__RESULT__INIT;
+    Rkv__Move move = RKV__MOVE__INIT;
+    Rkv__Share share = RKV__SHARE__INIT;
+    Rkv__Share *shares[] = {&share};
+    char *waits_for[] = {words("n2: partitions to fill: 8")};
+    share.node = words("n2");
+    share.partitions = 8;
+    move.node = asked->node;
+    move.lost = asked->lost;
+    move.stage = words("planned");
+    move.shares = shares;
+    move.waits_for = waits_for;
+    move.n_shares = move.n_waits_for = 1;
+    reply.result = &result;
+    reply.epoch = 2;
+    reply.move = asked->commit ? NULL : &move;
+    envelope.version = 1;
+    envelope.body_case = RKV__ENVELOPE__BODY_ADMIN_REPLY;
+    envelope.admin_reply = &reply;
+    send_envelope(to, &envelope);
+}
+
 static void answer(const struct node_request *to, const Rkv__Envelope *asked,
                    bool beside)
 {
@@ -254,7 +281,10 @@ static void answer(const struct node_request *to, const Rkv__Envelope *asked,
         answer_list(to);
         break;
     case RKV__ENVELOPE__BODY_ADMIN:
-        answer_admin(to);
+        if (asked->admin->what == RKV__ADMIN__WHAT__LEAVE)
+            answer_leave(to, asked->admin);
+        else
+            answer_admin(to);
         break;
     case RKV__ENVELOPE__BODY_BATCH:
     case RKV__ENVELOPE__BODY_BATCH + BESIDE:

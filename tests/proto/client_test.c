@@ -134,6 +134,39 @@ static void lists_and_admin_answers_come_whole(void **state)
     node_close(&a);
 }
 
+static void a_leave_is_shown_then_begun(void **state)
+{
+    (void)state;
+    node_open(&a, NULL, ANSWERS);
+    struct replikv *client = client_of(&a, NULL, (struct replikv_options){0});
+    struct replikv_request request = {.kind = REPLIKV_ADMIN,
+                                      .what = REPLIKV_WHAT_LEAVE,
+                                      .node = "n4",
+                                      .lost = true};
+    struct replikv_result *result = replikv_call(client, &request);
+    assert_int_equal(result->status, REPLIKV_OK);
+    const struct replikv_move *move = result->node->move;
+    assert_string_equal(move->node, "n4");
+    assert_true(move->lost);
+    assert_string_equal(move->stage, "planned");
+    assert_int_equal(move->share_count, 1);
+    assert_string_equal(move->shares[0].node, "n2");
+    assert_int_equal(move->shares[0].partitions, 8);
+    assert_int_equal(move->wait_count, 1);
+    assert_string_equal(move->waits_for[0], "n2: partitions to fill: 8");
+    replikv_result_free(result);
+
+    request.commit = true;
+    result = replikv_call(client, &request);
+    assert_int_equal(result->status, REPLIKV_OK);
+    assert_int_equal(result->attempts, 1);
+    assert_int_equal(result->node->epoch, 2);
+    assert_null(result->node->move);
+    replikv_result_free(result);
+    replikv_close(client);
+    node_close(&a);
+}
+
 /* One read and whether its own answer came. */
 struct asked {
     struct tally *tally;
@@ -453,6 +486,7 @@ int main(void)
         cmocka_unit_test(put_get_delete_say_what_became_of_them),
         cmocka_unit_test(a_request_carries_all_that_it_says),
         cmocka_unit_test(lists_and_admin_answers_come_whole),
+        cmocka_unit_test(a_leave_is_shown_then_begun),
         cmocka_unit_test(thousands_in_flight_find_their_answers_in_any_order),
         cmocka_unit_test(what_is_in_flight_is_bounded),
         cmocka_unit_test(bytes_in_flight_are_bounded),
