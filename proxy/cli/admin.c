@@ -297,9 +297,9 @@ int command_hints(const struct cli *cli)
 
 /* ---- what any node may answer ---- */
 
-/* NULL with *code set, having said why. */
-static struct replikv_result *
-ask_any(const struct cli *cli, const struct replikv_request *request, int *code)
+struct replikv_result *cli_ask_any(const struct cli *cli,
+                                   const struct replikv_request *request,
+                                   int *code)
 {
     struct replikv *client = cli_open(cli, true);
     struct replikv_result *result = replikv_call(client, request);
@@ -312,7 +312,7 @@ ask_any(const struct cli *cli, const struct replikv_request *request, int *code)
     return NULL;
 }
 
-static const char *state_name(enum replikv_member_state state)
+const char *cli_state_name(enum replikv_member_state state)
 {
     static const char *const names[] = {"alive", "suspect", "dead", "left"};
     return (unsigned)state < 4 ? names[state] : "unknown";
@@ -322,7 +322,7 @@ static json_t *json_of_member(const struct replikv_member *member)
 {
     json_t *object = must_have(json_object());
     json_set_string(object, "name", member->name);
-    json_set_string(object, "state", state_name(member->state));
+    json_set_string(object, "state", cli_state_name(member->state));
     json_set_string(object, "zone", member->zone);
     json_set_string(object, "client", member->client_address);
     json_set_string(object, "peer", member->peer_address);
@@ -340,7 +340,7 @@ static void print_members(const struct replikv_node *node)
     for (size_t i = 0; i < node->member_count; i++) {
         const struct replikv_member *member = &node->members[i];
         grid_add(&grid, "%s", member->name);
-        grid_add(&grid, "%s", state_name(member->state));
+        grid_add(&grid, "%s", cli_state_name(member->state));
         grid_add(&grid, "%s", member->zone[0] == '\0' ? "-" : member->zone);
         grid_add(&grid, "%s", member->client_address);
         grid_add(&grid, "%s", member->peer_address);
@@ -354,10 +354,10 @@ int command_members(const struct cli *cli)
 {
     int code;
     struct replikv_result *result =
-        ask_any(cli,
-                &(struct replikv_request){.kind = REPLIKV_ADMIN,
-                                          .what = REPLIKV_WHAT_MEMBERS},
-                &code);
+        cli_ask_any(cli,
+                    &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                              .what = REPLIKV_WHAT_MEMBERS},
+                    &code);
     if (result == NULL)
         return code;
     if (cli->json) {
@@ -427,10 +427,10 @@ int command_ring(const struct cli *cli)
 {
     int code;
     struct replikv_result *result =
-        ask_any(cli,
-                &(struct replikv_request){.kind = REPLIKV_ADMIN,
-                                          .what = REPLIKV_WHAT_RING},
-                &code);
+        cli_ask_any(cli,
+                    &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                              .what = REPLIKV_WHAT_RING},
+                    &code);
     if (result == NULL)
         return code;
     if (cli->json)
@@ -541,12 +541,12 @@ int command_explain(const struct cli *cli)
         return EXIT_USAGE;
     int code;
     struct replikv_result *result =
-        ask_any(cli,
-                &(struct replikv_request){.kind = REPLIKV_ADMIN,
-                                          .what = REPLIKV_WHAT_EXPLAIN,
-                                          .bucket = cli->bucket,
-                                          .key = owned_bytes(&key)},
-                &code);
+        cli_ask_any(cli,
+                    &(struct replikv_request){.kind = REPLIKV_ADMIN,
+                                              .what = REPLIKV_WHAT_EXPLAIN,
+                                              .bucket = cli->bucket,
+                                              .key = owned_bytes(&key)},
+                    &code);
     if (result != NULL && cli->json)
         print_explanation_json(cli, result, owned_bytes(&key));
     else if (result != NULL)

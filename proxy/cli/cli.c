@@ -99,8 +99,11 @@ int exit_code_of(const struct replikv_result *result)
     return result->outcome == REPLIKV_UNKNOWN ? EXIT_UNKNOWN : EXIT_REFUSED;
 }
 
-static const char *advice(const struct replikv_result *result)
+static const char *advice(const struct cli *cli,
+                          const struct replikv_result *result)
 {
+    if (result->epoch != 0 && strncmp(cli->command, "cluster ", 8) == 0)
+        return "`replikv cluster status` shows where it stands.";
     switch ((int)result->status) {
     case REPLIKV_UNAVAILABLE:
         if (result->epoch == 0)
@@ -124,7 +127,7 @@ static const char *advice(const struct replikv_result *result)
 
 int cli_failed(const struct cli *cli, const struct replikv_result *result)
 {
-    const char *next = advice(result);
+    const char *next = advice(cli, result);
     struct owned id = {0};
     fprintf(stderr, "replikv: %s: %s: %s\n", cli->command,
             replikv_status_name(result->status), result->message);

@@ -28,7 +28,7 @@ struct cli {
     int r, w; /* levels of reads and of writes */
     int64_t ttl_ms;
     uint32_t inflight;
-    bool base64, overwrite, latency, partitions, full;
+    bool base64, overwrite, latency, partitions, full, lost, commit;
     bool has_partition;
     uint32_t partition;
     uint32_t seconds;
@@ -53,6 +53,9 @@ int command_members(const struct cli *cli);
 int command_ring(const struct cli *cli);
 int command_hints(const struct cli *cli);
 int command_explain(const struct cli *cli);
+/* cluster.c */
+int command_cluster_leave(const struct cli *cli);
+int command_cluster_status(const struct cli *cli);
 /* latency.c: status --latency */
 int command_latency(const struct cli *cli);
 /* repair.c; command_partitions: status --partitions */
@@ -79,6 +82,12 @@ struct replikv *cli_open_with(const struct replikv_options *options);
 int cli_ask_each(const struct cli *cli, enum replikv_what what,
                  struct replikv_result **results);
 void cli_free_each(const struct cli *cli, struct replikv_result **results);
+/* Ask whichever endpoint's node answers. NULL with *code set, having said
+ * why. */
+struct replikv_result *cli_ask_any(const struct cli *cli,
+                                   const struct replikv_request *request,
+                                   int *code);
+const char *cli_state_name(enum replikv_member_state state);
 /* Of STATUS, 0 for one that the node does not know. */
 uint64_t cli_counter(const struct replikv_node *node, const char *name);
 /* To standard error, as cli_failed, of those that failed. */

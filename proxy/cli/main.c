@@ -41,6 +41,10 @@ static const struct command {
      "whether the endpoints' nodes hold the same records"},
     {"repair", command_repair, 0, 0, "bpF", "repair",
      "compare the endpoints' nodes with all others now, and mend"},
+    {"cluster leave", command_cluster_leave, 1, 1, "dm", "cluster leave NODE",
+     "who would take its place; with --commit, it leaves for good"},
+    {"cluster status", command_cluster_status, 0, 0, "", "cluster status",
+     "who is in the cluster, and whether a node leaves"},
     {"record", command_record, 0, 0, "O", "record --out FILE",
      "what the endpoint's node has lived through, for sim --replay"},
     {"lsm check", command_lsm_check, 1, 1, "", "lsm check DIR",
@@ -72,6 +76,8 @@ static const struct option options[] = {
     {"partition", required_argument, NULL, 'p'},
     {"full", no_argument, NULL, 'F'},
     {"out", required_argument, NULL, 'O'},
+    {"lost", no_argument, NULL, 'd'},
+    {"commit", no_argument, NULL, 'm'},
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(*options) };
 
@@ -122,6 +128,15 @@ static void print_upkeep_help(void)
          "      --partition P   of this one alone\n"
          "      --full          read all that the engines hold first, so that\n"
          "                      what a disk lost without a word is seen\n"
+         "\n"
+         "Of cluster leave, which says who would take its partitions:\n"
+         "      --commit        begin it, and wait until others have read\n"
+         "                      what it holds and it has ended by itself.\n"
+         "                      Interrupted, nothing is undone: the nodes go\n"
+         "                      on, and the same again waits for them\n"
+         "      --lost          its disk is gone, and it is away for good,\n"
+         "                      as it may be while it leaves: what it held\n"
+         "                      is read from the others\n"
          "\n"
          "Of record:\n"
          "      --out FILE      a new file, for its owner alone: the first\n"
@@ -303,6 +318,10 @@ static bool *flag_of(struct cli *cli, int letter)
         return &cli->partitions;
     case 'F':
         return &cli->full;
+    case 'd':
+        return &cli->lost;
+    case 'm':
+        return &cli->commit;
     case 'o':
         return &cli->overwrite;
     case '6':
@@ -420,6 +439,9 @@ static int run(struct cli *cli, const char *used)
     const struct command *command = find_command(cli);
     if (command == NULL && strcmp(cli->command, "lsm") == 0)
         return usage("lsm: check DIR or dump FILE",
+                     cli->arg_count > 0 ? cli->args[0] : NULL);
+    if (command == NULL && strcmp(cli->command, "cluster") == 0)
+        return usage("cluster: leave NODE or status",
                      cli->arg_count > 0 ? cli->args[0] : NULL);
     if (command == NULL)
         return usage("a command of --help", cli->command);

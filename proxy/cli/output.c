@@ -281,15 +281,33 @@ void progress_start(struct progress *progress, const char *what)
                         (progress->terminal ? BAR_EVERY_MS : LINE_EVERY_MS);
 }
 
+static bool is_due(struct progress *progress, int64_t now)
+{
+    if (now < progress->next_ms)
+        return false;
+    progress->next_ms =
+        now + (progress->terminal ? BAR_EVERY_MS : LINE_EVERY_MS);
+    progress->shown = true;
+    return true;
+}
+
+void progress_say(struct progress *progress, const char *line)
+{
+    enum { WIDTH = 79 }; /* of a line that is written over */
+    if (!is_due(progress, clock_now_ms()))
+        return;
+    if (progress->terminal)
+        fprintf(stderr, "\r%.*s\033[K", WIDTH, line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
 void progress_show(struct progress *progress, uint64_t done, uint64_t total,
                    uint64_t count)
 {
     int64_t now = clock_now_ms();
-    if (now < progress->next_ms)
+    if (!is_due(progress, now))
         return;
-    progress->next_ms =
-        now + (progress->terminal ? BAR_EVERY_MS : LINE_EVERY_MS);
-    progress->shown = true;
     char bar[BAR_WIDTH + 16] = "";
     if (total > 0) {
         uint64_t full = done >= total ? BAR_WIDTH : done * BAR_WIDTH / total;

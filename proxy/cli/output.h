@@ -69,6 +69,8 @@ void progress_start(struct progress *progress, const char *what);
 /* done of total, total 0 when unknown; count things so far, for the rate. */
 void progress_show(struct progress *progress, uint64_t done, uint64_t total,
                    uint64_t count);
+/* In its place and as often: what is waited for. */
+void progress_say(struct progress *progress, const char *line);
 /* Wipe the bar. Returns the milliseconds since the start. */
 int64_t progress_finish(struct progress *progress);
 
