@@ -231,6 +231,7 @@ class Node:
         self.config = os.path.join(self.directory, "node.yaml")
         self.log = os.path.join(self.directory, "log")
         self.process = None
+        self.has_left = False  # the cluster, for good: a test says so
         os.makedirs(self.directory)
 
     def address(self):
@@ -386,9 +387,13 @@ class Cluster:
 
     def wait_met(self):
         """A node is ready once it knows a majority; level all wants all."""
-        everyone = {node.name: rkv.ALIVE for node in self.nodes}
+        everyone = {node.name: rkv.LEFT if node.has_left else rkv.ALIVE
+                    for node in self.nodes}
         wait_for("all to see all alive", lambda: all(
-            node.members() == everyone for node in self.nodes))
+            node.members() == everyone for node in self.staying()))
+
+    def staying(self):
+        return [node for node in self.nodes if not node.has_left]
 
     def __exit__(self, kind, *_):
         for node in self.nodes:
@@ -407,9 +412,9 @@ class Cluster:
         assert not reports, "\n".join(reports)
 
     def total(self, name):
-        """Of a counter, over all nodes."""
+        """Of a counter, over all nodes that have not left."""
         count = 0
-        for node in self.nodes:
+        for node in self.staying():
             with contextlib.closing(node.client()) as client:
                 count += client.counters()[name]
         return count
@@ -417,7 +422,7 @@ class Cluster:
     def hints(self):
         """Records that living nodes keep for others."""
         total = 0
-        for node in self.nodes:
+        for node in self.staying():
             if node.process.poll() is None:
                 with contextlib.closing(node.client()) as client:
                     total += sum(count.records for count in
@@ -434,7 +439,7 @@ class Cluster:
 
     def digests(self):
         found = []
-        for node in self.nodes:
+        for node in self.staying():
             with contextlib.closing(node.client()) as client:
                 found.append(client.digest())
         return found
