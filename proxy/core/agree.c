@@ -30,19 +30,6 @@ bool agree_is_busy(const struct node *node)
 
 /* --- what is stored --- */
 
-static bool store(const char *name, uint64_t token, const void *data,
-                  size_t size, struct effects *effects)
-{
-    void *copy = arena_copy(&effects->arena, data, size);
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = token,
-        .key = {.table = TABLE_META, .key = bytes_of_string(name)},
-        .data = bytes_of(copy, size),
-    };
-    return copy != NULL && effects_storage(effects, &op);
-}
-
 /* As it is told to others. NULL: the arena is spent. */
 static Rkv__AgreeReply *to_wire(const struct acceptor *acceptor,
                                 struct arena *arena)
@@ -69,16 +56,17 @@ static bool store_acceptor(struct node *node, struct effects *effects)
     if (packed == NULL)
         return false;
     rkv__agree_reply__pack(wire, packed);
-    return store(META_ACCEPTOR,
-                 request_number(OWNER_AGREE, agree->storing_serial), packed,
-                 size, effects);
+    return effects_meta(effects, META_ACCEPTOR,
+                        request_number(OWNER_AGREE, agree->storing_serial),
+                        bytes_of(packed, size));
 }
 
 static bool store_abstains(uint64_t token, bool abstains,
                            struct effects *effects)
 {
     uint8_t byte = abstains;
-    return store(META_ABSTAINS, token, &byte, sizeof byte, effects);
+    return effects_meta(effects, META_ABSTAINS, token,
+                        bytes_of(&byte, sizeof byte));
 }
 
 bool agree_abstain(struct node *node, uint64_t token, struct effects *effects)

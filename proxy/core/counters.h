@@ -50,7 +50,7 @@ enum counter {
     COUNTER_EPOCHS,            /* that it came to go by */
     COUNTER_PROPOSALS,         /* of what is to make one */
     COUNTER_PROPOSALS_FAILED,
-    COUNTER_OUTDATED, /* refused: routed by an older topology */
+    COUNTER_OUTDATED, /* stores refused: routed by an older topology */
     COUNTER_COUNT
 };
 

@@ -91,3 +91,16 @@ struct step_outcome effects_outcome(const struct effects *effects,
         .sum = (uint32_t)(sum >> 32),
     };
 }
+
+bool effects_meta(struct effects *effects, const char *name, uint64_t token,
+                  struct bytes value)
+{
+    void *copy = arena_copy(&effects->arena, value.data, value.size);
+    struct storage_op op = {
+        .kind = STORAGE_SET,
+        .token = token,
+        .key = {.table = TABLE_META, .key = bytes_of_string(name)},
+        .data = bytes_of(copy, value.size),
+    };
+    return copy != NULL && effects_storage(effects, &op);
+}

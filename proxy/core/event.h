@@ -74,6 +74,10 @@ void effects_reset(struct effects *effects);
 /* Append; op is copied, what it points to is not. False once the budget is
  * spent: the operation will not run, and the machine must answer for it. */
 bool effects_storage(struct effects *effects, const struct storage_op *op);
+/* Store the TABLE_META entry, a string that lives for ever, synced. False as
+ * above. */
+bool effects_meta(struct effects *effects, const char *name, uint64_t token,
+                  struct bytes value);
 /* Of the step that appended what is behind so many messages and operations. */
 struct step_outcome effects_outcome(const struct effects *effects,
                                     size_t messages, size_t operations);

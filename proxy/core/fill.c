@@ -48,17 +48,10 @@ bool fill_is_missing(const struct node *node, struct partition partition)
 }
 
 /* Store what is missing, synced. False when there is no room to say so. */
-static bool save(struct node *node, uint64_t token, struct effects *effects)
+bool fill_save(struct node *node, uint64_t token, struct effects *effects)
 {
-    void *copy =
-        arena_copy(&effects->arena, node->fill.missing, bitmap_size(node));
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = token,
-        .key = {.table = TABLE_META, .key = bytes_of_string(META_MISSING)},
-        .data = bytes_of(copy, bitmap_size(node)),
-    };
-    return copy != NULL && effects_storage(effects, &op);
+    return effects_meta(effects, META_MISSING, token,
+                        bytes_of(node->fill.missing, bitmap_size(node)));
 }
 
 bool fill_all(struct node *node, uint64_t token, struct effects *effects)
@@ -72,7 +65,7 @@ bool fill_all(struct node *node, uint64_t token, struct effects *effects)
         bit_set(node->fill.missing, i);
         node->fill.missing_count++;
     }
-    return save(node, token, effects);
+    return fill_save(node, token, effects);
 }
 
 void fill_moved(struct node *node, const struct topology *next)
@@ -87,11 +80,6 @@ void fill_moved(struct node *node, const struct topology *next)
         bit_set(fill->missing, i);
         fill->missing_count++;
     }
-}
-
-bool fill_save(struct node *node, uint64_t token, struct effects *effects)
-{
-    return save(node, token, effects);
 }
 
 void fill_restore(struct node *node, struct bytes missing)
@@ -227,7 +215,7 @@ static void go_on(struct node *node, struct effects *effects)
     fill->told = NULL;
     node_count(node, COUNTER_PARTITIONS_FILLED);
     /* Not on disk it is filled once more after a restart. */
-    (void)save(node, request_number(OWNER_META, 0), effects);
+    (void)fill_save(node, request_number(OWNER_META, 0), effects);
     fill->stage = FILL_IDLE;
     fill->next_ms = node->now_ms;
     if (fill->missing_count == 0)

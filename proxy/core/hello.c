@@ -265,15 +265,7 @@ void hello_heard(struct node *node, const struct event *event,
 static void store_meta(const char *name, struct bytes value,
                        struct effects *effects)
 {
-    void *copy = arena_copy(&effects->arena, value.data, value.size);
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = request_number(OWNER_META, 0),
-        .key = {.table = TABLE_META, .key = bytes_of_string(name)},
-        .data = bytes_of(copy, value.size),
-    };
-    if (copy != NULL)
-        (void)effects_storage(effects, &op);
+    (void)effects_meta(effects, name, request_number(OWNER_META, 0), value);
 }
 
 /* Under replace the disk may show less than the others remember of it: it is to

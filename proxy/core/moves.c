@@ -152,13 +152,9 @@ static bool store_next(struct node *node, struct effects *effects)
     if (packed == NULL)
         return false;
     rkv__topology__pack(wire, packed);
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = request_number(OWNER_MOVES, node->moves.serial),
-        .key = {.table = TABLE_META, .key = bytes_of_string(META_TOPOLOGY)},
-        .data = bytes_of(packed, size),
-    };
-    return effects_storage(effects, &op);
+    return effects_meta(effects, META_TOPOLOGY,
+                        request_number(OWNER_MOVES, node->moves.serial),
+                        bytes_of(packed, size));
 }
 
 static void give_up(struct node *node)

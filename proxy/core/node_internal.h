@@ -446,8 +446,7 @@ bool fill_all(struct node *node, uint64_t token,
 void fill_restore(struct node *node, struct bytes missing);
 /* What we own only by the next topology is missing; to be saved. */
 void fill_moved(struct node *node, const struct topology *next);
-bool fill_save(struct node *node, uint64_t token,
-               struct effects *effects) MUST_CHECK;
+bool fill_save(struct node *node, uint64_t token, struct effects *effects);
 /* With the owners that there are now. */
 void fill_begin_again(struct node *node);
 void fill_tick(struct node *node, struct effects *effects);

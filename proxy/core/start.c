@@ -77,13 +77,7 @@ static void start_row(struct node *node, const struct storage_row *row,
 
 static bool store_yes(const char *name, uint64_t token, struct effects *effects)
 {
-    struct storage_op op = {
-        .kind = STORAGE_SET,
-        .token = token,
-        .key = {.table = TABLE_META, .key = bytes_of_string(name)},
-        .data = bytes_of_string("yes"),
-    };
-    return effects_storage(effects, &op);
+    return effects_meta(effects, name, token, bytes_of_string("yes"));
 }
 
 /* What is missing must be on disk before anyone knows this disk: a crash would
